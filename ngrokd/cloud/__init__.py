@@ -1,0 +1,1 @@
+"""The ngrok API: who we are, and which endpoints exist."""

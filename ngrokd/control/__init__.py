@@ -1,0 +1,1 @@
+"""People and scripts: control socket, health, metrics, ngrokctl."""

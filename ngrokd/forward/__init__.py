@@ -1,0 +1,1 @@
+"""Bytes: local TCP to the mTLS ingress and back, on the forwarding thread."""

@@ -1,0 +1,1 @@
+"""This machine: addresses, names, files, commands. The only room that needs root."""

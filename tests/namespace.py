@@ -1,0 +1,92 @@
+"""A machine of the test's own: network and mount namespaces with a private /etc."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Optional
+
+import pytest
+
+needs_root = pytest.mark.root
+
+# The shell inside reports that the private /etc is mounted, then lives until its input ends,
+# so the namespaces cannot outlive the test process.
+_ANCHOR = """
+set -e
+mount --make-rprivate /
+mount --bind "$1" /etc
+ip link set lo up
+echo ready
+exec cat
+"""
+
+
+class Namespace:
+    """Runs commands on a machine whose interfaces and /etc are its own and end with it.
+
+    `etc` is the private /etc as seen from outside.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.etc = folder / "etc"
+        shutil.copytree(
+            "/etc", self.etc, symlinks=True, ignore_dangling_symlinks=True, dirs_exist_ok=True
+        )
+        self._anchor = subprocess.Popen(
+            ["unshare", "-n", "-m", "sh", "-c", _ANCHOR, "anchor", str(self.etc)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._anchor.stdout is not None
+        line = self._anchor.stdout.readline()
+        assert line == "ready\n", f"the namespace did not come up: {line!r}"
+
+    @property
+    def hosts(self) -> Path:
+        """The private /etc/hosts, readable from outside."""
+        return self.etc / "hosts"
+
+    def argv(self, *argv: object) -> list[str]:
+        """`argv` as a command line that runs inside."""
+        inside = ["nsenter", f"--target={self._anchor.pid}", "--net", "--mount", "--wd=/", "--"]
+        return inside + [str(word) for word in argv]
+
+    def run(self, *argv: object, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Runs to the end (60 s at most); raises CalledProcessError unless `check=False`."""
+        options = {"check": True, "timeout": 60, "capture_output": True, "text": True, **options}
+        return subprocess.run(self.argv(*argv), **options)
+
+    def popen(self, *argv: object, **options: Any) -> subprocess.Popen[Any]:
+        """Starts a program; `nsenter` execs it, so the pid is the program's own."""
+        return subprocess.Popen(self.argv(*argv), **options)
+
+    def close(self) -> None:
+        """Ends the namespaces (programs still in them keep them alive until they end)."""
+        assert self._anchor.stdin is not None and self._anchor.stdout is not None
+        self._anchor.stdin.close()
+        self._anchor.stdout.close()
+        self._anchor.wait(timeout=10)
+
+    def __enter__(self) -> Namespace:
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        self.close()
+
+
+def why_not() -> str:
+    """Why namespaces cannot be made here, or ""."""
+    if os.geteuid() != 0:
+        return "needs root: namespaces of its own with a private /etc"
+    missing = [tool for tool in ("unshare", "nsenter", "ip", "mount") if shutil.which(tool) is None]
+    return f"needs {', '.join(missing)}" if missing else ""
