@@ -1,0 +1,58 @@
+"""Who is at the other end of a unix socket, and whether that user may command the daemon."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+import struct
+from dataclasses import dataclass
+from typing import Optional
+
+# Linux 4.13's option for the peer's supplementary groups at connect; Python has no name for it.
+_SO_PEERGROUPS = 59
+_GROUP_BYTES = 4
+_MAX_OPTION_BYTES = 1024  # the most that Python's getsockopt takes
+_UCRED = struct.Struct("3i")  # pid, uid, gid: unix(7)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """The credentials a process had when it connected."""
+
+    pid: int
+    uid: int
+    groups: frozenset[int]
+
+    def __str__(self) -> str:
+        return f"uid {self.uid}, pid {self.pid}"
+
+
+def credentials(conn: socket.socket) -> Peer:
+    """The peer of a connected unix socket, as the kernel noted it. Raises OSError."""
+    pid, uid, gid = _UCRED.unpack(
+        conn.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    )
+    return Peer(pid, uid, frozenset({gid}) | _supplementary_groups(conn, uid, gid))
+
+
+def may_command(peer: Peer, own_uid: int, group: Optional[int]) -> bool:
+    """root, the daemon's own user, and the members of `server.socket_group`."""
+    return peer.uid in (0, own_uid) or (group is not None and group in peer.groups)
+
+
+def _supplementary_groups(conn: socket.socket, uid: int, gid: int) -> frozenset[int]:
+    try:
+        raw = conn.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MAX_OPTION_BYTES)
+    except OSError:
+        # An older kernel, or more groups than fit: what the user database says.
+        return _groups_of_user(uid, gid)
+    return frozenset(struct.unpack(f"{len(raw) // _GROUP_BYTES}I", raw))
+
+
+def _groups_of_user(uid: int, gid: int) -> frozenset[int]:
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return frozenset()
+    return frozenset(os.getgrouplist(name, gid))

@@ -1,0 +1,151 @@
+"""The control socket's wire: one JSON object a line in, one JSON line out. Sans-IO.
+
+A request ends at a newline, at the client's end of data, or (clients of the existing daemon send no
+newline and wait) where its JSON object is complete. Source: the socket protocol of the requirement.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Optional
+
+from ngrokd.errors import ControlError, ProtocolError
+
+MAX_REQUEST_BYTES = 64 * 1024  # the longest sane request is a key; this bounds a client's memory
+
+# Stable words for scripts.
+BAD_REQUEST = "bad_request"
+TOO_LARGE = "too_large"
+UNKNOWN_COMMAND = "unknown_command"
+BAD_ARGUMENTS = "bad_arguments"
+FORBIDDEN = "forbidden"
+RATE_LIMITED = "rate_limited"
+TIMEOUT = "timeout"
+BUSY = "busy"
+FAILED = "failed"
+
+_EXAMPLE = '{"command": "status", "args": []}'
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a client asks. The arguments may hold a secret, so they have no repr."""
+
+    command: str
+    args: tuple[str, ...] = field(default=(), repr=False)
+
+
+class RequestReader:
+    """Cuts a client's bytes into request lines. Owner: the thread that serves the connection."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._ended = False
+        self._overflowed = False
+
+    def receive_data(self, data: bytes) -> None:
+        """Takes what was read; `b""` is the end of the client's data."""
+        if not data:
+            self._ended = True
+        self._buffer += data
+
+    @property
+    def ended(self) -> bool:
+        """The client sends nothing more."""
+        return self._ended
+
+    @property
+    def holds_data(self) -> bool:
+        """A request has begun and is not complete, or is complete and not taken yet."""
+        return bool(self._buffer.strip())
+
+    def next_line(self) -> Optional[bytes]:
+        """The next request, or None: more bytes are needed (or, after the end, nothing is left).
+
+        Raises ControlError `too_large` once, after which the connection must be closed.
+        """
+        if self._overflowed:
+            raise ProtocolError("next_line() after a request that was too large")
+        while self._buffer:
+            newline = self._buffer.find(b"\n")
+            length = len(self._buffer) if newline < 0 else newline
+            if length > MAX_REQUEST_BYTES:
+                self._overflowed = True
+                raise ControlError(TOO_LARGE, f"a request may have {MAX_REQUEST_BYTES} bytes")
+            line = bytes(self._buffer[:length])
+            if newline < 0 and not self._ended and not _is_whole(line):
+                return None
+            del self._buffer[: length + 1]
+            if line.strip():
+                return line
+        return None
+
+
+def _is_whole(line: bytes) -> bool:
+    """An object that is complete without its newline."""
+    if not line.rstrip().endswith(b"}"):
+        return False
+    try:
+        return isinstance(json.loads(line.decode("utf-8")), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def parse_request(line: bytes) -> Request:
+    """The request that `line` is. Raises ControlError `bad_request` for anything else."""
+    try:
+        asked = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError) as exc:
+        raise ControlError(BAD_REQUEST, f"a request is one line of JSON: {_EXAMPLE}") from exc
+    if not isinstance(asked, dict):
+        raise ControlError(BAD_REQUEST, f"a request is a JSON object: {_EXAMPLE}")
+    command = asked.get("command")
+    if not isinstance(command, str) or not command:
+        raise ControlError(BAD_REQUEST, f"`command` must be a text: {_EXAMPLE}")
+    args = asked.get("args")
+    if args is None:
+        args = []
+    if not isinstance(args, list) or not all(isinstance(word, str) for word in args):
+        raise ControlError(BAD_REQUEST, f"`args` must be a list of texts: {_EXAMPLE}")
+    if not all(_is_text(word) for word in [command, *args]):
+        raise ControlError(BAD_REQUEST, "a request may not hold half of a surrogate pair")
+    return Request(command, tuple(args))
+
+
+def _is_text(word: str) -> bool:
+    """JSON can spell code points that no file or terminal can take."""
+    try:
+        word.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def encode_request(command: str, args: Sequence[str]) -> bytes:
+    """A request as its line."""
+    return json.dumps({"command": command, "args": list(args)}).encode("ascii") + b"\n"
+
+
+def encode_success(data: object) -> bytes:
+    """An answer as its line. Raises TypeError, ValueError or RecursionError if JSON has no such."""
+    return json.dumps({"success": True, "data": data}, allow_nan=False).encode("ascii") + b"\n"
+
+
+def encode_error(code: str, text: str) -> bytes:
+    """A refusal as its line."""
+    return json.dumps({"success": False, "error": text, "code": code}).encode("ascii") + b"\n"
+
+
+def parse_response(line: bytes) -> object:
+    """The data of an answer. Raises ControlError if it is a refusal, ProtocolError if neither."""
+    try:
+        answer = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError) as exc:
+        raise ProtocolError("the answer is not a line of JSON") from exc
+    if not isinstance(answer, dict) or not isinstance(answer.get("success"), bool):
+        raise ProtocolError("the answer does not say `success`")
+    if answer["success"]:
+        return answer.get("data")
+    raise ControlError(str(answer.get("code", FAILED)), str(answer.get("error", "no reason given")))

@@ -1,0 +1,167 @@
+"""What the daemon tells about itself: the JSON of `status`, `list` and the health page. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Optional
+
+from ngrokd.model import Counters, EndpointState, EndpointStatus, InterfaceStatus, Status, Target
+
+DAY_S = 86400
+VIRTUAL = "virtual"
+
+_NONE = Counters()
+
+
+@dataclass(frozen=True)
+class HealthReport:
+    """What the health pages answer; `status` is the JSON of `/status`."""
+
+    healthy: bool
+    ready: bool
+    status: Mapping[str, object]
+
+
+def status_json(
+    status: Status, counters: Mapping[Target, Counters], version: str, pid: int, now: float
+) -> dict[str, object]:
+    """The data of `status`. `now` in Unix seconds; what is not known is null."""
+    states = [endpoint.state for endpoint in status.endpoints]
+    counted = counters.values()
+    return {
+        "registered": status.registered,
+        "operator_id": status.operator_id,
+        "endpoint_count": states.count(EndpointState.OPEN),
+        "ingress_endpoint": status.ingress_endpoint,
+        "version": version,
+        "pid": pid,
+        "uptime_s": int(max(0.0, now - status.started_at)),
+        "state": status.state.value,
+        "problems": list(status.problems),
+        "endpoints": {state.value: states.count(state) for state in EndpointState},
+        "certificate": _certificate(status.certificate_not_after, now),
+        "api": _api(status, now),
+        "interface": _interface(status.interface),
+        "connections": {
+            "open": sum(c.open for c in counted),
+            "total": sum(c.total for c in counted),
+            "failed": sum(c.failed for c in counted),
+        },
+        "bytes": {
+            "up": sum(c.bytes_up for c in counted),
+            "down": sum(c.bytes_down for c in counted),
+        },
+    }
+
+
+def endpoints_json(
+    status: Status, counters: Mapping[Target, Counters]
+) -> list[dict[str, object]]:
+    """The data of `list`, every endpoint with its state, open ones and the others."""
+    return [_endpoint(endpoint, _counted(endpoint, counters)) for endpoint in status.endpoints]
+
+
+def health_report(
+    status: Status, counters: Mapping[Target, Counters], healthy: bool, now: float
+) -> HealthReport:
+    """`healthy` is the daemon's own judgement: its threads live."""
+    return HealthReport(
+        healthy=healthy,
+        ready=status.ready,
+        status={
+            "healthy": healthy,
+            "ready": status.ready,
+            "uptime": _duration(max(0.0, now - status.started_at)),
+            "start_time": iso(status.started_at),
+            "endpoints": {
+                endpoint.id: _health_of(endpoint, _counted(endpoint, counters))
+                for endpoint in status.endpoints
+            },
+        },
+    )
+
+
+def iso(moment: Optional[float]) -> Optional[str]:
+    """Unix seconds as ISO 8601 in UTC, to the second."""
+    if moment is None:
+        return None
+    return datetime.fromtimestamp(moment, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _certificate(not_after: Optional[float], now: float) -> dict[str, object]:
+    days_left = None if not_after is None else round((not_after - now) / DAY_S, 1)
+    return {"not_after": iso(not_after), "days_left": days_left}
+
+
+def _api(status: Status, now: float) -> dict[str, object]:
+    next_poll = status.next_poll
+    return {
+        "last_success": iso(status.api_last_success),
+        "last_error": status.api_last_error or None,
+        "next_poll_s": None if next_poll is None else round(max(0.0, next_poll - now), 1),
+    }
+
+
+def _interface(interface: Optional[InterfaceStatus]) -> dict[str, object]:
+    if interface is None:
+        return {"name": None, "subnet": None, "mode": None, "notes": []}
+    return {
+        "name": interface.name,
+        "subnet": interface.subnet,
+        "mode": interface.mode.value,
+        "notes": list(interface.notes),
+    }
+
+
+def _counted(endpoint: EndpointStatus, counters: Mapping[Target, Counters]) -> Counters:
+    return _NONE if endpoint.target is None else counters.get(endpoint.target, _NONE)
+
+
+def _endpoint(endpoint: EndpointStatus, counted: Counters) -> dict[str, object]:
+    listener = endpoint.listener
+    in_network = listener is not None and endpoint.listen_interface != VIRTUAL
+    return {
+        "id": endpoint.id,
+        "hostname": endpoint.target.hostname if endpoint.target else "",
+        "ip": endpoint.ip,
+        "port": endpoint.target.port if endpoint.target else 0,
+        "url": endpoint.url,
+        "local_listener": listener is not None,
+        "network_port": listener.port if listener is not None and in_network else 0,
+        "listen_interface": endpoint.listen_interface,
+        "listen_address": str(listener) if listener is not None else "",
+        "published": endpoint.published,
+        "state": endpoint.state.value,
+        "reason": endpoint.reason,
+        "connections": counted.open,
+        "total_connections": counted.total,
+        "errors": counted.failed,
+        "last_error": counted.last_error,
+        "bytes_up": counted.bytes_up,
+        "bytes_down": counted.bytes_down,
+        "last_activity": iso(counted.last_activity),
+    }
+
+
+def _health_of(endpoint: EndpointStatus, counted: Counters) -> dict[str, object]:
+    return {
+        "name": endpoint.target.hostname if endpoint.target else endpoint.url,
+        "local_address": str(endpoint.listener) if endpoint.listener else "",
+        "target_uri": endpoint.url,
+        "active": endpoint.state is EndpointState.OPEN,
+        "connections": counted.open,
+        "total_connections": counted.total,
+        "last_activity": iso(counted.last_activity),
+        "errors": counted.failed,
+    }
+
+
+def _duration(seconds: float) -> str:
+    """As the existing daemon writes it: `26h3m5s`."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes}m{rest}s"
+    return f"{minutes}m{rest}s" if minutes else f"{rest}s"

@@ -1,0 +1,101 @@
+"""The control socket: who may connect, and one JSON line for each JSON line."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Mapping
+from typing import Optional
+
+from ngrokd.control import socketfile
+from ngrokd.control.connections import BACKLOG, Connections, linger
+from ngrokd.control.conversation import requests
+from ngrokd.control.dispatch import Command, Dispatcher
+from ngrokd.control.peer import credentials, may_command
+from ngrokd.control.protocol import BUSY, FORBIDDEN, encode_error
+from ngrokd.errors import ControlError, NgrokdError
+
+__all__ = ["Command", "ControlServer"]
+
+logger = logging.getLogger(__name__)
+
+MAX_CONNECTIONS = 64
+ANSWER_S = 5.0  # for the client to take an answer
+
+
+class ControlServer:
+    """Owner: main thread; `_file` belongs to the accepting thread while that runs."""
+
+    def __init__(self, path: str, group: str, commands: Mapping[str, Command]) -> None:
+        self._path = path
+        self._group = group
+        self._dispatcher = Dispatcher(commands)
+        self._gid: Optional[int] = None
+        self._file: Optional[socketfile.SocketFile] = None
+        self._connections = Connections(
+            "control", MAX_CONNECTIONS, self._serve, _refuse_busy, self._look_at_the_file
+        )
+
+    def start(self) -> None:
+        """Makes the socket and serves it. Raises HostError; a daemon that answers there stays."""
+        self._gid = socketfile.group_id(self._group)
+        listening, self._file = socketfile.listen(self._path, self._gid, BACKLOG)
+        self._connections.start(listening)
+
+    def stop(self) -> None:
+        """Ends the service and removes the socket if it is still ours. Twice is harmless."""
+        self._connections.stop()
+        if self._file is not None:
+            self._file.remove()
+            self._file = None
+
+    # ON THE ACCEPTING THREAD
+
+    def _look_at_the_file(self) -> None:
+        """Somebody may have removed the socket; nothing else would ever bring it back."""
+        if self._file is None or not self._file.is_gone():
+            return
+        try:
+            listening, self._file = socketfile.listen(self._path, self._gid, BACKLOG)
+        except NgrokdError as exc:
+            logger.debug("the control socket is gone and cannot be made again: %s", exc)
+            return
+        logger.warning("the control socket %s had been removed; it was made again", self._path)
+        self._connections.replace(listening)
+
+    # ON A CONNECTION'S THREAD
+
+    def _serve(self, conn: socket.socket) -> None:
+        peer = credentials(conn)
+        if may_command(peer, os.geteuid(), self._gid):
+            self._converse(conn, str(peer))
+        else:
+            logger.warning("control: refused %s: neither root nor in server.socket_group", peer)
+            _send(conn, encode_error(FORBIDDEN, _forbidden_text(self._group)))
+        linger(conn)
+
+    def _converse(self, conn: socket.socket, who: str) -> None:
+        try:
+            for line in requests(conn):
+                _send(conn, self._dispatcher.answer(line, who))
+        except ControlError as exc:
+            _send(conn, encode_error(exc.code, str(exc)))
+
+
+def _send(conn: socket.socket, answer: bytes) -> None:
+    conn.settimeout(ANSWER_S)
+    conn.sendall(answer)
+
+
+def _refuse_busy(conn: socket.socket) -> None:
+    conn.setblocking(False)
+    with contextlib.suppress(OSError):  # it is being dropped anyway
+        conn.send(encode_error(BUSY, f"{MAX_CONNECTIONS} connections are in use; try again"))
+
+
+def _forbidden_text(group: str) -> str:
+    if group:
+        return f"only root and the members of group {group} may command ngrokd"
+    return "only root may command ngrokd; server.socket_group names a group that may too"

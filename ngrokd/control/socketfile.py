@@ -1,0 +1,154 @@
+"""The control socket's file: made, told from a stale or a living one, and removed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import grp
+import os
+import socket
+import stat
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from ngrokd.errors import HostError
+
+SOCKET_MODE = 0o660
+PROBE_S = 1.0
+
+_PEERCRED = struct.Struct("3i")  # pid, uid, gid: unix(7)
+
+
+@dataclass(frozen=True)
+class SocketFile:
+    """A socket that we made. The inode tells it from one that another process put in its place."""
+
+    path: Path
+    device: int
+    inode: int
+
+    def is_gone(self) -> bool:
+        """Nothing at all stands where we made it."""
+        return not os.path.lexists(self.path)
+
+    def remove(self) -> None:
+        """Removes it if it is still ours."""
+        with contextlib.suppress(OSError):  # gone, or not ours to remove: nothing is left to do
+            found = self.path.lstat()
+            if (found.st_dev, found.st_ino) == (self.device, self.inode):
+                self.path.unlink()
+
+
+def group_id(group: str) -> Optional[int]:
+    """The id of `server.socket_group`, a name or a number; None for "". Raises HostError."""
+    if not group:
+        return None
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError as exc:
+        if group.isascii() and group.isdigit():
+            return int(group)
+        raise HostError(
+            f"server.socket_group: this machine has no group {group!r}; "
+            f"make it with `groupadd --system {group}` or name another"
+        ) from exc
+
+
+def listen(path: str, gid: Optional[int], backlog: int) -> tuple[socket.socket, SocketFile]:
+    """A listening socket at `path`, 0660. Raises HostError; replaces only what is surely stale."""
+    _clear_the_way(path)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        return listening, _bind(listening, path, gid, backlog)
+    except HostError:
+        listening.close()
+        raise
+    except OSError as exc:
+        listening.close()
+        raise HostError(_cannot_make(path, exc)) from exc
+
+
+def _bind(listening: socket.socket, path: str, gid: Optional[int], backlog: int) -> SocketFile:
+    listening.bind(path)
+    found = Path(path).lstat()
+    file = SocketFile(Path(path), found.st_dev, found.st_ino)
+    try:
+        # Nobody can connect before listen(), so the mode is right from the first connection on.
+        Path(path).chmod(SOCKET_MODE)
+        if gid is not None:
+            _give_to_group(path, gid)
+        listening.listen(backlog)
+    except (OSError, HostError):
+        file.remove()
+        raise
+    return file
+
+
+def _give_to_group(path: str, gid: int) -> None:
+    try:
+        os.chown(path, -1, gid)
+    except OSError as exc:
+        raise HostError(
+            f"control socket {path}: cannot be given to group {gid} of server.socket_group: "
+            f"{exc.strerror}; run the daemon as root or as a member of that group"
+        ) from exc
+
+
+def _clear_the_way(path: str) -> None:
+    """Removes a socket that nobody listens on. Raises HostError for everything else in the way."""
+    try:
+        kind = Path(path).lstat().st_mode
+    except OSError:
+        return  # nothing there, or bind() will say what is wrong with the way to it
+    if not stat.S_ISSOCK(kind):
+        raise HostError(
+            f"control socket {path}: something else is there that is not a socket; "
+            "move it away or set server.socket_path"
+        )
+    living = _who_listens(path)
+    if living:
+        raise HostError(
+            f"control socket {path}: {living}; "
+            "stop it with `ngrokd stop`, or give this one another server.socket_path"
+        )
+    with contextlib.suppress(FileNotFoundError):  # its owner has just removed it
+        _unlink(path)
+
+
+def _unlink(path: str) -> None:
+    try:
+        Path(path).unlink()
+    except PermissionError as exc:
+        raise HostError(_cannot_make(path, exc)) from exc
+
+
+def _who_listens(path: str) -> str:
+    """Who may be listening there, in words; "" if surely nobody."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(PROBE_S)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return ""
+        except OSError as exc:  # a full backlog, no permission, another type: it may well live
+            return f"another program may be listening there ({exc.strerror or exc})"
+        pid, _, _ = _PEERCRED.unpack(
+            probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
+        )
+    return f"another daemon answers there (pid {pid})"
+
+
+def _cannot_make(path: str, exc: OSError) -> str:
+    """Cause and mend of a refused bind or unlink."""
+    folder = Path(path).parent
+    if exc.errno in (errno.EACCES, errno.EPERM):
+        mend = f"run as root, or set server.socket_path to a folder you may write to (not {folder})"
+    elif exc.errno == errno.ENOENT:
+        mend = f"make its folder with `mkdir -p {folder}` or set server.socket_path"
+    elif exc.errno is None:  # Python's own refusal of a path that sockaddr_un cannot hold
+        mend = "set server.socket_path to a shorter path (107 bytes at most)"
+    else:
+        mend = "set server.socket_path to another path"
+    return f"control socket {path}: {exc.strerror or exc}; {mend}"
