@@ -1,0 +1,192 @@
+"""What an answer of the API means that is not what was asked for: pure, from bytes to errors."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from typing import Optional
+
+from ngrokd.errors import ApiError, ApiRefused, ApiUnavailable, OperatorLost
+
+MAX_TEXT = 600  # of a message the API sent
+MAX_RETRY_AFTER_S = 3600.0  # a longer wish would keep a daemon silent for a slip of the pen
+
+# Statuses and codes that pass by themselves: time-out, too early, rate and simultaneous-request
+# limits, maintenance. 5xx too.
+_PASSING_STATUSES = frozenset({408, 425, 429})
+_PASSING_CODES = frozenset(
+    {"ERR_NGROK_225", "ERR_NGROK_226", "ERR_NGROK_1500", "ERR_NGROK_1501"}
+)
+
+_SET_KEY = "set a valid API key with `ngrokctl set-api-key`"
+_MAKE_KEY = "make an API key at https://dashboard.ngrok.com/api-keys, then `ngrokctl set-api-key`"
+_ACCOUNT = "see the account at https://dashboard.ngrok.com"
+_MENDS = {
+    "ERR_NGROK_204": _ACCOUNT,
+    "ERR_NGROK_205": _ACCOUNT,
+    "ERR_NGROK_206": f"an authtoken was given instead of an API key: {_MAKE_KEY}",
+    "ERR_NGROK_207": f"an authtoken was given instead of an API key: {_MAKE_KEY}",
+    "ERR_NGROK_208": f"the id of an API key was given instead of the key itself: {_MAKE_KEY}",
+    "ERR_NGROK_220": "the account's IP policy does not let this machine's address use the API",
+    "ERR_NGROK_247": _ACCOUNT,
+    "ERR_NGROK_19001": "`ngrokctl rotate-cert` tries again with a new key",
+    "ERR_NGROK_19002": "see whether the account's plan includes Kubernetes endpoints, at"
+    " https://dashboard.ngrok.com/billing",
+    "ERR_NGROK_19003": "correct bound_endpoints.selectors in config.yml, then `ngrokctl reload`",
+}
+_STATUS_MENDS = {
+    401: _SET_KEY,
+    403: f"{_SET_KEY}, of an account that may use Kubernetes endpoints",
+    404: "see api.url in config.yml",
+    407: "give the proxy's user and password in HTTPS_PROXY",
+}
+_OTHER_MEND = "see https://ngrok.com/docs/errors and the configuration"
+
+# `2abcDEF..._4xyzGHI...`, the shape of API keys and authtokens: some messages repeat what was sent.
+_CREDENTIAL = re.compile(r"\b[0-9A-Za-z]{16,}_[0-9A-Za-z]{12,}\b")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One HTTP answer, whole."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = ""
+    retry_after: str = ""
+    location: str = ""
+    operation_id: str = ""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an answer is to, for its messages. `secret` never appears in one."""
+
+    what: str  # GET /kubernetes_operators
+    api: str  # https://api.ngrok.com
+    secret: str
+    about_operator: bool = False  # 404 then means that this operator is gone
+
+    def __repr__(self) -> str:
+        return f"Asked({self.what!r})"
+
+
+def document_of(answer: Answer, asked: Asked, now: float) -> dict[str, object]:
+    """The JSON object of a good answer; raises the ApiError of any other. `now`: Unix seconds."""
+    if not 200 <= answer.status < 300:
+        raise error_of(answer, asked, now)
+    document = _object(answer.body)
+    if document is None:
+        raise unusable(asked, f"it answered {_what_came(answer)}", answer.status)
+    return document
+
+
+def unusable(asked: Asked, what: str, status: Optional[int] = None) -> ApiUnavailable:
+    """An answer that is not the API's. It says nothing about what exists, so nothing changes."""
+    text = _clean(what, asked.secret)
+    return ApiUnavailable(
+        f"the ngrok API at {asked.api} gave no usable answer to {asked.what}: {text};"
+        " see whether api.url or a proxy leads elsewhere; it is tried again",
+        status,
+    )
+
+
+def error_of(answer: Answer, asked: Asked, now: float) -> ApiError:
+    """The error that a status other than 2xx stands for."""
+    if answer.status < 400:
+        where = f" to {answer.location}" if answer.location else ""
+        redirect = f"it answered {answer.status}{where}, and the API never redirects"
+        return unusable(asked, redirect, answer.status)
+    document = _object(answer.body) or {}
+    code = document.get("error_code")
+    code = _clean(code, asked.secret) if isinstance(code, str) else ""
+    said = _said(answer, document, code, asked.secret)
+    if answer.status == 404 and asked.about_operator:
+        text = f"ngrok no longer knows this operator ({said}); it is registered again"
+        return OperatorLost(text, answer.status, code)
+    if answer.status >= 500 or answer.status in _PASSING_STATUSES or code in _PASSING_CODES:
+        text = f"the ngrok API at {asked.api} cannot answer {asked.what} now ({said});"
+        return ApiUnavailable(
+            f"{text} it is tried again",
+            answer.status,
+            code,
+            retry_after(answer.retry_after, now),
+        )
+    mend = _MENDS.get(code) or _STATUS_MENDS.get(answer.status) or _OTHER_MEND
+    return ApiRefused(f"ngrok refuses {asked.what} ({said}); {mend}", answer.status, code)
+
+
+def retry_after(header: str, now: float) -> Optional[float]:
+    """Seconds to wait by a `Retry-After` header, RFC 9110 section 10.2.3; None: it says none."""
+    text = header.strip()
+    if not text:
+        return None
+    if re.fullmatch(r"[0-9]{1,12}", text):
+        seconds = float(text)
+    else:
+        try:
+            moment = parsedate_to_datetime(text)
+        except (TypeError, ValueError, IndexError, OverflowError):  # 3.9 raises all kinds
+            return None
+        seconds = _utc(moment).timestamp() - now
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
+
+
+def key_fault(key: str) -> str:
+    """Why this cannot be an API key, "" if it can: it goes into an HTTP header as it is."""
+    if not key:
+        return f"no API key is set; {_MAKE_KEY}"
+    if not re.fullmatch(r"[!-~]{1,4096}", key):
+        return f"the API key holds a space, a line break or a character no key has; {_SET_KEY}"
+    return ""
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+
+
+def _said(answer: Answer, document: dict[str, object], code: str, secret: str) -> str:
+    """`HTTP 401, ERR_NGROK_203: The API key ...`, from what there is."""
+    start = f"HTTP {answer.status}" + (f", {code}" if code else "")
+    message = document.get("msg")
+    if isinstance(message, str) and message.strip():
+        return f"{start}: {_clean(message, secret)}"
+    if document:
+        return start
+    trace = f", ngrok-operation-id {answer.operation_id}" if answer.operation_id else ""
+    return _clean(f"{start}, {_what_came(answer)}{trace}", secret)
+
+
+def _what_came(answer: Answer) -> str:
+    """A body that is no JSON object, in words."""
+    body = answer.body.strip()
+    if not body:
+        return "nothing (an empty body)"
+    if body.startswith(b"<"):
+        title = re.search(rb"<title[^>]*>([^<]{1,100})", body[:4096], re.IGNORECASE)
+        named = f' titled "{title.group(1).decode("utf-8", "replace")}"' if title else ""
+        return f"an HTML page{named}"
+    if body[:1] in (b"{", b"["):
+        return "JSON that is cut short or not an object"
+    kind = f" of type {answer.content_type}" if answer.content_type else ""
+    return f"something{kind} that is not JSON"
+
+
+def _object(body: bytes) -> Optional[dict[str, object]]:
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _clean(text: str, secret: str) -> str:
+    """One line, without the credential and whatever else looks like one."""
+    if secret:
+        text = text.replace(secret, "[redacted]")
+    text = _CREDENTIAL.sub("[redacted]", text)
+    line = " ".join(text.split())
+    return "".join(char if char.isprintable() else "?" for char in line)[:MAX_TEXT]

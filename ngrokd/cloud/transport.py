@@ -1,0 +1,170 @@
+"""One HTTP request and its whole answer, by urllib: no redirects, bounded in time and size."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import ipaddress
+import socket
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from typing import Any, Optional
+from urllib.parse import urlsplit
+
+from ngrokd.cloud.apierrors import Answer
+
+# 100 endpoints of a page with all their metadata and traffic policies stay far below this.
+MAX_BODY_BYTES = 16 << 20
+
+
+class NoAnswer(Exception):
+    """No HTTP answer came, or none that can be used. `str()` is the cause."""
+
+
+class Transport:
+    """Sends requests to one server. Immutable: usable from any thread."""
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        """Proxies are taken from the environment here, once; a loopback server never gets one."""
+        self._timeout_s = timeout_s
+        proxies = {} if is_loopback(url) else urllib.request.getproxies()
+        parts = urlsplit(url)
+        bypassed = urllib.request.proxy_bypass(parts.hostname or "")
+        self._proxied = "" if bypassed or parts.scheme not in proxies else parts.scheme
+        # Nothing but these handlers: without HTTPRedirectHandler no redirect is followed, so the
+        # key goes to no other server, and without FileHandler a URL can name no file.
+        self._opener = urllib.request.OpenerDirector()
+        for handler in (
+            urllib.request.ProxyHandler(proxies),
+            urllib.request.UnknownHandler(),
+            _HttpHandler(),
+            _HttpsHandler(context=ssl.create_default_context()),
+        ):
+            self._opener.add_handler(handler)
+
+    def send(
+        self, method: str, url: str, headers: Mapping[str, str], body: Optional[bytes]
+    ) -> Answer:
+        """The answer, whatever its status. NoAnswer: none came; nobody knows what was done."""
+        try:
+            request = urllib.request.Request(url, body, dict(headers), method=method)
+            with self._opener.open(request, timeout=self._timeout_s) as response:
+                content = response.read(MAX_BODY_BYTES + 1)
+                answer = _answer(response, content)
+        # ValueError: a proxy URL or a host name that cannot even be asked for.
+        except (OSError, http.client.HTTPException, ValueError, OverflowError) as exc:
+            raise NoAnswer(self._cause(exc)) from exc
+        if len(content) > MAX_BODY_BYTES:
+            raise NoAnswer(f"the answer is larger than {MAX_BODY_BYTES >> 20} MiB")
+        return answer
+
+    def _cause(self, exc: Exception) -> str:
+        reason = exc.reason if isinstance(exc, urllib.error.URLError) else exc
+        through = f" (through the proxy that {self._proxied}_proxy names)" if self._proxied else ""
+        return _words(reason, self._timeout_s) + through
+
+
+def is_loopback(url: str) -> bool:
+    """The URL's host is this machine."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _answer(response: http.client.HTTPResponse, content: bytes) -> Answer:
+    def header(name: str) -> str:
+        return response.headers.get(name) or ""
+
+    return Answer(
+        status=response.status,
+        body=content,
+        content_type=header("Content-Type"),
+        retry_after=header("Retry-After"),
+        location=header("Location"),
+        operation_id=header("ngrok-operation-id"),
+    )
+
+
+def _words(reason: object, timeout_s: float) -> str:
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return (
+            f"its certificate is not trusted ({reason.verify_message}): see the clock, and whether"
+            " a proxy with its own CA needs SSL_CERT_FILE"
+        )
+    if isinstance(reason, socket.gaierror):
+        return f"its name cannot be resolved ({reason.strerror}): see the DNS of this machine"
+    if isinstance(reason, socket.timeout):  # TimeoutError itself from Python 3.10 on
+        return f"no whole answer came within {timeout_s:g} s"
+    if isinstance(reason, OSError) and reason.strerror:
+        return reason.strerror
+    if isinstance(reason, http.client.HTTPException):
+        return f"what came is not HTTP ({type(reason).__name__}: {reason})"
+    return str(reason) or type(reason).__name__
+
+
+class _DeadlineReader(io.RawIOBase):
+    """A socket's bytes until a deadline. Owner: the thread of the request.
+
+    A socket's own timeout starts again with every byte, so a server that drips could hold a pool
+    thread for ever.
+    """
+
+    def __init__(self, raw: io.RawIOBase, connection: socket.socket, deadline: float) -> None:
+        self._raw = raw
+        self._connection = connection
+        self._deadline = deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> Optional[int]:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise socket.timeout("timed out")
+        self._connection.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    """An answer that has to be whole by a deadline. Owner: the thread of the request."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **more: Any) -> None:
+        super().__init__(sock, *args, **more)
+        left = sock.gettimeout()
+        if left is not None:
+            reader = _DeadlineReader(self.fp.detach(), sock, time.monotonic() + left)
+            self.fp = io.BufferedReader(reader)
+
+
+class _HttpConnection(http.client.HTTPConnection):
+    response_class = _Response
+
+
+class _HttpsConnection(http.client.HTTPSConnection):
+    response_class = _Response
+
+
+class _HttpHandler(urllib.request.HTTPHandler):
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_HttpConnection, req)
+
+
+class _HttpsHandler(urllib.request.HTTPSHandler):
+    def __init__(self, context: ssl.SSLContext) -> None:
+        super().__init__(context=context)
+        self._verifying = context
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_HttpsConnection, req, context=self._verifying)
