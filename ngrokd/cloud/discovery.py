@@ -1,0 +1,136 @@
+"""Which endpoints exist: the API's list, folded into what can be served and what cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Optional
+
+from ngrokd.cloud.endpointurl import EndpointUrl, Unusable, parse
+from ngrokd.model import Discovered, Endpoint, SkippedEndpoint, Target
+
+MAX_SHOWN = 300  # of a text the API sent; longer ones only fill terminals
+
+# The wire names host and port only, so of two endpoints that differ in the scheme alone one can
+# be reached here. Which one must not change from poll to poll: the first of this order.
+_SCHEME_ORDER = ("http", "https", "tls", "tcp")
+
+
+def discover(items: Sequence[object]) -> Discovered:
+    """One endpoint for each scheme, host and port; what cannot be served, with its reason."""
+    members: dict[EndpointUrl, set[str]] = {}
+    skipped: list[SkippedEndpoint] = []
+    for item in items:
+        if not isinstance(item, Mapping):
+            skipped.append(SkippedEndpoint("", "", "the API listed something that is no endpoint"))
+            continue
+        try:
+            members.setdefault(_url_of(item), set()).add(_text(item, "id"))
+        except Unusable as exc:
+            skipped.append(SkippedEndpoint(_text(item, "id"), _shown_url(item), str(exc)))
+    endpoints = [_endpoint(url, ids) for url, ids in members.items()]
+    served, shadowed = _one_per_target(endpoints)
+    return Discovered(
+        endpoints=tuple(sorted(served, key=lambda each: each.target)),
+        skipped=tuple(sorted(skipped + shadowed, key=lambda each: (each.url, each.id))),
+    )
+
+
+def to_json(discovered: Discovered) -> object:
+    """What `endpoints.json` holds."""
+    return {
+        "endpoints": [{"url": each.url, "ids": list(each.ids)} for each in discovered.endpoints],
+        "skipped": [
+            {"id": each.id, "url": each.url, "reason": each.reason} for each in discovered.skipped
+        ],
+    }
+
+
+def from_json(document: object) -> Discovered:
+    """What `to_json` made. ValueError: something else, so the file is damaged.
+
+    The URLs go through the same rules again: an edited file gets no name past them.
+    """
+    if not isinstance(document, Mapping):
+        raise ValueError("it is not an object")
+    known = discover(
+        [
+            {"id": _must_be_text(identity), "url": _must_be_text(entry.get("url"))}
+            for entry in _objects(document, "endpoints")
+            for identity in _list(entry, "ids")
+        ]
+    )
+    skipped = tuple(
+        SkippedEndpoint(*(_must_be_text(entry.get(name)) for name in ("id", "url", "reason")))
+        for entry in _objects(document, "skipped")
+    )
+    return Discovered(known.endpoints, known.skipped + skipped)
+
+
+def _url_of(item: Mapping[object, object]) -> EndpointUrl:
+    """`url`, else the older `public_url`; a missing scheme is `proto`, as in ngrok's operator."""
+    text = _raw_url(item)
+    if not text:
+        raise Unusable("the API named no URL")
+    scheme = item.get("proto") or item.get("scheme") or "https"
+    return parse(text, scheme if isinstance(scheme, str) else "https")
+
+
+def _raw_url(item: Mapping[object, object]) -> Optional[str]:
+    for name in ("url", "public_url"):
+        value = item.get(name)
+        if isinstance(value, str) and value:
+            return value
+    return None
+
+
+def _endpoint(url: EndpointUrl, ids: set[str]) -> Endpoint:
+    named = sorted(each for each in ids if each) or [""]
+    return Endpoint(Target(url.hostname, url.port), url.scheme, str(url), tuple(named))
+
+
+def _one_per_target(
+    endpoints: Sequence[Endpoint],
+) -> tuple[list[Endpoint], list[SkippedEndpoint]]:
+    served: dict[Target, Endpoint] = {}
+    shadowed: list[SkippedEndpoint] = []
+    for each in sorted(endpoints, key=lambda one: _SCHEME_ORDER.index(one.scheme)):
+        first = served.setdefault(each.target, each)
+        if first is not each:
+            reason = f"{first.url} has the same host and port, and only one of them can be served"
+            shadowed += [SkippedEndpoint(identity, each.url, reason) for identity in each.ids]
+    return list(served.values()), shadowed
+
+
+def _shown_url(item: Mapping[object, object]) -> str:
+    return _printable(_raw_url(item) or "")
+
+
+def _text(item: Mapping[object, object], name: str) -> str:
+    value = item.get(name)
+    return _printable(value) if isinstance(value, str) else ""
+
+
+def _printable(text: str) -> str:
+    """Safe on a terminal and in a log line, whatever the API sent."""
+    return "".join(char if char.isprintable() else "?" for char in text[:MAX_SHOWN])
+
+
+def _objects(document: Mapping[object, object], name: str) -> list[Mapping[object, object]]:
+    entries = _list(document, name)
+    found = [each for each in entries if isinstance(each, Mapping)]
+    if len(found) != len(entries):
+        raise ValueError(f"{name} holds something that is not an object")
+    return found
+
+
+def _list(document: Mapping[object, object], name: str) -> list[object]:
+    value = document.get(name)
+    if not isinstance(value, list):
+        raise ValueError(f"{name} is not a list")
+    return value
+
+
+def _must_be_text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{str(value)[:40]!r} is not text")
+    return value

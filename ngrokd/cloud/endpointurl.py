@@ -1,0 +1,82 @@
+"""The URL of a bound endpoint: scheme, hostname and port, or the reason why it has none.
+
+Liberal, because ngrok's own sources disagree (ngrok's documents show two and three labels, tcp
+only and tls too): http, https, tls and tcp, any number of labels, default ports. Not `urlsplit`:
+it silently drops tabs and line breaks, which must be refused here.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Optional
+
+DEFAULT_PORTS = {"http": 80, "https": 443, "tls": 443, "tcp": None}
+
+MAX_HOSTNAME = 253  # RFC 1035 section 2.3.4, without the root's dot
+_WHOLE = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*)://)?([^/?#]*)[^\s\x00-\x1f\x7f]*")
+# Underscores are no hostname by RFC 952, yet resolvers and certificates carry them.
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+_PORT = re.compile(r"[0-9]{1,5}")
+
+
+class Unusable(Exception):
+    """This URL cannot be served. Handler: skip that endpoint, with this text as its reason."""
+
+
+@dataclass(frozen=True)
+class EndpointUrl:
+    """What can be served. `str()` is the one spelling of it."""
+
+    scheme: str
+    hostname: str
+    port: int
+
+    def __str__(self) -> str:
+        shown = "" if DEFAULT_PORTS[self.scheme] == self.port else f":{self.port}"
+        return f"{self.scheme}://{self.hostname}{shown}"
+
+
+def parse(text: str, default_scheme: str = "https") -> EndpointUrl:
+    """`text` as an endpoint; Unusable otherwise. A path is dropped: the wire carries none."""
+    found = _WHOLE.fullmatch(text)
+    if found is None:
+        raise Unusable("the URL contains a space or a control character")
+    scheme = (found.group(1) or default_scheme).lower()
+    if scheme not in DEFAULT_PORTS:
+        raise Unusable(f"the scheme {scheme} is not http, https, tls or tcp")
+    authority = found.group(2)
+    if "@" in authority:
+        raise Unusable("the URL names a user, which no endpoint has")
+    host, _, port = authority.partition(":")
+    return EndpointUrl(scheme, _hostname(host), _port(port, DEFAULT_PORTS[scheme]))
+
+
+def _hostname(text: str) -> str:
+    name = text.lower()
+    if name.endswith("."):  # the root: web.ns. is web.ns
+        name = name[:-1]
+    if not name:
+        raise Unusable("the URL names no host")
+    if "*" in name:
+        raise Unusable("a wildcard name cannot be published: name each host in an endpoint")
+    if len(name) > MAX_HOSTNAME:
+        raise Unusable(f"the hostname is longer than {MAX_HOSTNAME} characters")
+    labels = name.split(".")
+    for label in labels:
+        if not _LABEL.fullmatch(label):
+            raise Unusable(f"{label[:80]!r} in the hostname is not a name")
+    if re.fullmatch(r"[0-9]+|0x[0-9a-f]*", labels[-1]):
+        # What inet_aton takes for an address (1, 127.1, 0x7f.1) never reaches the hosts file.
+        raise Unusable("the host is an address, not a name")
+    return name
+
+
+def _port(text: str, default: Optional[int]) -> int:
+    if not text:
+        if default is None:
+            raise Unusable("a tcp endpoint needs a port in its URL")
+        return default
+    if not _PORT.fullmatch(text) or not 1 <= int(text) <= 65535:
+        raise Unusable(f"the port {text[:20]!r} is not a number from 1 to 65535")
+    return int(text)
