@@ -1,0 +1,77 @@
+"""Register, renew and update at ngrok: jobs for a pool thread, functions of their arguments."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+from ngrokd.cloud.api import Api
+from ngrokd.cloud.certificate import validity
+from ngrokd.cloud.registration import (
+    Operator,
+    Wish,
+    change,
+    creation,
+    own_operator,
+    parse_operator,
+)
+from ngrokd.errors import ApiUnavailable, OperatorLost
+
+logger = logging.getLogger(__name__)
+
+
+def register(api: Api, wish: Wish, known_id: str) -> Operator:
+    """Have an operator and a certificate for it: the known one, else our own, else a new one.
+
+    Raises ApiError.
+    """
+    if known_id:
+        try:
+            return renew(api, wish, known_id)
+        except OperatorLost as exc:
+            logger.warning("operator %s: %s", known_id, exc)
+    own_id = own_operator(api.list_operators(), wish.installation_id)
+    if own_id:
+        logger.info("operator %s is this installation's; it is used again", own_id)
+        return renew(api, wish, own_id)
+    return _certified(api.create_operator(creation(wish)), wish)
+
+
+def renew(api: Api, wish: Wish, operator_id: str) -> Operator:
+    """A certificate for the request in `wish`. Raises ApiError; OperatorLost: it is gone."""
+    return _certified(_changed(api, wish, operator_id), wish)
+
+
+def update(api: Api, wish: Wish, operator_id: str) -> Operator:
+    """Tell ngrok the selectors. Raises ApiError; OperatorLost: it is gone."""
+    answer = _changed(api, wish, operator_id)
+    # Whatever certificate the answer repeats was not asked for and changes nothing.
+    return dataclasses.replace(_parsed(answer, wish), certificate="")
+
+
+def _changed(api: Api, wish: Wish, operator_id: str) -> object:
+    known = _parsed(api.get_operator(operator_id), wish)
+    return api.update_operator(operator_id, change(wish, known))
+
+
+def _parsed(answer: object, wish: Wish) -> Operator:
+    try:
+        operator = parse_operator(answer)
+    except ValueError as exc:
+        raise _unusable(f"it is not an operator: {exc}") from exc
+    return dataclasses.replace(operator, selectors=wish.selectors)
+
+
+def _certified(answer: object, wish: Wish) -> Operator:
+    operator = _parsed(answer, wish)
+    if not operator.certificate:
+        raise _unusable(f"operator {operator.id} came without a certificate")
+    try:
+        validity(operator.certificate)
+    except ValueError as exc:
+        raise _unusable(f"the certificate of operator {operator.id} is unusable: {exc}") from exc
+    return operator
+
+
+def _unusable(what: str) -> ApiUnavailable:
+    return ApiUnavailable(f"the ngrok API's answer cannot be used ({what}); it is tried again")
