@@ -1,0 +1,158 @@
+"""Whom we trust at the ingress, who we say we are there, and where it is.
+
+Theory of operation. Verification is always on, whatever files exist: what is missing can only
+make fewer servers trusted. Every certificate of the anchor files is an anchor of its own, also an
+intermediate one (ngrok publishes exactly such a file): OpenSSL does that only with PARTIAL_CHAIN,
+which Python sets by itself from 3.13 on only. VERIFY_X509_STRICT, which 3.13's
+`create_default_context` sets too, is left out: older certificates fail it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import ssl
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from ngrokd.errors import HostError, StateError
+from ngrokd.model import Address
+
+logger = logging.getLogger(__name__)
+
+NGROK_ANCHORS = Path("/etc/ssl/certs/ngrok")  # where ngrok's own operator looks
+DEFAULT_PORT = 443
+MAX_ANCHOR_BYTES = 4 << 20  # the whole of a system's bundle is a quarter of this
+
+# X509_V_FLAG_PARTIAL_CHAIN; the ssl module has a name for it from Python 3.10 on.
+_PARTIAL_CHAIN = 0x80000
+
+Fingerprint = tuple[tuple[str, int, int, int], ...]
+
+
+def ingress_context(
+    cert: Path, key: Path, ca_file: str, state_folder: Path, vendor: Path = NGROK_ANCHORS
+) -> ssl.SSLContext:
+    """The TLS context of every ingress connection; verifies chain and name.
+
+    StateError: a file that was named cannot be used. Files below `vendor` that hold no PEM
+    certificate are passed over.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # CERT_REQUIRED and check_hostname
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_flags |= ssl.VerifyFlags(_PARTIAL_CHAIN)
+    context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    if ca_file:
+        _load_named(context, Path(ca_file), "name a PEM file in server.ca_file")
+    installed = state_folder / "ca.crt"
+    if installed.exists():
+        _load_named(context, installed, "put a PEM certificate there, or remove it")
+    for path in _files_below(vendor):
+        _load_found(context, path)
+    _load_pair(context, cert, key)
+    return context
+
+
+def fingerprint(
+    cert: Path, key: Path, ca_file: str, state_folder: Path, vendor: Path = NGROK_ANCHORS
+) -> Fingerprint:
+    """Changes when a file that `ingress_context` reads does: then the context is to be rebuilt."""
+    paths = [cert, key, state_folder / "ca.crt", *_files_below(vendor)]
+    if ca_file:
+        paths.append(Path(ca_file))
+    system = ssl.get_default_verify_paths().cafile
+    if system:
+        paths.append(Path(system))
+    return tuple(_mark(path) for path in paths)
+
+
+def split_endpoint(endpoint: str) -> tuple[str, int]:
+    """HOST[:PORT] or [IPV6]:PORT as name and port, 443 if none. HostError: it is neither."""
+    if endpoint.startswith("["):
+        host, closed, rest = endpoint[1:].partition("]")
+        plain = closed and (not rest or rest.startswith(":"))
+        port = rest[1:]
+    else:
+        host, _, port = endpoint.partition(":")
+        plain = ":" not in port
+    digits = port or str(DEFAULT_PORT)
+    if not (host and plain and digits.isascii() and digits.isdigit()):
+        raise HostError(f"the ingress {endpoint!r} is not HOST:PORT; see ingressEndpoint")
+    if not 1 <= int(digits[:6]) <= 65535:
+        raise HostError(f"the ingress {endpoint!r} has no usable port; see ingressEndpoint")
+    return host, int(digits)
+
+
+def resolve_ingress(endpoint: str) -> tuple[Address, ...]:
+    """Every address of HOST[:PORT], in the resolver's order. For a pool thread: it may block.
+
+    HostError: it has none.
+    """
+    host, port = split_endpoint(endpoint)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as exc:  # UnicodeError: a label that is empty or too long
+        cause = (exc.strerror if isinstance(exc, OSError) else None) or exc
+        raise HostError(
+            f"the ingress {host} cannot be resolved: {cause}; see this machine's DNS and"
+            " ingressEndpoint in config.yml"
+        ) from exc
+    addresses = (Address(str(sockaddr[0]), port) for *_, sockaddr in found)
+    return tuple(dict.fromkeys(addresses))
+
+
+def _load_named(context: ssl.SSLContext, path: Path, mend: str) -> None:
+    try:
+        context.load_verify_locations(cafile=path)
+    except OSError as exc:  # SSLError too
+        raise StateError(f"{path} cannot be used as a trust anchor: {_cause(exc)}; {mend}") from exc
+
+
+def _load_found(context: ssl.SSLContext, path: Path) -> None:
+    try:
+        context.load_verify_locations(cafile=path)
+    except OSError as exc:
+        logger.debug("%s is no trust anchor: %s", path, _cause(exc))
+
+
+def _load_pair(context: ssl.SSLContext, cert: Path, key: Path) -> None:
+    try:
+        # The password keeps OpenSSL from asking the terminal for that of an encrypted key.
+        context.load_cert_chain(cert, key, lambda: "")
+    except OSError as exc:
+        raise StateError(
+            f"{cert} and {key} cannot be used as the client certificate: {_cause(exc)};"
+            " `ngrokctl rotate-cert` asks for a new pair"
+        ) from exc
+
+
+def _cause(exc: OSError) -> str:
+    if isinstance(exc, ssl.SSLError):
+        return (exc.reason or str(exc)).replace("_", " ").lower()
+    return exc.strerror or str(exc)
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Regular files, also through symbolic links; in an order that does not change."""
+    for base, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(base, name)
+            try:
+                known = path.stat()
+            except OSError as exc:
+                logger.debug("%s is passed over: %s", path, exc.strerror)
+                continue
+            # A FIFO would hang OpenSSL, which opens what it is told to.
+            if stat.S_ISREG(known.st_mode) and known.st_size <= MAX_ANCHOR_BYTES:
+                yield path
+
+
+def _mark(path: Path) -> tuple[str, int, int, int]:
+    try:
+        known = path.stat()
+    except OSError:  # missing is a state like any other
+        return str(path), -1, -1, -1
+    return str(path), known.st_ino, known.st_size, known.st_mtime_ns
