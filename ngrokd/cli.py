@@ -1,0 +1,166 @@
+"""The command `ngrokd`: its arguments, and what each of them starts."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Callable, Optional
+
+from ngrokd import __version__, background, configfile, logs
+from ngrokd.config import DEFAULT_CONFIG_PATH, Config
+from ngrokd.errors import ConfigError, NgrokdError, StateError
+from ngrokd.hints import try_lines
+from ngrokd.model import Status
+
+DONE, FAILED, USAGE = 0, 1, 2
+
+Overlay = Mapping[str, Mapping[str, object]]
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """The process's exit status: 0 done, 1 failed, 2 usage or configuration."""
+    args = _parser().parse_args(argv)
+    try:
+        run: Callable[[argparse.Namespace], int] = args.run
+        return run(args)
+    except ConfigError as exc:
+        print(exc, file=sys.stderr)
+        return USAGE
+    except NgrokdError as exc:
+        print(f"ngrokd: {exc}", file=sys.stderr)
+        return FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ngrokd",
+        description="Gives ngrok's Kubernetes-bound endpoints local addresses and names.",
+    )
+    parser.add_argument("--version", action="version", version=f"ngrokd {__version__}")
+    parser.add_argument("--config", metavar="PATH", help=f"default: {DEFAULT_CONFIG_PATH}")
+    parser.add_argument("--foreground", action="store_true", help="log to standard error, no fork")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log at level debug")
+    parser.add_argument(
+        "--sandbox", action="store_true", help="run against a stand-in cloud, without an account"
+    )
+    parser.add_argument(
+        "--dir", dest="sandbox_dir", metavar="DIR", help="with --sandbox: keep its state in DIR"
+    )
+    parser.set_defaults(run=_daemon)
+    commands = parser.add_subparsers(title="commands", metavar="")
+    check = commands.add_parser("check-config", help="check a configuration file")
+    check.add_argument("path", nargs="?", metavar="PATH", help=f"default: {DEFAULT_CONFIG_PATH}")
+    check.set_defaults(run=_check_config)
+    # Imported where it is used: the stand-in cloud is no part of a daemon at work.
+    from ngrokd.sandbox import command as sandbox
+
+    stand_in = commands.add_parser("sandbox", help="run only the stand-in cloud")
+    sandbox.add_arguments(stand_in)
+    stand_in.set_defaults(run=sandbox.run)
+    return parser
+
+
+def _check_config(args: argparse.Namespace) -> int:
+    path = Path(args.path or args.config or DEFAULT_CONFIG_PATH)
+    configfile.load(path, os.environ)
+    print(f"{path}: ok")
+    return DONE
+
+
+def _daemon(args: argparse.Namespace) -> int:
+    if args.sandbox:
+        return _sandboxed(args)
+    path = Path(args.config or DEFAULT_CONFIG_PATH).absolute()
+    if args.config is None and not path.exists():
+        configfile.write_default(path)
+
+    def load() -> Config:
+        return configfile.load(path, os.environ)
+
+    config = load()  # before the fork, so that its faults reach the person who typed
+
+    def serve(up: Callable[[], None]) -> int:
+        return _serve(args, config, load, up)
+
+    return _run(args, config.server.pid_file, serve)
+
+
+def _sandboxed(args: argparse.Namespace) -> int:
+    """The real daemon against the embedded stand-in cloud, in a folder that goes with it."""
+    from ngrokd.sandbox.cloud import Sandbox
+
+    def load(overlay: Overlay) -> Config:
+        if args.config is None:
+            return configfile.parse("", "sandbox", os.environ, overlay)
+        return configfile.load(Path(args.config).absolute(), os.environ, overlay)
+
+    load({})
+    folder = _sandbox_folder(args.sandbox_dir)
+
+    def serve(up: Callable[[], None]) -> int:
+        with contextlib.ExitStack() as stack:
+            if args.sandbox_dir is None:
+                stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            cloud = Sandbox(folder)
+            cloud.start()
+            stack.callback(cloud.stop)
+            config = load(cloud.config())
+            return _serve(args, config, lambda: load(cloud.config()), up, _print_hints(config))
+
+    return _run(args, str(folder / "ngrokd.pid"), serve)
+
+
+def _sandbox_folder(chosen: Optional[str]) -> Path:
+    if chosen is None:
+        return Path(tempfile.mkdtemp(prefix="ngrokd-sandbox-"))
+    try:
+        Path(chosen).mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise StateError(f"--dir {chosen} cannot be made: {exc.strerror}") from exc
+    return Path(chosen).absolute()
+
+
+def _run(args: argparse.Namespace, pid_file: str, serve: background.Serve) -> int:
+    if not _in_foreground(args):
+        return background.run_in_background(pid_file, serve)
+    with background.held(pid_file):
+        return serve(lambda: None)
+
+
+def _serve(
+    args: argparse.Namespace,
+    config: Config,
+    load: Callable[[], Config],
+    up: Callable[[], None],
+    on_first_poll: Callable[[Status], None] = lambda status: None,
+) -> int:
+    # Imported after the fork: the parent that waits for a background start needs none of it.
+    from ngrokd.daemon import Daemon
+
+    logs.setup(config.server, _in_foreground(args), os.environ)
+    if args.verbose:
+        logs.set_level("debug")
+    return Daemon(config, load, up, on_first_poll).run()
+
+
+def _in_foreground(args: argparse.Namespace) -> bool:
+    """Asked for, or implied by a service manager, which wants to see its own child."""
+    managed = "NOTIFY_SOCKET" in os.environ or "XPC_SERVICE_NAME" in os.environ
+    return args.foreground or managed
+
+
+def _print_hints(config: Config) -> Callable[[Status], None]:
+    ngrokctl = Path(sys.argv[0]).absolute().parent / "ngrokctl"
+    command = str(ngrokctl) if ngrokctl.exists() else "ngrokctl"
+
+    def show(status: Status) -> None:
+        lines = try_lines(status.endpoints, command, config.server.socket_path)
+        print("\nTry, in another terminal:\n", *lines, "\nEnd with Ctrl-C.", sep="\n  ", flush=True)
+
+    return show

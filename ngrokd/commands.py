@@ -1,0 +1,90 @@
+"""The verbs of the control socket, as they reach the running daemon."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Callable
+
+from ngrokd import __version__, logs
+from ngrokd.control import metrics, report
+from ngrokd.control.server import Command
+from ngrokd.errors import ControlError
+from ngrokd.forward.forwarder import Forwarder
+from ngrokd.messages import Message, Refresh, Reload, RotateCertificate, SetApiKey, Stop
+from ngrokd.model import Status
+
+REPLY_TIMEOUT_S = 45.0  # one API request may take 30 s
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Any thread: reads the published `Status`, and posts what changes something to main."""
+
+    status: Callable[[], Status]
+    forwarder: Forwarder
+    post: Callable[[Message], None]
+
+    def table(self) -> Mapping[str, Command]:
+        """Verb by verb, for the control server."""
+        return {
+            "ping": lambda args: "pong",
+            "status": lambda args: self.report_status(),
+            "list": self._list,
+            "set-api-key": self._set_api_key,
+            "refresh": lambda args: self._ask(Refresh(Future())),
+            "reload": lambda args: self._ask(Reload(Future())),
+            "rotate-cert": lambda args: self._ask(RotateCertificate(Future())),
+            "log-level": self._log_level,
+            "stop": self._stop,
+        }
+
+    def report_status(self) -> dict[str, Any]:
+        """The answer to `status`."""
+        return report.status_json(
+            self.status(), self.forwarder.counters(), __version__, os.getpid(), time.time()
+        )
+
+    def render_metrics(self) -> str:
+        """Prometheus text."""
+        return metrics.render(
+            self.status(), self.forwarder.counters(), self.forwarder.connect_seconds(), __version__
+        )
+
+    def _list(self, args: list[str]) -> object:
+        if args and args != ["bound-endpoints"]:
+            raise ControlError("bad_arguments", "list takes no argument, or bound-endpoints")
+        return report.endpoints_json(self.status(), self.forwarder.counters())
+
+    def _set_api_key(self, args: list[str]) -> object:
+        if len(args) != 1 or not args[0].strip():
+            raise ControlError("bad_arguments", "set-api-key takes one argument: the API key")
+        return self._ask(SetApiKey(args[0].strip(), Future()))
+
+    def _log_level(self, args: list[str]) -> object:
+        if len(args) != 1:
+            raise ControlError(
+                "bad_arguments", f"log-level takes one of {', '.join(logs.LEVELS)}"
+            )
+        try:
+            logs.set_level(args[0])
+        except ValueError as exc:
+            raise ControlError("bad_arguments", str(exc)) from exc
+        return {"log_level": args[0]}
+
+    def _stop(self, args: list[str]) -> object:
+        self.post(Stop("asked through the control socket"))
+        return {"stopping": True}
+
+    def _ask(self, message: Any) -> object:
+        self.post(message)
+        reply: Future[Any] = message.reply
+        try:
+            return reply.result(REPLY_TIMEOUT_S)
+        except concurrent.futures.TimeoutError as exc:
+            text = f"the daemon did not finish within {REPLY_TIMEOUT_S:.0f} s; see its log"
+            raise ControlError("timeout", text) from exc

@@ -1,0 +1,66 @@
+"""What the daemon remembers of addresses, ports and endpoints over a restart."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Optional
+
+from ngrokd.cloud import discovery
+from ngrokd.desired import Remembered
+from ngrokd.errors import StateError
+from ngrokd.host import files
+from ngrokd.model import Discovered
+
+logger = logging.getLogger(__name__)
+
+
+class Memory:
+    """Owner: main thread. Files of the state folder; a damaged one is kept aside and made anew."""
+
+    def __init__(self, folder: Path) -> None:
+        self._addresses = folder / "ip_mappings.json"
+        self._ports = folder / "network_ports.json"
+        self._endpoints = folder / "endpoints.json"
+        self._last_good: Optional[Discovered] = None  # as saved
+
+    def assignments(self) -> Remembered:
+        """Addresses and ports of the last run. Raises StateError if they cannot be read."""
+        addresses, addresses_note = files.read_json_mapping(self._addresses, str)
+        ports, ports_note = files.read_json_mapping(self._ports, int)
+        for note in filter(None, (addresses_note, ports_note)):
+            logger.warning("%s", note)
+        return Remembered(addresses, ports)
+
+    def save_assignments(self, remembered: Remembered) -> None:
+        """Raises StateError; what was saved before is then still there."""
+        files.write_json_mapping(self._addresses, remembered.addresses)
+        files.write_json_mapping(self._ports, remembered.ports)
+
+    def endpoints(self) -> Optional[Discovered]:
+        """The last good answer of the API, to serve from until the next one; None: there is none."""
+        try:
+            found = discovery.from_json(json.loads(self._endpoints.read_bytes()))
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            logger.warning("%s cannot be read (%s): waiting for ngrok", self._endpoints, exc.strerror)
+            return None
+        except (ValueError, RecursionError):
+            logger.warning("%s is damaged: waiting for ngrok's answer", self._endpoints)
+            return None
+        self._last_good = found
+        return found
+
+    def save_endpoints(self, discovered: Discovered) -> None:
+        """Kept for a start without network; a full disk only costs that."""
+        if discovered == self._last_good:
+            return
+        try:
+            content = json.dumps(discovery.to_json(discovered), indent=1).encode()
+            files.write_atomic(self._endpoints, content + b"\n")
+        except StateError as exc:
+            logger.warning("a start without network will know no endpoints: %s", exc)
+            return
+        self._last_good = discovered

@@ -1,0 +1,143 @@
+"""What became of each endpoint, and what that changed. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Optional
+
+from ngrokd.config import NetSettings
+from ngrokd.desired import Desired, listen_interface
+from ngrokd.model import (
+    Address,
+    Discovered,
+    Endpoint,
+    EndpointState,
+    EndpointStatus,
+    SkippedEndpoint,
+    Target,
+)
+
+UNOPENED = "not opened"
+
+
+@dataclass(frozen=True)
+class Actual:
+    """What is true on this machine after an application."""
+
+    listeners: Mapping[Address, Target]
+    names: Mapping[str, str]  # published
+    failed: Mapping[Target, str]  # why it is not listening
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one application changed, as "hostname:port"."""
+
+    opened: tuple[str, ...] = ()
+    closed: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+
+
+def statuses(
+    discovered: Discovered, net: NetSettings, desired: Desired, actual: Actual
+) -> tuple[EndpointStatus, ...]:
+    """One line for everything ngrok lists: skipped ones first, then in the order of discovery."""
+    at = {to: address for address, to in actual.listeners.items()}
+    skipped = {(each.id, each.url) for each in desired.skipped}
+    served = [e for e in discovered.endpoints if (e.ids[0], e.url) not in skipped]
+    return (
+        *(_skipped(each) for each in desired.skipped),
+        *(_served(e, net, desired, actual, at) for e in served),
+    )
+
+
+def _skipped(skipped: SkippedEndpoint) -> EndpointStatus:
+    return EndpointStatus(
+        id=skipped.id, url=skipped.url, state=EndpointState.SKIPPED, reason=skipped.reason
+    )
+
+
+def _served(
+    endpoint: Endpoint,
+    net: NetSettings,
+    desired: Desired,
+    actual: Actual,
+    listeners: Mapping[Target, Address],
+) -> EndpointStatus:
+    to = endpoint.target
+    listener = listeners.get(to)
+    is_open = listener is not None
+    return EndpointStatus(
+        id=endpoint.ids[0],
+        url=endpoint.url,
+        state=EndpointState.OPEN if is_open else EndpointState.FAILED,
+        reason="" if is_open else actual.failed.get(to, UNOPENED),
+        target=to,
+        ip=listener.ip if listener else desired.remembered.addresses.get(to.hostname, ""),
+        listener=listener,
+        listen_interface=listen_interface(net, to.hostname),
+        published=is_open and to.hostname in actual.names,
+    )
+
+
+def changes(before: Iterable[EndpointStatus], now: Iterable[EndpointStatus]) -> Change:
+    """What opened, closed or failed between two lists of statuses."""
+    old, new = _by_key(before), _by_key(now)
+    changed = [status for key, status in new.items() if _news(old.get(key), status)]
+    return Change(
+        opened=_targets(s for s in changed if s.state is EndpointState.OPEN),
+        closed=_targets(_gone(old, new)),
+        failed=_targets(s for s in changed if s.state is EndpointState.FAILED),
+    )
+
+
+def lines(
+    before: Iterable[EndpointStatus], now: Iterable[EndpointStatus]
+) -> list[tuple[bool, str]]:
+    """A line for the log for each endpoint whose state changed: (needs attention, text)."""
+    old, new = _by_key(before), _by_key(now)
+    told = []
+    for key, status in new.items():
+        if not _news(old.get(key), status):
+            continue
+        if status.state is EndpointState.OPEN:
+            told.append((False, f"endpoint {status.target} open at {_where(status)}"))
+        else:
+            name = status.target or key
+            told.append((True, f"endpoint {name} {status.state.value}: {status.reason}"))
+    told += [(False, f"endpoint {status.target} closed") for status in _gone(old, new)]
+    return told
+
+
+def _by_key(statuses: Iterable[EndpointStatus]) -> dict[str, EndpointStatus]:
+    return {status.url or status.id: status for status in statuses}
+
+
+def _news(was: Optional[EndpointStatus], status: EndpointStatus) -> bool:
+    return was is None or (was.state, was.reason, was.listener) != (
+        status.state,
+        status.reason,
+        status.listener,
+    )
+
+
+def _gone(
+    old: Mapping[str, EndpointStatus], new: Mapping[str, EndpointStatus]
+) -> list[EndpointStatus]:
+    return [
+        status
+        for key, status in old.items()
+        if status.state is EndpointState.OPEN
+        and (key not in new or new[key].state is not EndpointState.OPEN)
+    ]
+
+
+def _targets(statuses: Iterable[EndpointStatus]) -> tuple[str, ...]:
+    return tuple(str(status.target) for status in statuses)
+
+
+def _where(status: EndpointStatus) -> str:
+    assert status.listener is not None and status.target is not None
+    same = status.listener.port == status.target.port
+    return status.listener.ip if same else str(status.listener)

@@ -1,0 +1,239 @@
+"""Decides when to talk to the ngrok API: to register, to renew, to ask which endpoints exist."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from concurrent.futures import Future
+from typing import Any, Callable, Optional
+
+from ngrokd import __version__
+from ngrokd.backoff import wait_s
+from ngrokd.cloud.api import Api
+from ngrokd.cloud.identity import Identity, Step
+from ngrokd.cloud.polling import poll
+from ngrokd.cloud.registration import Operator
+from ngrokd.config import Config
+from ngrokd.errors import ApiError, ApiRefused, ControlError, OperatorLost, StateError
+from ngrokd.messages import ApiAnswered, JobDone, JobKind, Message
+from ngrokd.model import Discovered
+from ngrokd.workers import Job
+
+logger = logging.getLogger(__name__)
+
+JITTER = 0.1  # of an interval: many hosts share one account's request limit
+
+Submit = Callable[[JobKind, Job], None]
+
+
+class Poller:
+    """Owner: main thread. Network work goes through `submit`; its answers come to `handle`.
+
+    Times inside are `time.monotonic()` seconds unless a name says otherwise.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        identity: Identity,
+        submit: Submit,
+        post: Callable[[Message], None],
+        random: Callable[[], float],
+    ) -> None:
+        self._config = config
+        self._identity = identity
+        self._submit = submit
+        self._post = post
+        self._random = random
+        self._key = identity.saved_api_key() or config.api.key
+        self._busy: set[JobKind] = set()
+        self._failures = dict.fromkeys(JobKind, 0)
+        self._not_before = dict.fromkeys(JobKind, 0.0)
+        self._problems: dict[JobKind, str] = {}
+        self._checking: Optional[tuple[str, Future[Any]]] = None
+        self._rotate = False
+        self.requests: dict[str, int] = {}  # HTTP status or "error": how many
+        self.last_success: Optional[float] = None  # Unix seconds
+        self.last_error = ""
+
+    # What others may ask
+
+    @property
+    def has_key(self) -> bool:
+        """There is something to register with."""
+        return bool(self._key)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What keeps us from talking to the API, for a person."""
+        return tuple(self._problems.values())
+
+    def next_poll(self, now: float) -> Optional[float]:
+        """Seconds until the next poll; None while nothing can be polled."""
+        if not self._key or not self._identity.operator_id:
+            return None
+        return max(0.0, self._not_before[JobKind.POLL] - now)
+
+    def deadline(self, now: float) -> float:
+        """Seconds until `tick` has something to do again."""
+        waits = [self._config.server.cert_refresh_interval]
+        if self._key:
+            waits += [
+                self._not_before[kind] - now
+                for kind in (JobKind.ENROL, JobKind.POLL)
+                if kind not in self._busy and self._not_before[kind] > now
+            ]
+        return max(0.0, min(waits))
+
+    # What happens
+
+    def tick(self, now: float) -> None:
+        """Starts what is due."""
+        if not self._key:
+            return
+        if self._due(JobKind.ENROL, now):
+            self._enrol()
+        if self._due(JobKind.POLL, now) and self._identity.operator_id:
+            job = functools.partial(poll, self._api(), self._identity.operator_id)
+            self._start(JobKind.POLL, job)
+
+    def poll_now(self) -> None:
+        """The next `tick` polls, whatever the schedule said."""
+        self._not_before[JobKind.POLL] = 0.0
+
+    def rotate_certificate(self) -> None:
+        """The next `tick` renews the certificate, however young it is."""
+        self._rotate = True
+        self._not_before[JobKind.ENROL] = 0.0
+
+    def configure(self, config: Config) -> None:
+        """A new configuration: what it changes is asked for at the next `tick`."""
+        old, self._config = self._config, config
+        if config.api != old.api:
+            self._key = self._identity.saved_api_key() or config.api.key
+        if config.api != old.api or config.bound_endpoints != old.bound_endpoints:
+            self._not_before[JobKind.ENROL] = 0.0
+            self.poll_now()
+
+    def count_request(self, outcome: str) -> None:
+        """One HTTP request ended with this status, or "error"."""
+        self.requests[outcome] = self.requests.get(outcome, 0) + 1
+
+    def set_key(self, key: str, reply: Future[Any]) -> None:
+        """Asks ngrok about the key before it replaces another one; `reply` gets the outcome."""
+        if self._checking is not None:
+            reply.set_exception(ControlError("busy", "another API key is being checked"))
+            return
+        self._checking = (key, reply)
+        api = self._api(key)
+        self._submit(JobKind.CHECK_KEY, api.list_operators)
+
+    def handle(self, done: JobDone, now: float) -> Optional[Discovered]:
+        """Takes a finished job; returns endpoints to apply if it was a good poll."""
+        if done.kind is JobKind.CHECK_KEY:
+            self._key_checked(done.error)
+            return None
+        self._busy.discard(done.kind)
+        if done.error is not None:
+            self._failed(done.kind, done.error, now)
+            return None
+        if done.kind is JobKind.ENROL:
+            self._enrolled(done.result, now)
+            return None
+        assert isinstance(done.result, Discovered)
+        self._succeeded(JobKind.POLL)
+        self.last_success = time.time()
+        interval = self._config.bound_endpoints.poll_interval
+        self._not_before[JobKind.POLL] = now + interval * (1 + JITTER * self._random())
+        return done.result
+
+    # How
+
+    def _due(self, kind: JobKind, now: float) -> bool:
+        return kind not in self._busy and now >= self._not_before[kind]
+
+    def _api(self, key: str = "") -> Api:
+        return Api(
+            self._config.api.url,
+            key or self._key,
+            __version__,
+            on_request=lambda outcome: self._post(ApiAnswered(outcome)),
+        )
+
+    def _start(self, kind: JobKind, job: Job) -> None:
+        self._busy.add(kind)
+        self._submit(kind, job)
+
+    def _enrol(self) -> None:
+        selectors = self._config.bound_endpoints.selectors
+        step = self._identity.next_step(time.time(), selectors)
+        if step is None and self._rotate and self._identity.registered:
+            step = Step.RENEW
+        if step is None:
+            return
+        self._rotate = False
+        try:
+            job = self._identity.begin(step, self._api(), selectors)
+        except StateError as exc:
+            self._failed(JobKind.ENROL, exc, time.monotonic())
+            return
+        logger.info("%s with the ngrok API at %s", step.value, self._config.api.url)
+        self._start(JobKind.ENROL, job)
+
+    def _enrolled(self, result: object, now: float) -> None:
+        assert isinstance(result, Operator)
+        try:
+            self._identity.finish(result)
+        except StateError as exc:
+            self._failed(JobKind.ENROL, exc, now)
+            return
+        self._succeeded(JobKind.ENROL)
+        logger.info("registered as %s", self._identity.operator_id)
+        self.poll_now()
+
+    def _succeeded(self, kind: JobKind) -> None:
+        if self._failures[kind]:
+            logger.info("%s works again after %d failures", kind.value, self._failures[kind])
+        self._failures[kind] = 0
+        self._problems.pop(kind, None)
+
+    def _failed(self, kind: JobKind, error: BaseException, now: float) -> None:
+        if not isinstance(error, (ApiError, StateError)):
+            raise error
+        self._failures[kind] += 1
+        wait = wait_s(error, self._failures[kind], self._config.bound_endpoints.poll_interval)
+        self._not_before[kind] = now + wait * (1 + JITTER * self._random())
+        if isinstance(error, OperatorLost):
+            self._identity.lost()
+            # The first loss is mended at once; an operator that keeps vanishing is not made anew
+            # at every poll.
+            self._not_before[JobKind.ENROL] = now if self._failures[kind] == 1 else now + wait
+        text = f"{kind.value} failed: {error}"
+        if self._problems.get(kind) != text:
+            logger.warning("%s; next try in %.0f s", text, wait)
+        self._problems[kind] = text
+        self.last_error = str(error)
+
+    def _key_checked(self, error: Optional[BaseException]) -> None:
+        assert self._checking is not None
+        (key, reply), self._checking = self._checking, None
+        if isinstance(error, ApiRefused):
+            reply.set_exception(ControlError("refused", f"ngrok refuses this API key: {error}"))
+        elif error is not None and self._key:
+            text = f"the key in use is kept, because the new one could not be checked: {error}"
+            reply.set_exception(ControlError("unchecked", text))
+        else:
+            self._take_key(key, reply, error)
+
+    def _take_key(self, key: str, reply: Future[Any], error: Optional[BaseException]) -> None:
+        try:
+            self._identity.save_api_key(key)
+        except StateError as exc:
+            reply.set_exception(ControlError("failed", f"the API key could not be kept: {exc}"))
+            return
+        self._key = key
+        self._problems.clear()
+        self._not_before = dict.fromkeys(JobKind, 0.0)
+        logger.info("a new API key was set")
+        reply.set_result({"checked": error is None, "note": str(error) if error else ""})

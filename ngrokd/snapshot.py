@@ -1,0 +1,62 @@
+"""The one frozen `Status` that other threads see, taken from what the main thread owns."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Optional
+
+from ngrokd.cloud.identity import Identity
+from ngrokd.ingress import IngressLink
+from ngrokd.model import EndpointState, State, Status
+from ngrokd.poller import Poller
+from ngrokd.reconciler import Reconciler
+
+
+@dataclass
+class Board:
+    """Owner: main thread. `standing` are problems found at start that stay until the end."""
+
+    identity: Identity
+    poller: Poller
+    reconciler: Reconciler
+    ingress: IngressLink
+    standing: list[str] = field(default_factory=list)
+    started_at: float = field(default_factory=time.time)  # Unix seconds
+
+    def snapshot(self, poll_applied: bool, state: Optional[State] = None) -> Status:
+        """What is true now; `state` overrides what follows from the parts."""
+        problems = self._problems()
+        wait = self.poller.next_poll(time.monotonic())
+        return Status(
+            state=state or self._state(poll_applied, problems),
+            operator_id=self.identity.operator_id,
+            ingress_endpoint=self.ingress.endpoint,
+            problems=problems,
+            certificate_not_after=self.identity.certificate_not_after,
+            api_last_success=self.poller.last_success,
+            api_last_error=self.poller.last_error,
+            next_poll=None if wait is None else time.time() + wait,
+            interface=self.reconciler.interface,
+            endpoints=self.reconciler.endpoints,
+            hosts_writes=self.reconciler.hosts_writes,
+            started_at=self.started_at,
+            api_requests=tuple(sorted(self.poller.requests.items())),
+        )
+
+    def _problems(self) -> tuple[str, ...]:
+        failed = sum(e.state is EndpointState.FAILED for e in self.reconciler.endpoints)
+        return (
+            *self.standing,
+            *self.poller.problems,
+            *([self.ingress.problem] if self.ingress.problem else []),
+            *self.reconciler.problems,
+            *([f"{failed} endpoints failed: `ngrokctl list` says why"] if failed else []),
+        )
+
+    def _state(self, poll_applied: bool, problems: tuple[str, ...]) -> State:
+        if not self.poller.has_key:
+            return State.WAITING_FOR_API_KEY
+        if not poll_applied:
+            return State.REGISTERING
+        return State.DEGRADED if problems else State.READY

@@ -1,0 +1,146 @@
+"""Who may import whom, which modules decide without acting, and how long a module may grow."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "ngrokd"
+ROOMS = {"cloud", "forward", "host", "control", "sandbox"}
+VOCABULARY = {"ngrokd", "ngrokd.errors", "ngrokd.model", "ngrokd.config"}
+ALLOWED_ACROSS = {("sandbox", "ngrokd.forward.wire")}
+
+PURE = {
+    "backoff.py",
+    "config.py",
+    "desired.py",
+    "errors.py",
+    "hints.py",
+    "model.py",
+    "outcome.py",
+    "plan.py",
+    "reload.py",
+    "cloud/discovery.py",
+    "cloud/registration.py",
+    "control/metrics.py",
+    "control/protocol.py",
+    "control/report.py",
+    "forward/tls.py",
+    "forward/tunnel.py",
+    "forward/wire.py",
+    "host/ipam.py",
+    "host/names.py",
+    "host/ports.py",
+}
+EFFECTS = {"socket", "os", "threading", "subprocess", "time", "logging", "selectors"}
+MAX_LINES = 300
+MAX_FUNCTION_LINES = 60  # with its docstring and comments; 40 of code
+
+MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Every module that is imported, `from a import b` as both a and a.b."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def parsed(module: Path) -> ast.Module:
+    return ast.parse((PACKAGE / module).read_text(encoding="utf-8"))
+
+
+def room_of(module: Path) -> str:
+    return module.parts[0] if module.parts[0] in ROOMS else ""
+
+
+def imported_modules(module: Path) -> set[str]:
+    """What `module` imports of ours, names inside modules left out."""
+    ours = {".".join(("ngrokd", *path.with_suffix("").parts)) for path in MODULES}
+    ours |= {name[: -len(".__init__")] for name in ours if name.endswith(".__init__")}
+    return {name for name in imports(parsed(module)) if name in ours}
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if room_of(m)], ids=str)
+def test_a_room_knows_only_itself_and_the_vocabulary(module: Path) -> None:
+    room = room_of(module)
+    foreign = {
+        name
+        for name in imported_modules(module)
+        if not (name == f"ngrokd.{room}" or name.startswith(f"ngrokd.{room}."))
+        and name not in VOCABULARY
+        and (room, name) not in ALLOWED_ACROSS
+        and not (name == "ngrokd.forward" and (room, "ngrokd.forward.wire") in ALLOWED_ACROSS)
+    }
+    assert not foreign
+
+
+@pytest.mark.parametrize("name", sorted(PURE))
+def test_a_module_that_decides_does_not_act(name: str) -> None:
+    assert not EFFECTS & set(imports(parsed(Path(name))))
+
+
+@pytest.mark.parametrize("name", sorted(VOCABULARY - {"ngrokd"}))
+def test_the_vocabulary_knows_nobody(name: str) -> None:
+    path = Path(*name.split(".")[1:]).with_suffix(".py")
+    assert imported_modules(path) <= VOCABULARY
+
+
+def test_one_module_runs_commands() -> None:
+    users = {str(m) for m in MODULES if "subprocess" in set(imports(parsed(m)))}
+    assert users == {"host/command.py"}
+
+
+def test_the_platform_is_asked_in_few_places() -> None:
+    askers = {str(m) for m in MODULES if "sys.platform" in (PACKAGE / m).read_text()}
+    assert askers <= {"host/netif/__init__.py"}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_a_module_says_its_job_and_stays_short(module: Path) -> None:
+    text = (PACKAGE / module).read_text(encoding="utf-8")
+    assert ast.get_docstring(ast.parse(text)), "the first line says the module's one job"
+    assert text.count("\n") <= MAX_LINES
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_functions_stay_short_and_public_things_say_what_they_do(module: Path) -> None:
+    for node in ast.walk(parsed(module)):
+        if not isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            continue
+        if isinstance(node, ast.FunctionDef):
+            length = (node.end_lineno or 0) - node.lineno + 1
+            assert length <= MAX_FUNCTION_LINES, f"{node.name} has {length} lines"
+    for node in parsed(module).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), f"{node.name} has no docstring"
+
+
+def test_run_time_packages_are_the_four_that_were_chosen() -> None:
+    setup = ast.parse((ROOT / "setup.py").read_text())
+    call = next(
+        node
+        for node in ast.walk(setup)
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "setup"
+    )
+    required = next(k.value for k in call.keywords if k.arg == "install_requires")
+    names = {item.split(">")[0] for item in ast.literal_eval(required)}
+    assert names == {"pyyaml", "cryptography", "python-daemon", "lockfile"}
+
+
+def test_cryptography_is_not_loaded_to_start() -> None:
+    """It costs 10 MB: only where a key or a request is made, and in the stand-in cloud."""
+    for module in MODULES:
+        if room_of(module) == "sandbox":
+            continue
+        at_top = [n for n in parsed(module).body if isinstance(n, (ast.Import, ast.ImportFrom))]
+        for node in at_top:
+            assert not any(name.startswith("cryptography") for name in imports(node)), module

@@ -1,0 +1,85 @@
+"""What is done, in which order, to get from what is there to what should be."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ngrokd.model import Address, Target
+from ngrokd.plan import Plan, plan, published_names
+
+API = Target("api.ns", 80)
+DB = Target("db.ns", 5432)
+AT_API = Address("10.107.0.2", 80)
+AT_DB = Address("10.107.0.3", 5432)
+
+addresses = st.builds(
+    Address, st.sampled_from(["10.0.0.2", "10.0.0.3", "10.0.0.4"]), st.sampled_from([80, 443, 5432])
+)
+targets = st.builds(
+    Target, st.sampled_from(["a.ns", "b.ns", "c.ns"]), st.sampled_from([80, 443, 5432])
+)
+listeners = st.dictionaries(addresses, targets, max_size=6)
+
+
+def ips(wanted: dict[Address, Target]) -> set[str]:
+    return {at.ip for at in wanted}
+
+
+def test_nothing_is_done_where_everything_is_as_wanted() -> None:
+    wanted = {AT_API: API, AT_DB: DB}
+    assert plan(wanted, ips(wanted), wanted, ips(wanted)) == Plan()
+
+
+def test_from_nothing_addresses_come_before_listeners() -> None:
+    wanted = {AT_API: API}
+    assert plan(wanted, {AT_API.ip}, {}, ()) == Plan(add_addresses=(AT_API.ip,), open=wanted)
+
+
+def test_to_nothing_everything_goes() -> None:
+    actual = {AT_API: API}
+    assert plan({}, (), actual, {AT_API.ip}) == Plan(
+        close=(AT_API,), remove_addresses=(AT_API.ip,)
+    )
+
+
+def test_another_endpoint_behind_the_same_listener_is_a_retarget() -> None:
+    assert plan({AT_API: DB}, {AT_API.ip}, {AT_API: API}, {AT_API.ip}) == Plan(
+        retarget={AT_API: DB}
+    )
+
+
+def test_an_address_whose_listener_failed_is_removed_all_the_same() -> None:
+    assert plan({}, (), {}, {"10.107.0.9"}).remove_addresses == ("10.107.0.9",)
+
+
+def test_an_address_with_running_connections_stays() -> None:
+    assert plan({}, (), {}, {"10.107.0.9"}, {"10.107.0.9"}).remove_addresses == ()
+
+
+@given(listeners, listeners)
+def test_carrying_a_plan_out_gets_there(
+    wanted: dict[Address, Target], actual: dict[Address, Target]
+) -> None:
+    steps = plan(wanted, ips(wanted), actual, ips(actual))
+    after = {at: to for at, to in actual.items() if at not in steps.close}
+    after.update(steps.open)
+    after.update(steps.retarget)
+    present = (ips(actual) | set(steps.add_addresses)) - set(steps.remove_addresses)
+    assert after == wanted
+    assert present == ips(wanted)
+    assert plan(wanted, ips(wanted), after, present) == Plan()
+
+
+def test_a_name_is_published_where_it_answers_on_its_own_port() -> None:
+    moved = {Address("10.107.0.3", 9080): Target("web.ns", 80)}
+    assert published_names({AT_API: API, **moved}) == {"api.ns": AT_API.ip}
+
+
+def test_two_ports_of_a_host_are_one_name() -> None:
+    both = {AT_API: API, Address(AT_API.ip, 443): Target("api.ns", 443)}
+    assert published_names(both) == {"api.ns": AT_API.ip}
+
+
+def test_a_listener_on_every_interface_is_reached_on_loopback() -> None:
+    assert published_names({Address("0.0.0.0", 80): API}) == {"api.ns": "127.0.0.1"}
