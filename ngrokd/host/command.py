@@ -1,0 +1,81 @@
+"""The one place that runs commands of this machine."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+from collections.abc import Sequence
+from typing import Optional, Protocol
+
+from ngrokd.errors import HostError
+
+logger = logging.getLogger(__name__)
+
+TIMEOUT_S = 30.0
+
+# A daemon's PATH is whatever its starter had; `ip` lives in an sbin that a user's PATH lacks.
+# LC_ALL=C keeps messages in the words that are looked for in them.
+_ENVIRONMENT = {
+    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin",
+    "LC_ALL": "C",
+}
+
+_PACKAGES = {"ip": "iproute2", "ifconfig": "net-tools"}
+
+
+class CommandError(HostError):
+    """A command did not do what it was asked. Handler: try the next way of doing it.
+
+    `returncode` is None where it never ran to its end; `stderr` is all that it complained of.
+    """
+
+    def __init__(self, message: str, returncode: Optional[int] = None, stderr: str = "") -> None:
+        super().__init__(message)
+        self.returncode = returncode
+        self.stderr = stderr
+
+
+class Runner(Protocol):
+    """Runs `argv` with `text` on its standard input and returns its standard output."""
+
+    def __call__(self, argv: Sequence[str], text: str = "") -> str:
+        """Raises CommandError."""
+        ...
+
+
+def run(argv: Sequence[str], text: str = "") -> str:
+    """Runs one command to its end; raises CommandError naming command, cause and mend."""
+    line = " ".join(argv)
+    logger.debug("running: %s", line)
+    try:
+        done = subprocess.run(
+            list(argv),
+            input=text.encode(),
+            capture_output=True,
+            timeout=TIMEOUT_S,
+            env=_ENVIRONMENT,
+            cwd="/",
+            # Ctrl-C in a terminal must end the daemon, not the command it is cleaning up with.
+            start_new_session=True,
+            check=False,
+        )
+    except FileNotFoundError as exc:
+        package = _PACKAGES.get(argv[0], argv[0])
+        raise CommandError(
+            f"`{line}`: there is no program {argv[0]} on this machine; install {package}"
+        ) from exc
+    except subprocess.TimeoutExpired as exc:
+        raise CommandError(
+            f"`{line}`: did not end within {TIMEOUT_S:g} seconds; run it by hand to see why"
+        ) from exc
+    except OSError as exc:
+        raise CommandError(f"`{line}`: cannot be started ({exc.strerror})") from exc
+    stderr = done.stderr.decode(errors="replace")
+    if done.returncode != 0:
+        cause = _first_line(stderr) or f"exit status {done.returncode}"
+        raise CommandError(f"`{line}`: {cause}", done.returncode, stderr)
+    return done.stdout.decode(errors="replace")
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")

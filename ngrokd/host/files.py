@@ -1,0 +1,228 @@
+"""Files that are replaced as a whole, so that a crash leaves the old content or the new."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import re
+import secrets
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Optional, TypeVar
+
+from ngrokd.errors import StateError
+from ngrokd.host import inplace
+
+logger = logging.getLogger(__name__)
+
+Value = TypeVar("Value", str, int)
+
+# A bind mount cannot be renamed onto (EBUSY, EXDEV); a folder may be closed to us where the file
+# is not, as /etc of a read-only container; owner or label may be such that we cannot give them to
+# a new file. The file itself may then still be written.
+_ONLY_IN_PLACE = frozenset((errno.EBUSY, errno.EXDEV, errno.EROFS, errno.EACCES, errno.EPERM))
+
+_NO_SUCH_FEATURE = frozenset((errno.ENOTSUP, errno.ENODATA, errno.EINVAL, errno.ENOSYS))
+
+# They are signatures of the old content: on the new one they would be false.
+_NOT_COPIED = frozenset(("security.ima", "security.evm"))
+
+
+class ChangedMeanwhile(Exception):
+    """The file is no longer what the new content was made from. Handler: read and make it again."""
+
+
+def write_atomic(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Replaces the file's content; owner, mode and extended attributes of an existing one stay.
+
+    Raises StateError; the file is then as it was.
+    """
+    try:
+        replace(path, content, mode)
+    except OSError as exc:
+        raise StateError(f"{path} cannot be written ({exc.strerror}); see `ls -ld {path}`") from exc
+    except ChangedMeanwhile as exc:
+        raise StateError(f"{path}: another program writes it too; find it with `fuser`") from exc
+
+
+def replace(path: Path, content: bytes, mode: int, expected: Optional[bytes] = None) -> bool:
+    """As `write_atomic`, but True if it had to be done in place, and with OSError.
+
+    With `expected`, raises ChangedMeanwhile if that is not what the file holds just before.
+    """
+    path = real(path)
+    refuse_special(path)
+    try:
+        _replace_by_rename(path, content, mode, expected)
+    except OSError as exc:
+        if exc.errno not in _ONLY_IN_PLACE or not path.exists():
+            raise
+        logger.debug("%s is written in place: %s", path, exc.strerror)
+        if not inplace.write(path, content, expected):
+            raise ChangedMeanwhile from exc
+        return True
+    return False
+
+
+def real(path: Path) -> Path:
+    """The file behind all links; unlike `Path.resolve` also for a link that leads to itself."""
+    return Path(os.path.realpath(path))
+
+
+def refuse_special(path: Path) -> None:
+    """Raises OSError for a device, pipe or folder: renaming onto /dev/null would destroy it."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+
+
+def remove_orphans(path: Path) -> None:
+    """Removes what writers that were killed between write and rename left beside `path`."""
+    path = real(path)
+    pattern = re.compile(re.escape(f".{path.name}.ngrokd-") + r"([0-9]+)-[0-9a-f]{16}")
+    try:
+        names = [entry.name for entry in path.parent.iterdir()]
+    except OSError as exc:
+        logger.debug("%s is not looked through for orphans: %s", path.parent, exc.strerror)
+        return
+    for name in names:
+        found = pattern.fullmatch(name)
+        if found and not _is_running(int(found[1])):
+            logger.info("removing %s, left by a run that was killed", path.parent / name)
+            with contextlib.suppress(OSError):  # not ours to remove: it harms nobody
+                (path.parent / name).unlink()
+
+
+def read_json_mapping(path: Path, kind: type[Value]) -> tuple[dict[str, Value], str]:
+    """The file's object, in its order, and a note for the log ("": nothing to say).
+
+    A missing file is empty. One that is not a JSON object of `kind` is kept as `.corrupt` and
+    counts as empty. Raises StateError if it cannot be read: it may then not be overwritten either.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return {}, ""
+    except OSError as exc:
+        raise StateError(f"{path} cannot be read ({exc.strerror}); see `ls -l {path}`") from exc
+    try:
+        values = json.loads(content)
+    except (ValueError, RecursionError):
+        values = None
+    # `type(...) is`: `true` is no port, although Python counts it as an int.
+    if isinstance(values, dict) and all(type(value) is kind for value in values.values()):
+        return values, ""
+    kept = move_aside(path)
+    return {}, f"{path} is damaged: kept as {kept.name}, and made anew"
+
+
+def write_json_mapping(path: Path, values: Mapping[str, Value], mode: int = 0o600) -> bool:
+    """Saves `values` in their order; False: the file holds them already. Raises StateError."""
+    content = (json.dumps(dict(values), indent=2) + "\n").encode()
+    with contextlib.suppress(OSError):  # the write below says what is wrong
+        if path.read_bytes() == content:
+            return False
+    write_atomic(path, content, mode)
+    return True
+
+
+def move_aside(path: Path) -> Path:
+    """Renames a damaged file to NAME.corrupt, over an older one. Raises StateError."""
+    kept = path.with_name(f"{path.name}.corrupt")
+    try:
+        path.replace(kept)
+    except OSError as exc:
+        raise StateError(
+            f"{path} is damaged and cannot be renamed to {kept.name} ({exc.strerror}); remove it"
+        ) from exc
+    return kept
+
+
+def _replace_by_rename(path: Path, content: bytes, mode: int, expected: Optional[bytes]) -> None:
+    temporary = path.with_name(f".{path.name}.ngrokd-{os.getpid()}-{secrets.token_hex(8)}")
+    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            _take_attributes(descriptor, path, mode)
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        if expected is not None and _content(path) != expected:
+            raise ChangedMeanwhile
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    _sync_folder(path.parent)
+
+
+def _take_attributes(descriptor: int, path: Path, mode: int) -> None:
+    """Gives the new file owner, mode and extended attributes of the one it will replace."""
+    try:
+        old = path.stat()
+    except FileNotFoundError:
+        os.fchmod(descriptor, mode)
+        return
+    new = os.fstat(descriptor)
+    if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
+        os.fchown(descriptor, old.st_uid, old.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
+    if hasattr(os, "listxattr"):
+        _copy_extended_attributes(path, descriptor)
+
+
+def _copy_extended_attributes(path: Path, descriptor: int) -> None:
+    """An SELinux label that is lost makes /etc/hosts unreadable for confined services."""
+    try:
+        names = os.listxattr(path)
+    except OSError as exc:
+        if exc.errno in _NO_SUCH_FEATURE:
+            return
+        raise
+    for name in set(names) - _NOT_COPIED:
+        value = os.getxattr(path, name)
+        if _extended_attribute(descriptor, name) != value:
+            os.setxattr(descriptor, name, value)
+
+
+def _extended_attribute(descriptor: int, name: str) -> Optional[bytes]:
+    try:
+        return os.getxattr(descriptor, name)
+    except OSError as exc:
+        if exc.errno in _NO_SUCH_FEATURE:
+            return None
+        raise
+
+
+def _content(path: Path) -> bytes:
+    """A missing file is an empty one, as for whoever made the new content."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as exc:
+        if exc.errno not in _NO_SUCH_FEATURE:  # some network file systems have no folder fsync
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True

@@ -1,0 +1,82 @@
+"""Which program listens on a port, as far as /proc tells."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ngrokd.model import Address
+
+# A thousand endpoints that meet the same web server on port 80 are explained by one look at /proc.
+_GOOD_FOR_S = 2.0
+
+_LISTEN = "0A"  # TCP_LISTEN in the kernel's include/net/tcp_states.h
+_SOCKET = re.compile(r"socket:\[([0-9]+)\]")
+
+
+class Holders:
+    """Explains ports that are in use. Owner: main."""
+
+    def __init__(
+        self, proc: Path = Path("/proc"), clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._proc = proc
+        self._clock = clock
+        self._read_at = float("-inf")
+        self._inodes: dict[Address, str] = {}
+        self._programs: dict[str, str] = {}
+
+    def of(self, address: Address) -> str:
+        """As in "nginx (pid 7) on 0.0.0.0:80"; "" where /proc does not tell."""
+        now = self._clock()
+        if now - self._read_at > _GOOD_FOR_S:
+            self._read_at = now
+            self._inodes = dict(self._listening())
+            self._programs = dict(self._sockets())
+        for ip in (address.ip, "0.0.0.0", "::"):
+            place = Address(ip, address.port)
+            if place in self._inodes:
+                program = self._programs.get(self._inodes[place], "a program of another user")
+                return f"{program} on {place}"
+        return ""
+
+    def _listening(self) -> Iterator[tuple[Address, str]]:
+        for table in ("tcp6", "tcp"):
+            with contextlib.suppress(OSError):  # no IPv6, or no /proc
+                for line in (self._proc / "net" / table).read_text().splitlines()[1:]:
+                    words = line.split()
+                    if words[3] == _LISTEN:
+                        yield _address(words[1]), words[9]
+
+    def _sockets(self) -> Iterator[tuple[str, str]]:
+        """The inode of every socket of every process that we may look into, with its program."""
+        with contextlib.suppress(OSError):  # no /proc
+            for folder in self._proc.iterdir():
+                if folder.name.isdigit():
+                    yield from _sockets_of(folder)
+
+
+def _sockets_of(folder: Path) -> Iterator[tuple[str, str]]:
+    with contextlib.suppress(OSError):  # it ended meanwhile, or is another user's
+        program = f"{(folder / 'comm').read_text().strip()} (pid {folder.name})"
+        for descriptor in (folder / "fd").iterdir():
+            with contextlib.suppress(OSError):  # closed meanwhile
+                found = _SOCKET.fullmatch(str(descriptor.readlink()))
+                if found:
+                    yield found[1], program
+
+
+def _address(text: str) -> Address:
+    """From `0100007F:0050`: words of 32 bits, each in the machine's byte order."""
+    host, _, port = text.partition(":")
+    words = [int(host[start : start + 8], 16) for start in range(0, len(host), 8)]
+    octets = b"".join(word.to_bytes(4, sys.byteorder) for word in words)
+    ip = ipaddress.ip_address(octets)
+    if isinstance(ip, ipaddress.IPv6Address):
+        ip = ip.ipv4_mapped or ip
+    return Address(str(ip), int(port, 16))

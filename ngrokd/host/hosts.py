@@ -1,0 +1,171 @@
+"""Our section of a hosts file: what the file's bytes are to be. Pure.
+
+The section is inserted behind the last line end of the file. So nothing has to be added to a file
+whose last line has none, and taking the section out again gives back the very bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from ngrokd.config import NetSettings
+from ngrokd.errors import HostError
+
+# A marker is a line of its own; an editor may have given it white space or a CR at its end.
+_MARKER = re.compile(
+    rb"^[ \t]*# (BEGIN|END) (ngrokd managed section(?: \([^()\r\n]*\))?)[ \t]*\r?$", re.MULTILINE
+)
+
+# What we write, also after an editor turned it into CRLF. Anything else between our markers was
+# put there by somebody, and is kept.
+_OUR_LINE = re.compile(rb"[0-9a-fA-F.:]+\t[A-Za-z0-9._-]+\r?\n?")
+_PUBLISHABLE = re.compile(r"[A-Za-z0-9._-]+")
+
+
+def marker_of(interface_name: str) -> str:
+    """The words that mark the section of the instance with this interface."""
+    words = "ngrokd managed section"
+    if interface_name == NetSettings.interface_name:
+        return words
+    return f"{words} ({interface_name})"
+
+
+def render(content: bytes, names: Mapping[str, str], marker: str) -> bytes:
+    """`content` with our section holding exactly `names` (hostname: address); none: no section.
+
+    Every byte outside the section stays. Raises HostError if the markers are broken.
+    """
+    if not _MARKER.fullmatch(f"# BEGIN {marker}".encode()):
+        raise HostError(f"`{marker}` cannot mark a section; set net.interface_name to another name")
+    parts = _split(content, marker)
+    return parts.before + _section(names, marker) + parts.after
+
+
+def reserved(content: bytes, marker: str) -> frozenset[str]:
+    """Names, in lower case, that the file maps outside our section. Never raises.
+
+    Where our markers are broken, lines behind BEGIN still count as ours while they look like ours.
+    """
+    return frozenset(names_of(outside(content, marker)))
+
+
+def outside(content: bytes, marker: str) -> bytes:
+    """All that is not ours; where markers are broken, by the look of the lines behind BEGIN."""
+    with contextlib.suppress(HostError):
+        parts = _split(content, marker)
+        return parts.before + parts.after
+    kept = []
+    position = 0
+    for found in _marks(content, marker):
+        if found.kind != b"BEGIN":
+            continue
+        kept.append(content[position : found.start])
+        position = found.end
+        while (line := _line_at(content, position)) and _OUR_LINE.fullmatch(line):
+            position += len(line)
+    kept.append(content[position:])
+    return b"".join(kept)
+
+
+def names_of(content: bytes) -> Iterator[str]:
+    """Every name of every line, in lower case, as hosts(5) reads it."""
+    for line in content.splitlines():
+        fields = line.partition(b"#")[0].split()
+        for field in fields[1:]:
+            yield field.decode("latin-1").lower()
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """A marker line: `start` to `end` are its bytes, line end included."""
+
+    kind: bytes
+    words: bytes
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class _Parts:
+    before: bytes
+    after: bytes
+
+
+def _section(names: Mapping[str, str], marker: str) -> bytes:
+    if not names:
+        return b""
+    lines = [f"# BEGIN {marker}"]
+    for name, ip in sorted(names.items(), key=_by_address):
+        if not _PUBLISHABLE.fullmatch(name):
+            raise HostError(f"{name!r} cannot stand in a hosts file; nothing was written")
+        lines.append(f"{ip}\t{name}")
+    lines.append(f"# END {marker}\n")
+    return "\n".join(lines).encode("ascii")
+
+
+def _by_address(entry: tuple[str, str]) -> tuple[int, int, str]:
+    address = ipaddress.ip_address(entry[1])
+    return address.version, int(address), entry[0]
+
+
+def _split(content: bytes, marker: str) -> _Parts:
+    marks = list(_marks(content))
+    ours = [mark for mark in marks if mark.words == marker.encode()]
+    if not ours:
+        at = _place_for_section(content, marks)
+        return _Parts(content[:at], content[at:])
+    if [mark.kind for mark in ours] != [b"BEGIN", b"END"]:
+        raise HostError(_broken(content, ours, marker))
+    begin, end = ours
+    if any(begin.start < mark.start < end.start for mark in marks):
+        raise HostError(
+            f"the section of another ngrokd begins or ends inside line {_line(content, begin)} "
+            f"to {_line(content, end)}, ngrokd's own section; nothing was written. "
+            f"Mend: move the lines of one of the two sections out of the other"
+        )
+    lines = content[begin.end : end.start].splitlines(keepends=True)
+    foreign = b"".join(line for line in lines if not _OUR_LINE.fullmatch(line))
+    return _Parts(content[: begin.start], foreign + content[end.end :])
+
+
+def _place_for_section(content: bytes, marks: list[_Mark]) -> int:
+    """Behind the last line end, but never between the markers of another instance."""
+    at = content.rfind(b"\n") + 1
+    if not marks:
+        return at
+    last = marks[-1]
+    if last.kind == b"END" and last.end <= at:
+        return at
+    begins = [mark.start for mark in marks if mark.kind == b"BEGIN"]
+    return begins[-1] if begins else min(at, last.start)
+
+
+def _marks(content: bytes, marker: str = "") -> Iterator[_Mark]:
+    """The marker lines of all instances, or of one."""
+    for found in _MARKER.finditer(content):
+        if marker and found[2] != marker.encode():
+            continue
+        end = found.end()
+        yield _Mark(found[1], found[2], found.start(), end + (content[end : end + 1] == b"\n"))
+
+
+def _line_at(content: bytes, position: int) -> bytes:
+    end = content.find(b"\n", position)
+    return content[position : end + 1] if end >= 0 else content[position:]
+
+
+def _line(content: bytes, mark: _Mark) -> int:
+    return content.count(b"\n", 0, mark.start) + 1
+
+
+def _broken(content: bytes, ours: list[_Mark], marker: str) -> str:
+    seen = ", ".join(f"{mark.kind.decode()} in line {_line(content, mark)}" for mark in ours)
+    return (
+        f"the lines `# BEGIN {marker}` and `# END {marker}` must stand there once each and in this "
+        f"order, but there is {seen}; nothing was written. Mend: remove these lines and the "
+        "entries of ngrokd between them"
+    )

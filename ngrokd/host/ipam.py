@@ -1,0 +1,77 @@
+"""Which address belongs to which hostname. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Optional
+
+from ngrokd.host.slots import Slots, share_out
+
+# Taken on many machines: localhost, the two stubs of systemd-resolved, Debian's own host name.
+_LOOPBACK_IN_USE = frozenset(
+    int(ipaddress.IPv4Address(ip)) for ip in ("127.0.0.1", "127.0.0.53", "127.0.0.54", "127.0.1.1")
+)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """`addresses` of the hostnames asked for; `remembered` is what to save, its order included."""
+
+    addresses: Mapping[str, str]
+    remembered: Mapping[str, str]
+    failed: Mapping[str, str]  # hostname: why it has no address
+
+
+def gateway(subnet: str) -> str:
+    """The interface's own address: the first of the subnet."""
+    return str(_network(subnet).network_address + 1)
+
+
+def assign(hostnames: Iterable[str], remembered: Mapping[str, str], subnet: str) -> Assignment:
+    """One address per hostname, the same one for as long as the hostname is remembered.
+
+    An address of another subnet is carried over by its host part where that is free, so a start on
+    the loopback range and one on `net.subnet` do not shuffle the addresses.
+    """
+    network = _network(subnet)
+    first = int(network.network_address)
+    slots = Slots(
+        numbers=range(first + 2, int(network.broadcast_address)),
+        usable=lambda number: number not in _LOOPBACK_IN_USE,
+    )
+    known = {
+        name: number for name, ip in remembered.items() if (number := _number(ip)) is not None
+    }
+    host_mask = int(network.hostmask)
+    moved = {
+        name: first + (number & host_mask) for name, number in known.items() if number not in slots
+    }
+    shares = share_out(hostnames, known, moved, slots)
+    texts = {name: _text(number) for name, number in shares.remembered.items()}
+    reason = (
+        f"no address is left in {network}: all {len(shares.given)} are in use; "
+        "set net.subnet to a larger range"
+    )
+    return Assignment(
+        addresses={name: texts[name] for name in shares.given},
+        remembered=texts,
+        failed=dict.fromkeys(shares.left_out, reason),
+    )
+
+
+def _network(subnet: str) -> ipaddress.IPv4Network:
+    return ipaddress.IPv4Network(subnet, strict=False)
+
+
+def _number(ip: object) -> Optional[int]:
+    """The address as a number; None for what a damaged file may hold instead."""
+    try:
+        return int(ipaddress.IPv4Address(ip)) if isinstance(ip, str) else None
+    except ValueError:
+        return None
+
+
+def _text(number: int) -> str:
+    return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"

@@ -1,0 +1,75 @@
+"""Listening on one address and port, and saying who or what is in the way."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+import sys
+from pathlib import Path
+
+from ngrokd.errors import BindError, PortForbidden
+from ngrokd.host.holders import Holders
+from ngrokd.model import Address
+
+BACKLOG = 1024
+
+_UNPRIVILEGED_START = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+
+_DESCRIPTOR_LIMIT = frozenset((errno.EMFILE, errno.ENFILE))
+
+
+def listen(address: Address, holders: Holders) -> socket.socket:
+    """A bound, listening, non-blocking socket. Raises BindError or PortForbidden."""
+    family = socket.AF_INET
+    if ipaddress.ip_address(address.ip).version == 6:
+        family = socket.AF_INET6
+    try:
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as exc:
+        raise _explained(address, exc, holders) from exc
+    try:
+        # A port whose last connections are still in TIME_WAIT must not stop a restart.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.setblocking(False)
+        listener.bind((address.ip, address.port))
+        listener.listen(BACKLOG)
+    except OSError as exc:
+        listener.close()
+        raise _explained(address, exc, holders) from exc
+    return listener
+
+
+def _explained(address: Address, exc: OSError, holders: Holders) -> BindError:
+    what = f"{address} cannot be listened on"
+    if exc.errno == errno.EADDRINUSE:
+        holder = holders.of(address) or "another program (see `ss -ltnp`)"
+        return BindError(
+            f"{what}: {holder} listens there; stop it, or have it listen on an address of its own"
+        )
+    if exc.errno == errno.EADDRNOTAVAIL:
+        mend = f"see `ip addr`; it is added again where {address.ip} is an endpoint's own"
+        if ipaddress.ip_address(address.ip).is_loopback:
+            mend = "ip link set lo up"
+        return BindError(f"{what}: this machine does not have the address. Mend: {mend}")
+    if exc.errno == errno.EACCES and address.port < _first_free_port():
+        return PortForbidden(
+            f"{what}: ports below {_first_free_port()} need root. Mend: run ngrokd as root, or "
+            f"sysctl -w net.ipv4.ip_unprivileged_port_start={address.port}, or "
+            f"setcap cap_net_bind_service=+ep {Path(sys.executable).resolve()}"
+        )
+    if exc.errno in _DESCRIPTOR_LIMIT:
+        return BindError(
+            f"{what}: descriptor limit. Mend: raise LimitNOFILE of the service, or `ulimit -n`"
+        )
+    return BindError(f"{what}: {exc.strerror}")
+
+
+def _first_free_port() -> int:
+    """From which port on no right is needed; 1024 but where the administrator says otherwise."""
+    try:
+        return int(_UNPRIVILEGED_START.read_text())
+    except (OSError, ValueError):
+        return 1024

@@ -1,0 +1,90 @@
+"""This machine behind one object: addresses, names, listening sockets.
+
+Everything that needs root goes through it, and it takes and returns plain values only.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from ngrokd.config import NetSettings
+from ngrokd.errors import HostError
+from ngrokd.host import command, hosts, listening, netif
+from ngrokd.host.holders import Holders
+from ngrokd.host.hostsfile import HostsFile
+from ngrokd.host.netif.backend import Backend
+from ngrokd.host.netif.loopback import Loopback
+from ngrokd.model import Address, InterfaceStatus
+
+
+class Machine:
+    """The interface, the hosts section, and the right to listen. Owner: main."""
+
+    def __init__(self, net: NetSettings, run: command.Runner = command.run) -> None:
+        self._net = net
+        self._run = run
+        self._hosts = HostsFile(Path(net.hosts_file), hosts.marker_of(net.interface_name))
+        self._holders = Holders()
+        self._backend: Backend = Loopback(net.subnet)  # nothing to take away until `prepare`
+
+    def prepare(self) -> InterfaceStatus:
+        """Makes the interface, or adopts what a crashed run left; else the loopback range.
+
+        Never raises HostError: the notes of the status say what is not as configured, and the mend.
+        """
+        self._hosts.remove_orphans()
+        self._backend = netif.prepare(self._net, self._run)
+        return self._backend.status
+
+    def status(self) -> InterfaceStatus:
+        """The interface in use now; it may change when a lost one is made again."""
+        return self._backend.status
+
+    def addresses(self) -> frozenset[str]:
+        """Endpoint addresses on the interface now, without the gateway. Raises HostError."""
+        return self._backend.addresses()
+
+    def add_addresses(self, ips: Iterable[str]) -> dict[str, str]:
+        """Adds them; returns those refused, with the reason."""
+        return self._backend.add(ips)
+
+    def remove_addresses(self, ips: Iterable[str]) -> dict[str, str]:
+        """Removes them; returns those refused, with the reason."""
+        return self._backend.remove(ips)
+
+    def publish(self, names: Mapping[str, str]) -> bool:
+        """Makes our hosts section exactly `names` (hostname: address); True if written.
+
+        Raises HostError; no line was changed then.
+        """
+        return self._hosts.publish(names)
+
+    def reserved_names(self) -> frozenset[str]:
+        """Names, in lower case, that mean something else on this machine already."""
+        own = socket.gethostname().lower()
+        return self._hosts.reserved() | {own, own.partition(".")[0], os.uname().nodename.lower()}
+
+    def bind(self, address: Address) -> socket.socket:
+        """A listening, non-blocking socket. Raises BindError or PortForbidden."""
+        return listening.listen(address, self._holders)
+
+    def interface_address(self, name: str) -> str:
+        """The first IPv4 address of any interface. Raises HostError."""
+        return netif.interface_address(name, self._run)
+
+    def close(self) -> None:
+        """Takes names, addresses and interface off the machine. Twice is harmless.
+
+        Every step runs; then raises HostError with what could not be taken away, if anything.
+        """
+        faults = []
+        for step in (lambda: self._hosts.publish({}), self._backend.close):
+            try:
+                step()
+            except HostError as exc:
+                faults.append(str(exc))
+        if faults:
+            raise HostError("\n".join(faults))

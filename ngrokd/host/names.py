@@ -1,0 +1,79 @@
+"""Which hostnames may be published and served. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+MAX_NAME = 253  # RFC 1035 section 2.3.4, without the final dot
+MAX_LABEL = 63
+
+_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?")
+
+# inet_aton(3) takes `127.1` and `0x7f.1` for addresses, so no resolver ever asks for such a name.
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+
+# RFC 6761 section 6.3, and what distributions and macOS put into their hosts files for it.
+_LOCAL_DOMAINS = ("localhost", "localdomain")
+_LOCAL_NAMES = frozenset(
+    (
+        "localhost4",
+        "localhost6",
+        "ip6-localhost",
+        "ip6-loopback",
+        "ip6-localnet",
+        "ip6-mcastprefix",
+        "ip6-allnodes",
+        "ip6-allrouters",
+        "broadcasthost",
+    )
+)
+
+
+def refusal(hostname: str, reserved: Collection[str], loops: Collection[str]) -> str:
+    """"" or why this name may not be published or served.
+
+    `reserved`, in lower case: names this machine already has. `loops`: hosts the daemon itself
+    must reach at ngrok.
+    """
+    malformed = _malformed(hostname)
+    if malformed:
+        return malformed
+    name = hostname.lower()
+    labels = name.split(".")
+    if _NUMBER.fullmatch(labels[-1]):
+        return "it reads as an address, not as a name"
+    if labels[-1] in _LOCAL_DOMAINS or name in _LOCAL_NAMES:
+        return "this name always means the machine itself"
+    if name in {host.lower().rstrip(".") for host in loops}:
+        return "ngrokd itself must reach ngrok under this name"
+    if name in reserved:
+        return (
+            "this machine already has this name: it is the machine's own, or stands in the hosts "
+            "file outside ngrokd's section; remove it there to have it published"
+        )
+    return ""
+
+
+def _malformed(name: str) -> str:
+    if not name:
+        return "the name is empty"
+    if ":" in name or name.startswith("["):
+        return "it reads as an address, not as a name"
+    if "*" in name:
+        return "a wildcard cannot stand in a hosts file; bind the names one by one"
+    if any(character.isspace() or not character.isprintable() for character in name):
+        return "the name holds white space or control characters"
+    if len(name) > MAX_NAME:
+        return f"the name is longer than {MAX_NAME} characters"
+    for label in name.split("."):
+        if not label:
+            return "the name has an empty label (two dots in a row, or one at an end)"
+        if len(label) > MAX_LABEL:
+            return f"a label of the name is longer than {MAX_LABEL} characters"
+        if not _LABEL.fullmatch(label):
+            return (
+                "a name is made of letters, digits, hyphens and underscores, and no label of it "
+                "starts or ends with a hyphen"
+            )
+    return ""

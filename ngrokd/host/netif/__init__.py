@@ -1,0 +1,31 @@
+"""The interface that carries the endpoint addresses, chosen by platform."""
+
+from __future__ import annotations
+
+import sys
+
+from ngrokd.config import NetSettings
+from ngrokd.host.command import Runner
+from ngrokd.host.netif.backend import Backend
+
+
+def prepare(net: NetSettings, run: Runner, platform: str = sys.platform) -> Backend:
+    """Makes or adopts the interface; where that fails, what comes nearest. Every step is logged."""
+    if platform == "darwin":
+        from ngrokd.host.netif import darwin
+
+        return darwin.prepare(net, run)
+    from ngrokd.host.netif import linux
+
+    return linux.prepare(net, run)
+
+
+def interface_address(name: str, run: Runner, platform: str = sys.platform) -> str:
+    """The first IPv4 address of any interface. Raises HostError."""
+    if platform == "darwin":
+        from ngrokd.host.netif import darwin
+
+        return darwin.first_address(name, run)
+    from ngrokd.host.netif import linux
+
+    return linux.first_address(name, run)

@@ -1,0 +1,214 @@
+"""The command lines for `ip`, and what its answers mean: of iproute2 and of BusyBox. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Optional
+
+# Wider routes are default routes in disguise (a VPN's 0.0.0.0/1 and 128.0.0.0/1); any subnet lies
+# in one of them.
+_NARROWEST_DEFAULT = 7
+
+# They lead nowhere, so nobody loses anything to a subnet of ours.
+_ROUTES_WITHOUT_USERS = frozenset(
+    ("blackhole", "unreachable", "prohibit", "throw", "broadcast", "multicast", "anycast")
+)
+
+_NO_SUCH_DEVICE = re.compile(r"does not exist|(?:cannot|can't) find device", re.IGNORECASE)
+_NOT_PERMITTED = re.compile(r"not permitted|permission denied", re.IGNORECASE)
+_BATCH_LINE_FAILED = re.compile(r"Command failed -:([0-9]+)")
+
+_LINK = re.compile(r"[0-9]+: (?P<name>[^\s:@]+)(?:@\S+)?: <(?P<flags>[^>]*)>")
+
+BATCH = ["ip", "-force", "-batch", "-"]
+SHOW_ADDRESSES = ["ip", "-o", "-4", "addr", "show"]
+SHOW_ROUTES = ["ip", "-o", "-4", "route", "show", "table", "all"]
+
+
+@dataclass(frozen=True)
+class Held:
+    """One address of one interface, with its prefix length as in `10.107.0.1/16`."""
+
+    interface: str
+    text: str
+
+    @property
+    def ip(self) -> str:
+        return self.text.partition("/")[0]
+
+
+def show_link(name: str) -> list[str]:
+    return ["ip", "-d", "-o", "link", "show", "dev", name]
+
+
+def show_link_of_busybox(name: str) -> list[str]:
+    return ["ip", "-o", "link", "show", "dev", name]
+
+
+def show_addresses_of(name: str) -> list[str]:
+    """Of both families: an address of either may be somebody else's."""
+    return ["ip", "-o", "addr", "show", "dev", name]
+
+
+def add_dummy(name: str) -> list[str]:
+    return ["ip", "link", "add", name, "type", "dummy"]
+
+
+def add_tun(name: str) -> list[str]:
+    """A tun device that lives on without a reader: its own addresses are reachable all the same."""
+    return ["ip", "tuntap", "add", "dev", name, "mode", "tun"]
+
+
+def without_ipv6(name: str) -> list[str]:
+    """Before `up`: no link-local address, no router solicitations into the void."""
+    return ["ip", "link", "set", "dev", name, "addrgenmode", "none"]
+
+
+def up(name: str) -> list[str]:
+    return ["ip", "link", "set", "dev", name, "up"]
+
+
+def delete_link(name: str) -> list[str]:
+    return ["ip", "link", "delete", "dev", name]
+
+
+def replace_address(name: str, address: str) -> list[str]:
+    return ["ip", "address", "replace", address, "dev", name]
+
+
+def delete_address(name: str, address: str) -> list[str]:
+    return ["ip", "address", "del", address, "dev", name]
+
+
+def as_batch(commands: list[list[str]]) -> str:
+    """The input of BATCH that does what these commands do."""
+    return "".join(" ".join(argv[1:]) + "\n" for argv in commands)
+
+
+def batch_failures(stderr: str) -> dict[int, str]:
+    """Index of each command that failed, with the reason, from what BATCH complained of."""
+    failures: dict[int, str] = {}
+    reason = ""
+    for line in stderr.splitlines():
+        found = _BATCH_LINE_FAILED.search(line)
+        if found is None:
+            reason = line.strip()
+            continue
+        failures[int(found[1]) - 1] = reason or "refused"
+        reason = ""
+    return failures
+
+
+def is_missing(complaint: str) -> bool:
+    """Whether `ip` says that there is no such interface."""
+    return _NO_SUCH_DEVICE.search(complaint) is not None
+
+
+def is_busybox(complaint: str) -> bool:
+    """Whether this is the help that BusyBox shows when it does not know a word."""
+    return "BusyBox" in complaint
+
+
+def complaint(stderr: str) -> str:
+    """What went wrong, in one line; "" if nothing was said."""
+    if is_busybox(stderr):
+        return "BusyBox's `ip` cannot do that"
+    return next((line.strip() for line in stderr.splitlines() if line.strip()), "")
+
+
+def mend_for_making(complaint: str) -> str:
+    """What a person can do where neither a dummy nor a tun device can be made."""
+    if _NOT_PERMITTED.search(complaint):
+        return "run ngrokd as root or with CAP_NET_ADMIN, or set net.subnet to 127.107.0.0/16"
+    if is_busybox(complaint):
+        return "install iproute2, or load the kernel's module: modprobe dummy"
+    return "load one of the kernel's modules: modprobe dummy, or modprobe tun"
+
+
+def link_kind(answer: str) -> str:
+    """What kind of interface an answer of `show_link` shows: "dummy", "tun", or another word.
+
+    A tun device counts only while it is persistent and carries no frames: without that it belongs
+    to a program that reads it, or is a tap.
+    """
+    parts = [part.split() for part in answer.split("\\")]
+    for words in parts[2:]:
+        if words[:1] == ["dummy"]:
+            return "dummy"
+        if words[:1] == ["tun"]:
+            details = " ".join(words)
+            foreign = "type tap" in details or "persist off" in details
+            return "tun of another program" if foreign else "tun"
+    kinds = [words[0] for words in parts[2:] if words]
+    return kinds[0] if kinds else _link_type(answer)
+
+
+def link_kind_of_busybox(answer: str) -> str:
+    """The same from `show_link_of_busybox`, which names no kind: by flags and link type."""
+    found = _LINK.match(answer)
+    flags = set(found["flags"].split(",")) if found else set()
+    link_type = _link_type(answer)
+    if {"POINTOPOINT", "NOARP"} <= flags and link_type in ("none", "[65534]"):
+        return "tun"
+    if {"BROADCAST", "NOARP"} <= flags and link_type == "ether":
+        return "dummy"
+    return link_type
+
+
+def held_addresses(answer: str) -> list[Held]:
+    """Every address that an answer of `addr show` lists, IPv6 link-local ones left out."""
+    held = []
+    for line in answer.splitlines():
+        words = line.split()
+        if len(words) < 4 or words[2] not in ("inet", "inet6"):
+            continue
+        if not words[3].lower().startswith("fe80:"):
+            held.append(Held(words[1].partition("@")[0], words[3]))
+    return held
+
+
+def conflict(addresses: str, routes: str, name: str, subnet: ipaddress.IPv4Network) -> str:
+    """"" or who else uses a part of the subnet; `name`, our own interface, does not count."""
+    for held in held_addresses(addresses):
+        address = _interface(held.text)
+        if held.interface == name or address is None:
+            continue
+        if address.ip in subnet or _meet(address.network, subnet):
+            return f"interface {held.interface} has the address {held.text}"
+    for network, device in _routes(routes):
+        if device != name and _meet(network, subnet):
+            return f"interface {device} has a route to {network}"
+    return ""
+
+
+def _routes(answer: str) -> Iterator[tuple[ipaddress.IPv4Network, str]]:
+    for line in answer.splitlines():
+        words = line.split()
+        kind = words[0] if words else ""
+        if kind in _ROUTES_WITHOUT_USERS:
+            continue
+        where = words[1:2] if kind in ("local", "unicast", "nat") else words[:1]
+        device = words[words.index("dev") + 1 :][:1] if "dev" in words else []
+        network = _interface(where[0]) if where else None
+        if network is not None:
+            yield network.network, device[0] if device else "(several)"
+
+
+def _meet(network: ipaddress.IPv4Network, subnet: ipaddress.IPv4Network) -> bool:
+    return network.prefixlen > _NARROWEST_DEFAULT and network.overlaps(subnet)
+
+
+def _interface(text: str) -> Optional[ipaddress.IPv4Interface]:
+    """None for `default`, IPv6, and words that are no address."""
+    try:
+        return ipaddress.IPv4Interface(text)
+    except ValueError:
+        return None
+
+
+def _link_type(answer: str) -> str:
+    found = re.search(r"link/(\S+)", answer)
+    return found[1] if found else "unknown"
