@@ -1,0 +1,98 @@
+"""What a person can do when the daemon is not there, or does not let them in."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import shlex
+import stat
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from ngrokd.config import DEFAULT_CONFIG_PATH, DEFAULT_SOCKET_PATH
+
+# Where sudo's `secure_path` looks; a program elsewhere must be named with its path.
+_SUDO_PATH = frozenset({"/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin"})
+
+
+@dataclass(frozen=True)
+class Caller:
+    """The user who typed the command, and the group the socket is for (None: root's own)."""
+
+    name: str
+    group: Optional[str]
+    is_member: bool  # in the user database, though perhaps not in this login
+
+
+def not_permitted(reason: str, caller: Caller, again: str) -> str:
+    """Exit code 5. `again`: the command as it would be typed. Pure."""
+    lines = [f"{caller.name} is not permitted: {reason}", f"  once:      sudo {again}"]
+    if caller.group is None:
+        lines.append(
+            f"  for good:  set server.socket_group in {DEFAULT_CONFIG_PATH} to a group of yours "
+            "and restart ngrokd"
+        )
+    elif caller.is_member:
+        lines.append(
+            f"  for good:  {caller.name} is in group {caller.group}, but this login is older: "
+            "log in again"
+        )
+    else:
+        lines.append(
+            f"  for good:  sudo usermod -aG {shlex.quote(caller.group)} "
+            f"{shlex.quote(caller.name)}    (then log in again)"
+        )
+    return "\n".join(lines)
+
+
+def unreachable(reason: str) -> str:
+    """Exit code 3. Pure."""
+    return (
+        f"{reason}\n"
+        "  start it with `ngrokd start`, or in the foreground with `ngrokd --foreground`;\n"
+        "  a daemon with another socket is named with --socket PATH or NGROKD_SOCKET"
+    )
+
+
+def caller(socket_path: str) -> Caller:
+    """Who is calling, from the user database and the socket's own group."""
+    uid = os.geteuid()
+    try:
+        name = pwd.getpwuid(uid).pw_name
+        groups = os.getgrouplist(name, pwd.getpwuid(uid).pw_gid)
+    except KeyError:
+        return Caller(f"uid {uid}", _socket_group(socket_path), is_member=False)
+    group = _socket_group(socket_path)
+    is_member = group is not None and grp.getgrnam(group).gr_gid in groups
+    return Caller(name, group, is_member)
+
+
+def again(argv: Sequence[str], key: Optional[str], socket_path: str) -> str:
+    """The same command for `sudo`, which drops the environment; never with the API key."""
+    words = [word for word in argv if not key or word != key]
+    if socket_path != DEFAULT_SOCKET_PATH and "--socket" not in " ".join(words):
+        words = ["--socket", socket_path, *words]
+    return shlex.join([*_program(), *words])
+
+
+def _program() -> list[str]:
+    called = Path(sys.argv[0])
+    if called.name != "ngrokctl":
+        return [sys.executable, "-m", "ngrokd.control.ctl"]
+    known = str(called.absolute().parent) in _SUDO_PATH
+    return ["ngrokctl"] if known else [str(called.absolute())]
+
+
+def _socket_group(socket_path: str) -> Optional[str]:
+    """The group that may use the socket, None if that is root's or none can be told."""
+    try:
+        found = Path(socket_path).stat()
+        if found.st_gid == 0 or not found.st_mode & stat.S_IWGRP:
+            return None
+        return grp.getgrgid(found.st_gid).gr_name
+    except (OSError, KeyError):
+        return None

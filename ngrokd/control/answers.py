@@ -1,0 +1,60 @@
+"""Reads the daemon's answers, which may come from an older or a newer daemon. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Optional
+
+from ngrokd.errors import ProtocolError
+
+_STRANGE = "the daemon's answer is not {}; is it an ngrokd of this version?"
+
+
+def mapping(data: object) -> dict[str, object]:
+    """An answer that is an object. Raises ProtocolError."""
+    if not isinstance(data, dict):
+        raise ProtocolError(_STRANGE.format("an object"))
+    return data
+
+
+def mappings(data: object) -> list[dict[str, object]]:
+    """An answer that is a list of objects. Raises ProtocolError."""
+    if not isinstance(data, list):
+        raise ProtocolError(_STRANGE.format("a list"))
+    return [mapping(item) for item in data]
+
+
+def at(data: object, *path: str) -> object:
+    """What stands at a path of keys, None if nothing does."""
+    for key in path:
+        if not isinstance(data, dict):
+            return None
+        data = data.get(key)
+    return data
+
+
+def text(data: object, *path: str) -> str:
+    """What stands there in words, "" for nothing."""
+    found = at(data, *path)
+    return "" if found is None else str(found)
+
+
+def number(data: object, *path: str) -> float:
+    """A number, 0 for anything else."""
+    found = at(data, *path)
+    return float(found) if isinstance(found, (int, float)) else 0.0
+
+
+def texts(data: object, *path: str) -> list[str]:
+    """A list in words, empty for anything else."""
+    found = at(data, *path)
+    return [str(item) for item in found] if isinstance(found, list) else []
+
+
+def moment(data: object, *path: str) -> Optional[float]:
+    """Unix seconds of an ISO 8601 time in UTC, None for anything else."""
+    try:
+        parsed = datetime.strptime(text(data, *path), "%Y-%m-%dT%H:%M:%SZ")
+    except ValueError:
+        return None
+    return parsed.replace(tzinfo=timezone.utc).timestamp()

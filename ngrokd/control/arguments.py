@@ -1,0 +1,123 @@
+"""The command line of ngrokctl."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+
+from ngrokd import __version__
+from ngrokd.config import DEFAULT_SOCKET_PATH
+
+WAIT_S = 60.0
+
+_EPILOG = """\
+environment:
+  NGROKD_SOCKET, NGROKD_HOST   the daemon's socket, in this order
+exit codes:
+  0 done   1 failed   2 usage   3 no daemon answers   4 timed out   5 not permitted
+"""
+
+
+class Arguments:
+    """The parsers. Owner: the only thread of ngrokctl."""
+
+    def __init__(self) -> None:
+        self.parser = argparse.ArgumentParser(
+            prog="ngrokctl",
+            description="Asks and steers the ngrokd of this machine.",
+            epilog=_EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        self.parser.add_argument(
+            "--version", action="version", version=f"ngrokctl {__version__}", help="show it and end"
+        )
+        _common(self.parser, {"json": False, "socket": ""})
+        self._commands = self.parser.add_subparsers(
+            dest="command", metavar="COMMAND", title="commands"
+        )
+        self._plain()
+        self._with_options()
+
+    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
+        """The options; raises SystemExit(2) after saying on standard error what is wrong."""
+        return self.parser.parse_args(argv)
+
+    def help_for(self, command: str) -> str:
+        """What `help COMMAND` prints; the overview for ""."""
+        chosen = self._commands.choices[command] if command else self.parser
+        return str(chosen.format_help()).rstrip()
+
+    def _add(self, name: str, text: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = self._commands.add_parser(
+            name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
+        )
+        _common(parser, {"json": argparse.SUPPRESS, "socket": argparse.SUPPRESS})
+        return parser
+
+    def _plain(self) -> None:
+        self._add("status", "show what the daemon is doing")
+        self._add("health", "tell whether it is healthy and ready; exit code 1 if not ready")
+        self._add("refresh", "ask ngrok for the endpoints now, and return once they are applied")
+        self._add("reload", "read the configuration again")
+        self._add("rotate-cert", "renew the client certificate now")
+        self._add("ping", "tell whether a daemon answers")
+        self._add("version", "show the versions of ngrokctl and of the daemon")
+
+    def _with_options(self) -> None:
+        listing = self._add("list", "show every endpoint, its local address and its state")
+        listing.add_argument("what", nargs="?", choices=["bound-endpoints"], help="the default")
+        listing.add_argument(
+            "--all", action="store_true", help="every skipped endpoint too, not only the first few"
+        )
+        key = self._add("set-api-key", "give the daemon its ngrok API key")
+        key.add_argument(
+            "key",
+            nargs="?",
+            metavar="KEY",
+            help="without it: asked for without echo, or read from standard input, "
+            "so that no other user sees it in the list of processes",
+        )
+        wait = self._add("wait", "return when the daemon is ready, or a name or a number is open")
+        wait.add_argument("--for", dest="hostname", metavar="HOSTNAME", help="until it is open")
+        wait.add_argument(
+            "--endpoints", type=_whole, metavar="N", help="until N endpoints are open"
+        )
+        wait.add_argument(
+            "--timeout",
+            type=_seconds,
+            default=WAIT_S,
+            metavar="S",
+            help=f"seconds, then exit code 4 (3 if no daemon ever answered); default {WAIT_S:g}",
+        )
+        level = self._add("log-level", "change how much the daemon logs")
+        level.add_argument("level", choices=["debug", "info", "warning", "error"])
+        about = self._add("help", "show this, or the help of one command")
+        about.add_argument("about", nargs="?", metavar="COMMAND", choices=[*self._commands.choices])
+
+
+def _common(parser: argparse.ArgumentParser, defaults: dict[str, object]) -> None:
+    parser.add_argument(
+        "--json", action="store_true", default=defaults["json"], help="print one JSON object"
+    )
+    parser.add_argument(
+        "--socket",
+        metavar="PATH",
+        default=defaults["socket"],
+        help=f"the daemon's socket; default {DEFAULT_SOCKET_PATH}",
+    )
+
+
+def _whole(word: str) -> int:
+    number = int(word)
+    if number < 0:
+        raise argparse.ArgumentTypeError("a whole number from 0")
+    return number
+
+
+def _seconds(word: str) -> float:
+    number = float(word)
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError("seconds from 0")
+    return number

@@ -1,0 +1,158 @@
+"""What each command of ngrokctl asks the daemon, and what it has to show."""
+
+from __future__ import annotations
+
+import argparse
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Optional
+
+from ngrokd import __version__
+from ngrokd.control import pages
+from ngrokd.control.answers import at, mapping, mappings, text
+from ngrokd.control.client import request
+from ngrokd.control.waiting import Goal, wait
+from ngrokd.errors import DaemonUnreachable, NotPermitted, TimedOut
+
+ASK_S = 10.0
+POLL_S = 90.0  # the API may take 30 s for a page
+ISSUE_S = 120.0  # a renewal is a request to the API and a poll
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command found: for `--json`, for people, and the exit code."""
+
+    data: Mapping[str, object]
+    text: str
+    exit_code: int = 0
+
+
+@dataclass(frozen=True)
+class Call:
+    """One run of ngrokctl. `width`: of the terminal, None where the output is no terminal."""
+
+    options: argparse.Namespace
+    socket_path: str
+    width: Optional[int]
+    key: str = ""
+
+    def ask(self, command: str, args: Sequence[str] = (), timeout_s: float = ASK_S) -> object:
+        """The daemon's answer. Raises what `client.request` does."""
+        return request(self.socket_path, command, args, timeout_s)
+
+
+def status(call: Call) -> Outcome:
+    """The whole of the daemon on one page."""
+    data = mapping(call.ask("status"))
+    return Outcome(data, pages.status_page(data, time.time(), call.width))
+
+
+def list_endpoints(call: Call) -> Outcome:
+    """Every endpoint, one line each."""
+    endpoints = mappings(call.ask("list"))
+    page = pages.list_page(endpoints, call.options.all, call.width)
+    return Outcome({"endpoints": endpoints}, page)
+
+
+def health(call: Call) -> Outcome:
+    """Exit code 0 only if the daemon is ready."""
+    found = mapping(call.ask("status"))
+    ready = text(found, "state") in pages.READY_STATES
+    data = {
+        "healthy": True,
+        "ready": ready,
+        "state": at(found, "state"),
+        "problems": at(found, "problems"),
+    }
+    return Outcome(data, pages.health_page(found, call.width), 0 if ready else 1)
+
+
+def set_api_key(call: Call) -> Outcome:
+    """The key is neither shown nor logged anywhere on its way."""
+    answer = call.ask("set-api-key", [call.key])
+    return Outcome(
+        {"done": True, "answer": answer},
+        "API key set. `ngrokctl wait` returns when the daemon is ready.",
+    )
+
+
+def wait_for(call: Call) -> Outcome:
+    """Returns when the goal is reached."""
+    options = call.options
+    goal = Goal((options.hostname or "").strip().rstrip(".").lower(), options.endpoints)
+    look = wait(
+        lambda command, timeout_s: call.ask(command, timeout_s=timeout_s),
+        goal,
+        options.timeout,
+        threading.Event().wait,  # of an event that never comes: a pause that Ctrl-C ends
+    )
+    return Outcome(look.data, look.found)
+
+
+def refresh(call: Call) -> Outcome:
+    """Returns once the poll has been applied."""
+    answer = mapping(call.ask("refresh", timeout_s=POLL_S))
+    return Outcome(answer, pages.refresh_page(answer, call.width))
+
+
+def ping(call: Call) -> Outcome:
+    """Does it answer, and how fast."""
+    began = time.monotonic()
+    call.ask("ping")
+    took_ms = round((time.monotonic() - began) * 1000, 1)
+    return Outcome({"answers": True, "ms": took_ms}, f"ngrokd answers ({took_ms:g} ms)")
+
+
+def reload(call: Call) -> Outcome:
+    """The configuration is read again."""
+    return _changed("Configuration read again.", call.ask("reload", timeout_s=POLL_S))
+
+
+def log_level(call: Call) -> Outcome:
+    """Until the next reload or restart."""
+    level = call.options.level
+    return _changed(f"Log level is {level}.", call.ask("log-level", [level]))
+
+
+def rotate_cert(call: Call) -> Outcome:
+    """A new key and certificate."""
+    return _changed("Certificate renewed.", call.ask("rotate-cert", timeout_s=ISSUE_S))
+
+
+def version(call: Call) -> Outcome:
+    """Ours, and the daemon's if one answers."""
+    daemon: Optional[str] = None
+    shown = "not running"
+    try:
+        daemon = text(call.ask("status"), "version")
+        shown = daemon
+    except DaemonUnreachable:
+        pass  # "not running" is what there is to tell
+    except (NotPermitted, TimedOut):
+        shown = "unknown"
+    return Outcome(
+        {"ngrokctl": __version__, "ngrokd": daemon}, f"ngrokctl {__version__}\nngrokd {shown}"
+    )
+
+
+def _changed(done: str, answer: object) -> Outcome:
+    remark = pages.remark(answer) if answer not in (None, True) else ""
+    return Outcome({"done": True, "answer": answer}, f"{done}\n{remark}".rstrip())
+
+
+COMMANDS: Mapping[str, Callable[[Call], Outcome]] = {
+    "status": status,
+    "list": list_endpoints,
+    "health": health,
+    "set-api-key": set_api_key,
+    "wait": wait_for,
+    "refresh": refresh,
+    "reload": reload,
+    "rotate-cert": rotate_cert,
+    "log-level": log_level,
+    "ping": ping,
+    "version": version,
+}

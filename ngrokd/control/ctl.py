@@ -1,0 +1,157 @@
+"""ngrokctl: asks the running daemon, prints the answer, and exits with a code for scripts."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import io
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Optional
+
+from ngrokd.config import DEFAULT_SOCKET_PATH
+from ngrokd.control import advice
+from ngrokd.control.arguments import Arguments
+from ngrokd.control.commands import COMMANDS, Call, Outcome
+from ngrokd.control.protocol import BAD_ARGUMENTS, TIMEOUT
+from ngrokd.control.text import clean
+from ngrokd.errors import ControlError, DaemonUnreachable, NgrokdError, NotPermitted, TimedOut
+
+DONE = 0
+FAILED = 1
+USAGE = 2
+NO_DAEMON = 3
+TIMED_OUT = 4
+NOT_PERMITTED = 5
+INTERRUPTED = 130  # as a shell reports a program that Ctrl-C ended
+
+MAX_KEY = 4096  # characters
+
+_CODES = {TIMEOUT: TIMED_OUT, BAD_ARGUMENTS: USAGE}
+
+
+class UsageError(NgrokdError):
+    """The command cannot be run as it was typed. Handler: exit 2."""
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Runs one command; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    _print_anything()
+    try:
+        return _one_command(words)
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader has seen enough, as with `| head`. Python's own flush at exit must not fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return DONE
+    except OSError as exc:
+        _complain(f"cannot write the answer: {exc.strerror or exc}")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return FAILED
+
+
+def _one_command(words: Sequence[str]) -> int:
+    arguments = Arguments()
+    try:
+        options = arguments.parse(words)
+    except SystemExit as exc:  # argparse has printed the reason, or what was asked for
+        sys.stdout.flush()
+        return exc.code if isinstance(exc.code, int) else USAGE
+    if options.command is None:
+        arguments.parser.print_help(sys.stderr)
+        return USAGE
+    socket_path = _socket_path(options, os.environ)
+    try:
+        outcome = _run(arguments, options, socket_path)
+    except NgrokdError as exc:
+        return _explain(exc, options, words, socket_path)
+    _show(outcome, options.json)
+    return outcome.exit_code
+
+
+def _run(arguments: Arguments, options: argparse.Namespace, socket_path: str) -> Outcome:
+    if options.command == "help":
+        text = arguments.help_for(options.about or "")
+        return Outcome({"help": text}, text)
+    key = _read_key(options.key) if options.command == "set-api-key" else ""
+    return COMMANDS[options.command](Call(options, socket_path, _width(), key))
+
+
+def _explain(
+    exc: NgrokdError, options: argparse.Namespace, words: Sequence[str], socket_path: str
+) -> int:
+    """One reason with its mend on standard error; returns the exit code."""
+    if isinstance(exc, DaemonUnreachable):
+        _complain(advice.unreachable(str(exc)))
+        return NO_DAEMON
+    if isinstance(exc, NotPermitted):
+        again = advice.again(words, getattr(options, "key", None), socket_path)
+        _complain(advice.not_permitted(str(exc), advice.caller(socket_path), again))
+        return NOT_PERMITTED
+    _complain(str(exc))
+    if isinstance(exc, TimedOut):
+        return TIMED_OUT
+    if isinstance(exc, UsageError):
+        return USAGE
+    return _CODES.get(exc.code, FAILED) if isinstance(exc, ControlError) else FAILED
+
+
+def _socket_path(options: argparse.Namespace, environ: Mapping[str, str]) -> str:
+    return (
+        options.socket
+        or environ.get("NGROKD_SOCKET")
+        or environ.get("NGROKD_HOST")
+        or DEFAULT_SOCKET_PATH
+    )
+
+
+def _read_key(given: Optional[str]) -> str:
+    """The key from the command line, a prompt without echo, or standard input."""
+    if given is not None:
+        key = given
+    elif sys.stdin is None:
+        key = ""
+    elif sys.stdin.isatty():
+        try:
+            key = getpass.getpass("ngrok API key: ")
+        except EOFError:
+            key = ""
+    else:
+        key = sys.stdin.readline(MAX_KEY + 2)
+    key = key.strip()
+    if not key:
+        raise UsageError("no API key given; https://dashboard.ngrok.com/api-keys makes one")
+    if len(key) > MAX_KEY or not key.isascii() or not key.isprintable() or " " in key:
+        raise UsageError("that is not an API key: one word of plain letters, digits and signs")
+    return key
+
+
+def _width() -> Optional[int]:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _show(outcome: Outcome, as_json: bool) -> None:
+    print(json.dumps(outcome.data, indent=2) if as_json else outcome.text, flush=True)
+
+
+def _complain(reason: str) -> None:
+    """Reasons can quote names from the network, so each line is made harmless."""
+    first, *rest = reason.split("\n")
+    print("\n".join([f"ngrokctl: {clean(first)}", *map(clean, rest)]), file=sys.stderr)
+
+
+def _print_anything() -> None:
+    """A terminal that cannot show a character gets its escape, not a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,184 @@
+"""What ngrokctl prints for people: the daemon's answers as calm text. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Optional
+
+from ngrokd.control.answers import at, moment, number, text, texts
+from ngrokd.control.text import ABSENT, Column, count, note, pairs, size, span, table
+
+READY_STATES = frozenset({"ready", "degraded"})
+SHOWN_SKIPPED = 5  # a wide selector can skip hundreds
+
+_STATES = {
+    "waiting_for_api_key": "waiting for an API key",
+    "registering": "registering with ngrok",
+    "ready": "ready",
+    "degraded": "ready, with problems",
+    "stopping": "stopping",
+}
+_ORDER = {"open": 0, "failed": 1, "skipped": 2}
+_COLUMNS = (
+    Column("URL"),
+    Column("ADDRESS"),
+    Column("STATE"),
+    Column("OPEN", right=True, optional=1),
+    Column("TOTAL", right=True, optional=3),
+    Column("ERRORS", right=True, optional=2),
+    Column("UP", right=True, optional=4),
+    Column("DOWN", right=True, optional=4),
+)
+
+
+def state_words(status: object) -> str:
+    """The daemon's state for people."""
+    state = text(status, "state")
+    return _STATES.get(state, state or "in an unknown state")
+
+
+def status_page(status: dict[str, object], now: float, width: Optional[int]) -> str:
+    """`ngrokctl status`. `now` in Unix seconds."""
+    up = span(number(status, "uptime_s"))
+    lines = [
+        f"ngrokd {text(status, 'version')} is {state_words(status)}"
+        f" (pid {text(status, 'pid')}, up {up})",
+        "",
+    ]
+    lines += pairs(
+        [
+            ("Operator", text(status, "operator_id") or "not registered"),
+            ("Ingress", text(status, "ingress_endpoint")),
+            ("Certificate", _certificate(status)),
+            ("API", _api(status, now)),
+            ("Interface", _interface(status)),
+            ("Endpoints", _endpoints(status)),
+            ("Connections", _connections(status)),
+            (
+                "Bytes",
+                f"{size(number(status, 'bytes', 'up'))} up, "
+                f"{size(number(status, 'bytes', 'down'))} down",
+            ),
+        ]
+    )
+    lines += _remarks("Notes", texts(status, "interface", "notes"), width)
+    lines += problem_lines(status, width)
+    if text(status, "state") == "waiting_for_api_key":
+        lines += ["", "Give it a key with `ngrokctl set-api-key`."]
+    return "\n".join(lines)
+
+
+def problem_lines(status: object, width: Optional[int]) -> list[str]:
+    """What needs attention, one remark each."""
+    return _remarks("Problems", texts(status, "problems"), width)
+
+
+def list_page(
+    endpoints: Sequence[dict[str, object]], everything: bool, width: Optional[int]
+) -> str:
+    """`ngrokctl list`: every endpoint; of the skipped ones only a few unless `everything`."""
+    if not endpoints:
+        return "No endpoints. `ngrokctl status` tells what the daemon is doing."
+    ordered = sorted(
+        endpoints, key=lambda e: (_ORDER.get(text(e, "state"), 1), text(e, "url"), text(e, "id"))
+    )
+    others = [e for e in ordered if text(e, "state") != "skipped"]
+    skipped = [e for e in ordered if text(e, "state") == "skipped"]
+    shown = others + (skipped if everything else skipped[:SHOWN_SKIPPED])
+    titles, *rows = table(_COLUMNS, [_row(e) for e in shown], width)
+    lines = [titles]
+    for endpoint, row in zip(shown, rows):
+        lines.append(row)
+        if text(endpoint, "reason"):
+            lines += note(text(endpoint, "reason"), width)
+    hidden = len(others) + len(skipped) - len(shown)
+    if hidden:
+        lines += ["", f"{hidden} more skipped: `ngrokctl list --all`"]
+    return "\n".join(lines)
+
+
+def refresh_page(answer: object, width: Optional[int]) -> str:
+    """`ngrokctl refresh`: what the poll changed."""
+    lines = [f"Polled: {count(int(number(answer, 'endpoints')), 'endpoint')}"]
+    for word in ("opened", "closed", "failed"):
+        for name in texts(answer, word):
+            lines += note(f"{word} {name}", width)
+    if texts(answer, "failed"):
+        lines.append("`ngrokctl list` gives the reasons.")
+    return "\n".join(lines)
+
+
+def health_page(status: object, width: Optional[int]) -> str:
+    """`ngrokctl health`."""
+    ready = text(status, "state") in READY_STATES
+    lines = ["healthy", "ready" if ready else f"not ready: {state_words(status)}"]
+    return "\n".join(lines + problem_lines(status, width))
+
+
+def remark(answer: object) -> str:
+    """What a changing command has to say beyond "done": its text, or its values line by line."""
+    if isinstance(answer, dict):
+        return "\n".join(pairs((key, _value(value)) for key, value in answer.items()))
+    return "\n".join(note(str(answer), None)).strip() if answer else ""
+
+
+def _value(value: object) -> str:
+    return ", ".join(str(item) for item in value) if isinstance(value, list) else str(value or "")
+
+
+def _remarks(title: str, remarks: Sequence[str], width: Optional[int]) -> list[str]:
+    if not remarks:
+        return []
+    return ["", title, *(line for remark in remarks for line in note(remark, width))]
+
+
+def _certificate(status: object) -> str:
+    not_after = text(status, "certificate", "not_after")
+    if not not_after:
+        return "none yet"
+    days = number(status, "certificate", "days_left")
+    return f"until {not_after} ({days:g} days)" if days > 0 else f"ended {not_after}"
+
+
+def _api(status: object, now: float) -> str:
+    answered = moment(status, "api", "last_success")
+    parts = ["no answer yet" if answered is None else f"answered {span(now - answered)} ago"]
+    if at(status, "api", "next_poll_s") is not None:
+        parts.append(f"next poll in {span(number(status, 'api', 'next_poll_s'))}")
+    error = text(status, "api", "last_error")
+    return ", ".join(parts) + (f"; last error: {error}" if error else "")
+
+
+def _interface(status: object) -> str:
+    name = text(status, "interface", "name")
+    if not name:
+        return "none yet"
+    return f"{name} {text(status, 'interface', 'subnet')} ({text(status, 'interface', 'mode')})"
+
+
+def _endpoints(status: object) -> str:
+    states = [f"{int(number(status, 'endpoint_count'))} open"]
+    for state in ("failed", "skipped"):
+        found = int(number(status, "endpoints", state))
+        if found:
+            states.append(f"{found} {state}")
+    return ", ".join(states)
+
+
+def _connections(status: object) -> str:
+    return ", ".join(
+        f"{int(number(status, 'connections', word))} {word}" for word in ("open", "total", "failed")
+    )
+
+
+def _row(endpoint: object) -> list[str]:
+    return [
+        text(endpoint, "url") or text(endpoint, "id"),
+        text(endpoint, "listen_address") or text(endpoint, "ip") or ABSENT,
+        text(endpoint, "state"),
+        text(endpoint, "connections"),
+        text(endpoint, "total_connections"),
+        text(endpoint, "errors"),
+        size(number(endpoint, "bytes_up")),
+        size(number(endpoint, "bytes_down")),
+    ]
