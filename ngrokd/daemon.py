@@ -16,7 +16,8 @@ from ngrokd import __version__, configfile, limits, logs, signals
 from ngrokd.cloud.identity import Identity
 from ngrokd.commands import Commands
 from ngrokd.config import Config
-from ngrokd.control.health import HealthReport, HealthServer
+from ngrokd.control.health import HealthServer
+from ngrokd.control.report import HealthReport, health_report
 from ngrokd.control.server import ControlServer
 from ngrokd.errors import ConfigError, ControlError, HostError
 from ngrokd.forward.forwarder import Forwarder
@@ -108,6 +109,7 @@ class Daemon:
         limits.raise_descriptor_limit()
         for note in self._identity.load():
             logger.warning("%s", note)
+        self._poller.take_up_key()
         self._reconciler.recall()
         server = self._config.server
         control = ControlServer(server.socket_path, server.socket_group, self._commands.table())
@@ -184,7 +186,6 @@ class Daemon:
         elif isinstance(message, ApiAnswered):
             self._poller.count_request(message.outcome)
         elif isinstance(message, SetApiKey):
-            logs.keep_secret(message.key)
             self._poller.set_key(message.key, message.reply)
         elif isinstance(message, Refresh):
             self._refresh(message.reply)
@@ -289,10 +290,8 @@ class Daemon:
     def _health(self) -> HealthReport:
         """Any thread."""
         age = time.monotonic() - self._forwarder.heartbeat()
-        return HealthReport(
-            healthy=age < HEARTBEAT_LIMIT_S,
-            status=self.status,
-            counters=self._forwarder.counters(),
+        return health_report(
+            self.status, self._forwarder.counters(), age < HEARTBEAT_LIMIT_S, time.time()
         )
 
     def _publish(self, state: Optional[State] = None) -> None:

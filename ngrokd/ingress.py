@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import ssl
+from pathlib import Path
 from typing import Callable, Optional, Protocol
 
 from ngrokd.cloud import trust
@@ -42,7 +43,7 @@ class IngressLink:
         self._resolved = ""  # the endpoint that `_addresses` belong to
         self._addresses: tuple[Address, ...] = ()
         self._context: Optional[ssl.SSLContext] = None
-        self._trusted: object = None  # what `_context` was made from
+        self._trusted: Optional[trust.Fingerprint] = None  # what `_context` was made from
         self._current: Optional[Ingress] = None
         self.problem = ""
 
@@ -89,16 +90,16 @@ class IngressLink:
         if not self._identity.registered or self._resolved != self.endpoint:
             return
         server = self._config.server
-        folder = self._config.state_folder
+        files = (
+            Path(server.client_cert),
+            Path(server.client_key),
+            server.ca_file,
+            self._config.state_folder,
+        )
         try:
-            seen = trust.fingerprint(server, folder)
+            seen = trust.fingerprint(*files)
             if self._context is None or seen != self._trusted:
-                self._context = trust.ingress_context(
-                    self._identity.certificate_path,
-                    self._identity.key_path,
-                    server.ca_file,
-                    folder,
-                )
+                self._context = trust.ingress_context(*files)
                 self._trusted = seen
         except NgrokdError as exc:
             self._complain(str(exc))

@@ -39,16 +39,16 @@ class Memory:
         files.write_json_mapping(self._ports, remembered.ports)
 
     def endpoints(self) -> Optional[Discovered]:
-        """The last good answer of the API, to serve from until the next one; None: there is none."""
+        """The last good answer of the API, to serve from until the next one; None: none."""
         try:
             found = discovery.from_json(json.loads(self._endpoints.read_bytes()))
         except FileNotFoundError:
             return None
         except OSError as exc:
-            logger.warning("%s cannot be read (%s): waiting for ngrok", self._endpoints, exc.strerror)
+            logger.warning("%s cannot be read: %s; ngrok is asked", self._endpoints, exc.strerror)
             return None
         except (ValueError, RecursionError):
-            logger.warning("%s is damaged: waiting for ngrok's answer", self._endpoints)
+            logger.warning("%s is damaged; ngrok is asked", self._endpoints)
             return None
         self._last_good = found
         return found

@@ -8,12 +8,12 @@ import time
 from concurrent.futures import Future
 from typing import Any, Callable, Optional
 
-from ngrokd import __version__
+from ngrokd import __version__, logs
 from ngrokd.backoff import wait_s
 from ngrokd.cloud.api import Api
-from ngrokd.cloud.identity import Identity, Step
+from ngrokd.cloud.identity import Identity
 from ngrokd.cloud.polling import poll
-from ngrokd.cloud.registration import Operator
+from ngrokd.cloud.registration import Operator, Step
 from ngrokd.config import Config
 from ngrokd.errors import ApiError, ApiRefused, ControlError, OperatorLost, StateError
 from ngrokd.messages import ApiAnswered, JobDone, JobKind, Message
@@ -46,7 +46,7 @@ class Poller:
         self._submit = submit
         self._post = post
         self._random = random
-        self._key = identity.saved_api_key() or config.api.key
+        self._key = ""
         self._busy: set[JobKind] = set()
         self._failures = dict.fromkeys(JobKind, 0)
         self._not_before = dict.fromkeys(JobKind, 0.0)
@@ -88,6 +88,11 @@ class Poller:
 
     # What happens
 
+    def take_up_key(self) -> None:
+        """The key set at run time, else the configured one. Raises StateError."""
+        self._key = self._identity.saved_api_key() or self._config.api.key
+        logs.keep_secret(self._key)
+
     def tick(self, now: float) -> None:
         """Starts what is due."""
         if not self._key:
@@ -111,7 +116,7 @@ class Poller:
         """A new configuration: what it changes is asked for at the next `tick`."""
         old, self._config = self._config, config
         if config.api != old.api:
-            self._key = self._identity.saved_api_key() or config.api.key
+            self.take_up_key()
         if config.api != old.api or config.bound_endpoints != old.bound_endpoints:
             self._not_before[JobKind.ENROL] = 0.0
             self.poll_now()
@@ -122,6 +127,7 @@ class Poller:
 
     def set_key(self, key: str, reply: Future[Any]) -> None:
         """Asks ngrok about the key before it replaces another one; `reply` gets the outcome."""
+        logs.keep_secret(key)
         if self._checking is not None:
             reply.set_exception(ControlError("busy", "another API key is being checked"))
             return
@@ -185,7 +191,7 @@ class Poller:
         assert isinstance(result, Operator)
         try:
             self._identity.finish(result)
-        except StateError as exc:
+        except (StateError, ApiError) as exc:
             self._failed(JobKind.ENROL, exc, now)
             return
         self._succeeded(JobKind.ENROL)
@@ -229,7 +235,7 @@ class Poller:
     def _take_key(self, key: str, reply: Future[Any], error: Optional[BaseException]) -> None:
         try:
             self._identity.save_api_key(key)
-        except StateError as exc:
+        except (StateError, ApiError) as exc:
             reply.set_exception(ControlError("failed", f"the API key could not be kept: {exc}"))
             return
         self._key = key

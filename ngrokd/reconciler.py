@@ -233,7 +233,7 @@ class Reconciler:
         return outcome.changes(before, self.endpoints)
 
 
-def _in_order(remembered: Remembered) -> tuple[list[tuple[str, object]], ...]:
+def _in_order(remembered: Remembered) -> tuple[list[tuple[str, str]], list[tuple[str, int]]]:
     """Comparable with the order: it says which of the absent ones has been gone longest."""
     return list(remembered.addresses.items()), list(remembered.ports.items())
 

@@ -1,0 +1,243 @@
+"""When the API is asked for what, and what its answers change."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+import pytest
+
+from ngrokd.backoff import wait_s
+from ngrokd.cloud.identity import Identity
+from ngrokd.cloud.registration import Operator, Step
+from ngrokd.config import ApiSettings, Config, PollSettings, ServerSettings
+from ngrokd.errors import (
+    ApiRefused,
+    ApiUnavailable,
+    ControlError,
+    OperatorLost,
+    StateError,
+)
+from ngrokd.messages import JobDone, JobKind
+from ngrokd.model import Discovered
+from ngrokd.poller import Poller
+
+INTERVAL = 30.0
+NOW = 1000.0
+
+
+class FakeIdentity:
+    """The state folder's answers, in memory. `full` makes every write fail."""
+
+    def __init__(self) -> None:
+        self.operator_id = ""
+        self.registered = False
+        self.kept_key = ""
+        self.step: Optional[Step] = Step.REGISTER
+        self.full = False
+        self.begun: list[Step] = []
+
+    def saved_api_key(self) -> str:
+        return self.kept_key
+
+    def save_api_key(self, key: str) -> None:
+        if self.full:
+            raise StateError("no space left on device")
+        self.kept_key = key
+
+    def next_step(self, now: float, selectors: tuple[str, ...]) -> Optional[Step]:
+        return self.step
+
+    def begin(self, step: Step, api: Any, selectors: tuple[str, ...]) -> Callable[[], Operator]:
+        if self.full:
+            raise StateError("/etc/ngrokd is read-only")
+        self.begun.append(step)
+        return lambda: Operator("k8sop_1")
+
+    def finish(self, operator: Operator) -> None:
+        self.operator_id, self.registered, self.step = operator.id, True, None
+
+    def lost(self) -> None:
+        self.operator_id, self.registered, self.step = "", False, Step.REGISTER
+
+
+class Desk:
+    """A poller whose jobs are only noted down."""
+
+    def __init__(self, key: str = "k") -> None:
+        self.identity = FakeIdentity()
+        self.submitted: list[JobKind] = []
+        config = Config(
+            api=ApiSettings(key=key), bound_endpoints=PollSettings(poll_interval=INTERVAL)
+        )
+        self.poller = Poller(
+            config,
+            self.identity,  # type: ignore[arg-type]
+            lambda kind, job: self.submitted.append(kind),
+            lambda message: None,
+            lambda: 0.0,
+        )
+        self.poller.take_up_key()
+
+    def started(self, now: float = NOW) -> list[JobKind]:
+        """What a tick starts."""
+        self.submitted.clear()
+        self.poller.tick(now)
+        return list(self.submitted)
+
+    def done(
+        self,
+        kind: JobKind,
+        result: object = None,
+        error: Optional[BaseException] = None,
+        now: float = NOW,
+    ) -> Optional[Discovered]:
+        return self.poller.handle(JobDone(kind, result, error), now)
+
+    def enrolled(self) -> Desk:
+        self.started()
+        self.done(JobKind.ENROL, Operator("k8sop_1"))
+        return self
+
+
+def test_without_a_key_nothing_is_asked() -> None:
+    assert Desk(key="").started() == []
+
+
+def test_with_a_key_it_registers_and_then_polls() -> None:
+    desk = Desk()
+    assert desk.started() == [JobKind.ENROL]
+    assert desk.started() == [], "one registration at a time"
+    desk.done(JobKind.ENROL, Operator("k8sop_1"))
+    assert desk.started() == [JobKind.POLL]
+
+
+def test_the_next_poll_comes_after_the_interval() -> None:
+    desk = Desk().enrolled()
+    desk.started()
+    assert desk.done(JobKind.POLL, Discovered()) == Discovered()
+    assert desk.started(NOW + INTERVAL - 1) == []
+    assert desk.started(NOW + INTERVAL) == [JobKind.POLL]
+
+
+def test_a_refresh_polls_at_once() -> None:
+    desk = Desk().enrolled()
+    desk.started()
+    desk.done(JobKind.POLL, Discovered())
+    desk.poller.poll_now()
+    assert desk.started(NOW + 1) == [JobKind.POLL]
+
+
+def test_a_failed_poll_gives_nothing_to_apply_and_backs_off() -> None:
+    desk = Desk().enrolled()
+    desk.started()
+    assert desk.done(JobKind.POLL, error=ApiUnavailable("503")) is None
+    assert desk.poller.problems == ("poll failed: 503",)
+    assert desk.started(NOW + INTERVAL) == [JobKind.POLL]
+    desk.done(JobKind.POLL, error=ApiUnavailable("503"), now=NOW + INTERVAL)
+    assert desk.started(NOW + 2 * INTERVAL) == []
+    assert desk.started(NOW + 3 * INTERVAL) == [JobKind.POLL]
+    desk.done(JobKind.POLL, Discovered())
+    assert desk.poller.problems == ()
+
+
+def test_an_operator_lost_at_ngrok_is_registered_again_at_once_but_not_for_ever() -> None:
+    desk = Desk().enrolled()
+    desk.started()
+    desk.done(JobKind.POLL, error=OperatorLost("gone", 404))
+    assert desk.started() == [JobKind.ENROL]
+    desk.done(JobKind.ENROL, Operator("k8sop_2"))
+    assert desk.started() == [JobKind.POLL]
+    desk.done(JobKind.POLL, error=OperatorLost("gone", 404))
+    assert desk.started() == [], "an operator that keeps vanishing is not made anew each time"
+    assert desk.started(NOW + 2 * INTERVAL) == [JobKind.ENROL]
+
+
+def test_a_folder_that_cannot_be_written_sends_nothing_and_is_tried_again() -> None:
+    desk = Desk()
+    desk.identity.full = True
+    assert desk.started() == []
+    assert "read-only" in desk.poller.problems[0]
+    desk.identity.full = False
+    assert desk.started(NOW * 1e9) == [JobKind.ENROL]
+
+
+def test_an_error_that_nobody_foresaw_is_let_out() -> None:
+    desk = Desk().enrolled()
+    desk.started()
+    with pytest.raises(ZeroDivisionError):
+        desk.done(JobKind.POLL, error=ZeroDivisionError())
+
+
+def test_rotation_renews_a_young_certificate() -> None:
+    desk = Desk().enrolled()
+    desk.started()
+    desk.poller.rotate_certificate()
+    desk.started()
+    assert desk.identity.begun == [Step.REGISTER, Step.RENEW]
+
+
+def test_a_key_that_ngrok_refuses_does_not_replace_the_one_in_use() -> None:
+    desk = Desk(key="old")
+    reply: Future[Any] = Future()
+    desk.poller.set_key("new", reply)
+    desk.done(JobKind.CHECK_KEY, error=ApiRefused("invalid key", 401))
+    with pytest.raises(ControlError, match="refuses"):
+        reply.result(0)
+    assert desk.identity.kept_key == ""
+
+
+def test_a_key_that_cannot_be_checked_does_not_replace_a_working_one() -> None:
+    desk = Desk(key="old")
+    reply: Future[Any] = Future()
+    desk.poller.set_key("new", reply)
+    desk.done(JobKind.CHECK_KEY, error=ApiUnavailable("no network"))
+    with pytest.raises(ControlError, match="kept"):
+        reply.result(0)
+
+
+def test_the_first_key_is_taken_even_without_network() -> None:
+    desk = Desk(key="")
+    reply: Future[Any] = Future()
+    desk.poller.set_key("first", reply)
+    desk.done(JobKind.CHECK_KEY, error=ApiUnavailable("no network"))
+    assert reply.result(0) == {"checked": False, "note": "no network"}
+    assert desk.started() == [JobKind.ENROL]
+
+
+def test_two_keys_at_once_are_not_both_checked() -> None:
+    desk = Desk()
+    first: Future[Any] = Future()
+    second: Future[Any] = Future()
+    desk.poller.set_key("one", first)
+    desk.poller.set_key("two", second)
+    with pytest.raises(ControlError, match="being checked"):
+        second.result(0)
+    desk.done(JobKind.CHECK_KEY)
+    assert first.result(0)["checked"] and desk.identity.kept_key == "one"
+
+
+def test_the_key_set_at_run_time_wins_over_the_configured_one(tmp_path: Path) -> None:
+    identity = Identity(ServerSettings(client_cert=str(tmp_path / "tls.crt")))
+    identity.save_api_key("set-at-run-time-0123456789")
+    assert identity.saved_api_key() == "set-at-run-time-0123456789"
+
+
+@pytest.mark.parametrize(
+    ("error", "failures", "expected"),
+    [
+        (ApiUnavailable("x"), 1, 30),
+        (ApiUnavailable("x"), 2, 60),
+        (ApiUnavailable("x"), 9, 120),
+        (ApiUnavailable("x", 429), 1, 60),
+        (ApiUnavailable("x", 429, retry_after_s=200), 1, 200),
+        (ApiUnavailable("x", 503, retry_after_s=1), 1, 30),
+        (ApiRefused("x", 401), 1, 300),
+        (OperatorLost("x", 404), 1, 30),
+    ],
+)
+def test_how_long_a_failure_makes_us_wait(
+    error: BaseException, failures: int, expected: float
+) -> None:
+    assert wait_s(error, failures, 30) == expected
