@@ -81,6 +81,7 @@ class Daemon:
         self._refreshes: list[Future[Any]] = []
         self._stop: Optional[Stop] = None
         self._crash: Optional[Crashed] = None
+        self._left_behind = False  # something of ours could not be taken off the machine
         self._board = Board(self._identity, self._poller, self._reconciler, self._ingress)
         self.status = Status()
 
@@ -99,7 +100,7 @@ class Daemon:
             logger.error("stopped, because thread %s died", self._crash.thread)
             return 1
         logger.info("stopped")
-        return 0
+        return 1 if self._left_behind else 0
 
     # Start and stop
 
@@ -115,7 +116,7 @@ class Daemon:
         control = ControlServer(server.socket_path, server.socket_group, self._commands.table())
         control.start()
         stack.callback(control.stop)
-        stack.callback(self._reconciler.close)
+        stack.callback(self._clean_up)
         self._reconciler.prepare()
         self._forwarder.start()
         stack.callback(self._forwarder.stop)
@@ -143,6 +144,13 @@ class Daemon:
             logger.warning("%s", exc)
         else:
             stack.callback(health.stop)
+
+    def _clean_up(self) -> None:
+        try:
+            self._reconciler.close()
+        except HostError as exc:
+            self._left_behind = True
+            logger.error("%s", exc)
 
     def _shut_down(self) -> None:
         """Names and listeners go at once; open connections get `forward.drain_timeout`."""

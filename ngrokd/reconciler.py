@@ -33,6 +33,7 @@ class Machine(Protocol):
     """The part of `host.machine.Machine` that is needed here."""
 
     def prepare(self) -> InterfaceStatus: ...
+    def status(self) -> InterfaceStatus: ...
     def addresses(self) -> frozenset[str]: ...
     def add_addresses(self, ips: Iterable[str]) -> dict[str, str]: ...
     def remove_addresses(self, ips: Iterable[str]) -> dict[str, str]: ...
@@ -68,6 +69,7 @@ class Reconciler:
         self._memory = memory
         self._remembered = Remembered()
         self._open: dict[Address, Target] = {}
+        self._present: frozenset[str] = frozenset()  # addresses on the interface, as last seen
         self._names: dict[str, str] = {}  # what the hosts file has of ours; {} if it refused
         self._low_ports_forbidden = False
         self._taken_ports: frozenset[int] = frozenset()
@@ -93,6 +95,7 @@ class Reconciler:
         """
         assert self.interface is not None, "prepare() comes first"
         problems: list[str] = []
+        self._look_at_the_interface(problems)
         failed: dict[Target, str] = {}
         self._taken_ports = frozenset()
         for _ in range(BIND_ROUNDS):
@@ -111,8 +114,16 @@ class Reconciler:
         self._open = {}
 
     def close(self) -> None:
-        """Leaves nothing of ours on the machine."""
+        """Leaves nothing of ours on the machine. Raises HostError saying what had to stay."""
         self._machine.close()
+
+    def _look_at_the_interface(self, problems: list[str]) -> None:
+        """What is there is read, not assumed: others delete addresses and whole interfaces."""
+        try:
+            self._present = self._machine.addresses()
+        except HostError as exc:
+            problems.append(str(exc))
+        self.interface = self._machine.status()
 
     def _facts(self, discovered: Discovered, net: NetSettings, loops: Iterable[str]) -> Facts:
         assert self.interface is not None
@@ -154,10 +165,9 @@ class Reconciler:
 
     def _converge(self, desired: Desired, failed: dict[Target, str]) -> bool:
         """Adds addresses and opens listeners; True if what it met asks for another decision."""
-        steps = planning.plan(
-            desired.listeners, desired.addresses, self._open, self._machine.addresses()
-        )
+        steps = planning.plan(desired.listeners, desired.addresses, self._open, self._present)
         refused = self._machine.add_addresses(steps.add_addresses) if steps.add_addresses else {}
+        self._present |= set(steps.add_addresses) - set(refused)
         decide_again = False
         for at, to in steps.open.items():
             if at.ip in refused:
@@ -189,7 +199,7 @@ class Reconciler:
             desired.listeners,
             desired.addresses,
             self._open,
-            self._machine.addresses(),
+            self._present,
             self._busy_ips(),
         )
         staying = {at: to for at, to in self._open.items() if at not in steps.close}
@@ -199,6 +209,7 @@ class Reconciler:
             self._open = staying
         if steps.remove_addresses:
             refused = self._machine.remove_addresses(steps.remove_addresses)
+            self._present -= set(steps.remove_addresses) - set(refused)
             problems += [f"address {ip} could not be removed: {why}" for ip, why in refused.items()]
         return problems
 

@@ -32,6 +32,7 @@ class FakeMachine:
         self.refuse_addresses: set[str] = set()
         self.refuse_binds: set[Address] = set()
         self.refuse_hosts = False
+        self.unreadable = False
         self.root = True
         self.writes = 0
         self.closed = False
@@ -39,7 +40,12 @@ class FakeMachine:
     def prepare(self) -> InterfaceStatus:
         return InterfaceStatus("ngrokd0", self.subnet, InterfaceMode.DUMMY)
 
+    def status(self) -> InterfaceStatus:
+        return self.prepare()
+
     def addresses(self) -> frozenset[str]:
+        if self.unreadable:
+            raise HostError("`ip addr` cannot be run")
         return frozenset(self.present)
 
     def add_addresses(self, ips: Iterable[str]) -> dict[str, str]:

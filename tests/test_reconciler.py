@@ -158,6 +158,15 @@ def test_an_address_taken_away_by_an_administrator_comes_back_at_the_next_poll()
     assert house.machine.present == {"10.107.0.2"}
 
 
+def test_an_interface_that_cannot_be_read_is_told_and_what_serves_goes_on() -> None:
+    house = House()
+    house.apply(API)
+    house.machine.unreadable = True
+    house.apply(API)
+    assert house.states() == {API: EndpointState.OPEN}
+    assert house.reconciler.problems == ("`ip addr` cannot be run",)
+
+
 def test_a_hosts_file_that_refuses_is_told_and_serving_goes_on() -> None:
     house = House()
     house.machine.refuse_hosts = True

@@ -1,0 +1,77 @@
+"""From what ngrok lists to what this machine should have."""
+
+from __future__ import annotations
+
+from ngrokd.config import NetSettings
+from ngrokd.desired import Desired, Facts, Remembered, desire
+from ngrokd.model import Address, Discovered, Endpoint, Target
+
+SUBNET = "10.107.0.0/16"
+
+
+def endpoint(hostname: str, port: int) -> Endpoint:
+    return Endpoint(Target(hostname, port), "tcp", f"tcp://{hostname}:{port}", ("ep_1",))
+
+
+VIRTUAL = NetSettings()
+FACTS = Facts(SUBNET)
+NOTHING = Remembered()
+
+
+def desired(
+    *endpoints: Endpoint,
+    net: NetSettings = VIRTUAL,
+    facts: Facts = FACTS,
+    remembered: Remembered = NOTHING,
+) -> Desired:
+    return desire(Discovered(endpoints), net, facts, remembered)
+
+
+def test_one_address_per_hostname_and_the_original_ports() -> None:
+    result = desired(endpoint("a.ns", 80), endpoint("a.ns", 443), endpoint("b.ns", 80))
+    assert result.listeners == {
+        Address("10.107.0.2", 80): Target("a.ns", 80),
+        Address("10.107.0.2", 443): Target("a.ns", 443),
+        Address("10.107.0.3", 80): Target("b.ns", 80),
+    }
+    assert result.addresses == {"10.107.0.2", "10.107.0.3"}
+
+
+def test_a_full_subnet_fails_what_no_longer_fits_and_only_that() -> None:
+    result = desired(endpoint("a.ns", 80), endpoint("b.ns", 80), facts=Facts("10.107.0.0/30"))
+    assert list(result.listeners.values()) == [Target("a.ns", 80)]
+    assert "no address is left" in result.failed[Target("b.ns", 80)]
+
+
+def test_network_mode_needs_no_address_of_ours() -> None:
+    net = NetSettings(listen_interface="0.0.0.0")
+    facts = Facts(SUBNET, interface_ips={"0.0.0.0": "0.0.0.0"})
+    result = desired(endpoint("a.ns", 80), endpoint("b.ns", 80), net=net, facts=facts)
+    assert result.listeners == {
+        Address("0.0.0.0", 9080): Target("a.ns", 80),
+        Address("0.0.0.0", 9081): Target("b.ns", 80),
+    }
+    assert not result.addresses
+
+
+def test_a_remembered_network_port_is_kept_and_a_taken_one_passed_over() -> None:
+    net = NetSettings(listen_interface="0.0.0.0")
+    facts = Facts(SUBNET, interface_ips={"0.0.0.0": "0.0.0.0"}, taken_ports={9080})
+    remembered = Remembered({}, {"b.ns:80": 9090})
+    result = desired(
+        endpoint("a.ns", 80), endpoint("b.ns", 80), net=net, facts=facts, remembered=remembered
+    )
+    assert {at.port for at in result.listeners} == {9081, 9090}
+
+
+def test_low_ports_move_only_where_they_are_forbidden() -> None:
+    facts = Facts(SUBNET, low_ports_forbidden=True)
+    result = desired(endpoint("a.ns", 80), endpoint("b.ns", 5432), facts=facts)
+    assert {at.port for at in result.listeners} == {9080, 5432}
+
+
+def test_the_names_of_ngrok_itself_are_never_taken() -> None:
+    facts = Facts(SUBNET, loop_names={"api.ngrok.com"})
+    result = desired(endpoint("api.ngrok.com", 443), facts=facts)
+    assert not result.listeners
+    assert [skipped.url for skipped in result.skipped] == ["tcp://api.ngrok.com:443"]

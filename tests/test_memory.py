@@ -1,0 +1,47 @@
+"""What is remembered over a restart, and what a damaged file costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ngrokd.desired import Remembered
+from ngrokd.memory import Memory
+from ngrokd.model import Discovered, Endpoint, Target
+
+SEEN = Discovered((Endpoint(Target("a.ns", 80), "http", "http://a.ns", ("ep_1",)),))
+
+
+def test_assignments_come_back_in_their_order(tmp_path: Path) -> None:
+    remembered = Remembered({"b.ns": "10.107.0.3", "a.ns": "10.107.0.2"}, {"a.ns:80": 9080})
+    Memory(tmp_path).save_assignments(remembered)
+    found = Memory(tmp_path).assignments()
+    assert found == remembered
+    assert list(found.addresses) == ["b.ns", "a.ns"]
+
+
+def test_the_last_good_answer_comes_back(tmp_path: Path) -> None:
+    Memory(tmp_path).save_endpoints(SEEN)
+    assert Memory(tmp_path).endpoints() == SEEN
+
+
+def test_a_fresh_folder_knows_nothing(tmp_path: Path) -> None:
+    assert Memory(tmp_path).endpoints() is None
+    assert Memory(tmp_path).assignments() == Remembered()
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00" * 64, b"[", b'{"endpoints": []', b"[" * 9999])
+def test_damage_costs_only_what_was_damaged(tmp_path: Path, content: bytes) -> None:
+    for name in ("endpoints.json", "ip_mappings.json", "network_ports.json"):
+        (tmp_path / name).write_bytes(content)
+    memory = Memory(tmp_path)
+    assert memory.endpoints() is None
+    assert memory.assignments() == Remembered()
+    memory.save_endpoints(SEEN)
+    assert Memory(tmp_path).endpoints() == SEEN
+
+
+def test_a_full_disk_does_not_stop_the_daemon(tmp_path: Path) -> None:
+    Memory(tmp_path / "gone").save_endpoints(SEEN)
+    assert not (tmp_path / "gone").exists()

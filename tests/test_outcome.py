@@ -1,0 +1,54 @@
+"""What became of each endpoint, and which lines that is worth."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ngrokd.model import Address, EndpointState, EndpointStatus, Target
+from ngrokd.outcome import Change, changes, lines
+
+OPEN = EndpointStatus(
+    id="ep_1",
+    url="http://api.ns",
+    state=EndpointState.OPEN,
+    target=Target("api.ns", 80),
+    ip="10.107.0.2",
+    listener=Address("10.107.0.2", 80),
+    published=True,
+)
+FAILED = replace(OPEN, state=EndpointState.FAILED, reason="in use", listener=None)
+SKIPPED = EndpointStatus("ep_2", "http://*.ns", EndpointState.SKIPPED, "a wildcard")
+
+
+def test_an_endpoint_that_opens_is_one_line() -> None:
+    assert lines((), (OPEN,)) == [(False, "endpoint api.ns:80 open at 10.107.0.2")]
+    assert changes((), (OPEN,)) == Change(opened=("api.ns:80",))
+
+
+def test_an_unchanged_endpoint_is_silent() -> None:
+    assert lines((OPEN, FAILED, SKIPPED), (OPEN, FAILED, SKIPPED)) == []
+    assert changes((OPEN,), (OPEN,)) == Change()
+
+
+def test_another_port_is_named_with_the_address() -> None:
+    moved = replace(OPEN, listener=Address("10.107.0.2", 9080))
+    assert lines((), (moved,)) == [(False, "endpoint api.ns:80 open at 10.107.0.2:9080")]
+
+
+def test_a_failure_needs_attention_and_says_why() -> None:
+    assert lines((), (FAILED,)) == [(True, "endpoint api.ns:80 failed: in use")]
+    assert changes((OPEN,), (FAILED,)) == Change(closed=("api.ns:80",), failed=("api.ns:80",))
+
+
+def test_a_skipped_endpoint_is_named_by_its_url() -> None:
+    assert lines((), (SKIPPED,)) == [(True, "endpoint http://*.ns skipped: a wildcard")]
+
+
+def test_an_endpoint_that_is_gone_is_closed() -> None:
+    assert lines((OPEN,), ()) == [(False, "endpoint api.ns:80 closed")]
+    assert changes((OPEN,), ()) == Change(closed=("api.ns:80",))
+    assert lines((FAILED,), ()) == []
+
+
+def test_a_pool_member_that_changes_is_no_news() -> None:
+    assert lines((OPEN,), (replace(OPEN, id="ep_9"),)) == []
