@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime
 import json
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Optional
 
 from cryptography import x509
@@ -59,13 +61,17 @@ class FakeApi:
         self.done = threading.Event()  # an answer that waits for it is let go at the end
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.01}
         )
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+    def use_tls(self, certificate_and_key: Path) -> None:
+        """From now on, for https://localhost."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate_and_key)
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"https://localhost:{self._server.server_port}"
 
     def __enter__(self) -> FakeApi:
         self._thread.start()
@@ -81,6 +87,8 @@ class FakeApi:
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
+            timeout = 10
+
             def handle_one(self) -> None:
                 length = int(self.headers.get("Content-Length") or 0)
                 headers = {name.lower(): value for name, value in self.headers.items()}

@@ -37,13 +37,12 @@ class Transport:
         # Nothing but these handlers: without HTTPRedirectHandler no redirect is followed, so the
         # key goes to no other server, and without FileHandler a URL can name no file.
         self._opener = urllib.request.OpenerDirector()
-        for handler in (
-            urllib.request.ProxyHandler(proxies),
-            urllib.request.UnknownHandler(),
-            _HttpHandler(),
-            _HttpsHandler(context=ssl.create_default_context()),
-        ):
-            self._opener.add_handler(handler)
+        self._opener.add_handler(urllib.request.ProxyHandler(proxies))
+        self._opener.add_handler(urllib.request.UnknownHandler())
+        if parts.scheme == "https":  # the system's anchors take 20 ms to load
+            self._opener.add_handler(_HttpsHandler(ssl.create_default_context()))
+        else:
+            self._opener.add_handler(_HttpHandler())
 
     def send(
         self, method: str, url: str, headers: Mapping[str, str], body: Optional[bytes]
