@@ -40,6 +40,9 @@ class HostsFile:
         self._marker = marker
         self._made_by_us = False
         self._in_place_told = False
+        # What is there after the last `publish`; while it is, there is nothing to render.
+        self._content = b""
+        self._names: Mapping[str, str] = {}
         # A block list has 200,000 lines: they are not read again while they are the same.
         self._outside = b""
         self._reserved: frozenset[str] = frozenset()
@@ -52,16 +55,18 @@ class HostsFile:
         for _ in range(_MAX_ROUNDS):
             try:
                 content = self._read()
-                rendered = self._render(content, names)
-                if rendered == content:
+                if content == self._content and names == self._names:
                     return False
-                self._write(rendered, content)
+                rendered = self._render(content, names)
+                if rendered != content:
+                    self._write(rendered, content)
             except files.ChangedMeanwhile:
                 logger.info("%s was changed by another program just now; redone", self._path)
                 continue
             except OSError as exc:
                 raise HostError(self._refused(exc, bool(names))) from exc
-            return True
+            self._content, self._names = rendered, dict(names)
+            return rendered != content
         raise HostError(
             f"names are not published: another program rewrites {self._path} without a pause; "
             f"find it with `fuser {self._path}`"

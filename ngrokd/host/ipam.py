@@ -67,10 +67,15 @@ def _network(subnet: str) -> ipaddress.IPv4Network:
 
 def _number(ip: object) -> Optional[int]:
     """The address as a number; None for what a damaged file may hold instead."""
+    if not isinstance(ip, str):
+        return None
     try:
-        return int(ipaddress.IPv4Address(ip)) if isinstance(ip, str) else None
+        first, second, third, fourth = map(int, ip.split("."))
     except ValueError:
         return None
+    number = first << 24 | second << 16 | third << 8 | fourth
+    # `ipaddress` takes twice the time of all the rest of an unchanged poll of 8,000 endpoints.
+    return number if 0 <= number < 1 << 32 and _text(number) == ip else None
 
 
 def _text(number: int) -> str:

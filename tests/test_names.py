@@ -1,0 +1,96 @@
+"""Only names that can do no harm are published."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ngrokd.host.names import refusal
+
+RESERVED = frozenset(["laptop", "laptop.home", "printer.lan"])
+LOOPS = ("api.ngrok.com", "kubernetes-binding-ingress.ngrok.io")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "web.ns",
+        "api.identifier",
+        "db.example.com",
+        "a-b.c-d",
+        "_srv.ns",
+        "a_b.ns",
+        "xn--bcher-kva.ns",
+        "single",
+        "1password.ns",
+        "x" * 63 + ".ns",
+        ".".join(["x" * 49] * 5),  # 249 characters
+        "Web.NS",
+        "github.com",
+    ],
+)
+def test_a_proper_name_is_published(name: str) -> None:
+    assert refusal(name, RESERVED, LOOPS) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("", "empty"),
+        ("*.private.com", "wildcard"),
+        ("web.*.ns", "wildcard"),
+        ("localhost", "machine itself"),
+        ("LOCALHOST", "machine itself"),
+        ("web.localhost", "machine itself"),
+        ("localhost.localdomain", "machine itself"),
+        ("ip6-loopback", "machine itself"),
+        ("10.0.0.1", "address"),
+        ("127.1", "address"),
+        ("0x7f.1", "address"),
+        ("0x7f000001", "address"),
+        ("web.123", "address"),
+        ("::1", "address"),
+        ("[::1]", "address"),
+        ("web.ns:80", "address"),
+        ("api.ngrok.com", "ngrokd itself"),
+        ("API.ngrok.com", "ngrokd itself"),
+        ("kubernetes-binding-ingress.ngrok.io", "ngrokd itself"),
+        ("laptop", "already"),
+        ("Printer.lan", "already"),
+        ("a b.ns", "white space"),
+        ("a\tb.ns", "white space"),
+        ("a.ns\n10.0.0.1\tgoogle.com", "white space"),
+        ("a.ns\r", "white space"),
+        ("a.ns\0", "control"),
+        ("a.ns\x7f", "control"),
+        ("a\u00a0b.ns", "white space"),
+        ("a#b.ns", "letters"),
+        ("bücher.ns", "letters"),
+        ("\u212aelvin.ns", "letters"),  # KELVIN SIGN, whose lower case is an ASCII k
+        ("-x.ns", "hyphen"),
+        ("x-.ns", "hyphen"),
+        ("web..ns", "empty label"),
+        ("web.ns.", "empty label"),
+        (".ns", "empty label"),
+        ("x" * 64 + ".ns", "63"),
+        (".".join(["x" * 50] * 5), "253"),
+        ("web.ns/path", "letters"),
+    ],
+)
+def test_a_name_that_could_do_harm_is_refused_with_the_reason(name: str, why: str) -> None:
+    assert why in refusal(name, RESERVED, LOOPS)
+
+
+def test_a_host_to_reach_is_recognised_with_a_final_dot_and_capitals() -> None:
+    assert "ngrokd itself" in refusal("ingress.example.com", (), ["Ingress.Example.com."])
+
+
+@given(st.one_of(st.text(), st.from_regex(r"[a-z0-9_.\-#\s*:\[]{1,70}")))
+@example("a.ns\n")
+def test_whatever_is_not_refused_is_one_harmless_word(name: str) -> None:
+    reason = refusal(name, RESERVED, LOOPS)
+    assert reason or re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9_])?", name)
+    assert reason.isprintable()
