@@ -21,7 +21,7 @@ from typing import Optional
 
 logger = logging.getLogger(__name__)
 
-BACKLOG = 128
+BACKLOG = 1024  # a client with a timeout is refused, not kept waiting, while it is full: connect(2)
 SLOT_WAIT_S = 5.0  # for one of the connections in service to end
 PAUSE_S = 0.2  # when the descriptors are used up and the spare one too
 TICK_S = 2.0  # between two looks at things nobody tells us about

@@ -1,0 +1,137 @@
+"""The Prometheus page, read back the way a scraper reads it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ngrokd.control.metrics import render
+from ngrokd.model import Counters, EndpointState, EndpointStatus, Status, Target
+
+WEB = Target("web.ns", 80)
+
+
+@dataclass(frozen=True)
+class Histogram:
+    bounds: Sequence[float] = (0.1, 0.5, 1.0)
+    counts: Sequence[int] = (2, 1, 0)
+    sum: float = 7.25
+    count: int = 4
+
+
+STATUS = Status(
+    endpoints=(
+        EndpointStatus("ep_1", "http://web.ns", EndpointState.OPEN, target=WEB),
+        EndpointStatus("ep_2", "tcp://idle:1", EndpointState.OPEN, target=Target("idle", 1)),
+        EndpointStatus("ep_3", "tls://*", EndpointState.SKIPPED),
+    ),
+    api_requests=(("error", 2), ("200", 9)),
+    api_last_success=1_700_000_000.5,
+    certificate_not_after=1_800_000_000.0,
+    hosts_writes=3,
+)
+COUNTERS = {WEB: Counters(open=2, total=17, failed=5, bytes_up=10, bytes_down=20)}
+
+_SAMPLE = re.compile(r'([a-z_]+)(?:\{((?:[a-z_]+="(?:[^"\\\n]|\\.)*",?)*)\})? (\S+)')
+_LABEL = re.compile(r'([a-z_]+)="((?:[^"\\]|\\.)*)"')
+
+
+def parse(page: str) -> dict[str, float]:
+    """`name{sorted labels}` -> value. Fails on any line the format does not have."""
+    assert page.endswith("\n")
+    found: dict[str, float] = {}
+    typed: dict[str, str] = {}
+    for line in page[:-1].split("\n"):
+        if line.startswith("# HELP "):
+            continue
+        if line.startswith("# TYPE "):
+            _, _, name, kind = line.split(" ")
+            assert name not in typed
+            typed[name] = kind
+            continue
+        match = _SAMPLE.fullmatch(line)
+        assert match, f"not a sample: {line!r}"
+        name, labels, value = match.groups()
+        assert re.sub("_(bucket|sum|count)$", "", name) in typed or name in typed
+        pairs = sorted(_LABEL.findall(labels or ""))
+        key = name + "".join(f"[{k}={_unescape(v)}]" for k, v in pairs)
+        assert key not in found
+        found[key] = float(value)
+    return found
+
+
+def _unescape(value: str) -> str:
+    return re.sub(r"\\(.)", lambda m: {"n": "\n"}.get(m[1], m[1]), value)
+
+
+def test_every_metric_of_the_interface_reads_back() -> None:
+    assert parse(render(STATUS, COUNTERS, Histogram(), "0.1.0", warm_connections=4)) == {
+        "ngrokd_build_info[version=0.1.0]": 1,
+        "ngrokd_endpoints[state=open]": 2,
+        "ngrokd_endpoints[state=failed]": 0,
+        "ngrokd_endpoints[state=skipped]": 1,
+        "ngrokd_connections_open[hostname=idle][port=1]": 0,
+        "ngrokd_connections_open[hostname=web.ns][port=80]": 2,
+        "ngrokd_connections_total[hostname=idle][port=1][result=ok]": 0,
+        "ngrokd_connections_total[hostname=idle][port=1][result=failed]": 0,
+        "ngrokd_connections_total[hostname=web.ns][port=80][result=ok]": 10,
+        "ngrokd_connections_total[hostname=web.ns][port=80][result=failed]": 5,
+        "ngrokd_bytes_total[direction=up][hostname=idle][port=1]": 0,
+        "ngrokd_bytes_total[direction=down][hostname=idle][port=1]": 0,
+        "ngrokd_bytes_total[direction=up][hostname=web.ns][port=80]": 10,
+        "ngrokd_bytes_total[direction=down][hostname=web.ns][port=80]": 20,
+        "ngrokd_connect_seconds_bucket[le=0.1]": 2,
+        "ngrokd_connect_seconds_bucket[le=0.5]": 3,
+        "ngrokd_connect_seconds_bucket[le=1]": 3,
+        "ngrokd_connect_seconds_bucket[le=+Inf]": 4,
+        "ngrokd_connect_seconds_sum": 7.25,
+        "ngrokd_connect_seconds_count": 4,
+        "ngrokd_api_requests_total[code=200]": 9,
+        "ngrokd_api_requests_total[code=error]": 2,
+        "ngrokd_poll_last_success_timestamp_seconds": 1_700_000_000.5,
+        "ngrokd_certificate_expiry_timestamp_seconds": 1_800_000_000,
+        "ngrokd_hosts_writes_total": 3,
+        "ngrokd_warm_connections": 4,
+    }
+
+
+def test_what_is_not_known_yet_has_no_sample() -> None:
+    found = parse(render(Status(), {}, Histogram(), "0.1.0"))
+    assert "ngrokd_poll_last_success_timestamp_seconds" not in found
+    assert "ngrokd_certificate_expiry_timestamp_seconds" not in found
+
+
+def test_a_histogram_may_have_a_count_for_what_is_above_the_last_bound() -> None:
+    same = Histogram(counts=(2, 1, 0, 1))
+    assert render(STATUS, {}, same, "1") == render(STATUS, {}, Histogram(), "1")
+
+
+def test_a_counter_does_not_fall_when_an_open_connection_fails() -> None:
+    key = "ngrokd_connections_total[hostname=web.ns][port=80][result=ok]"
+    before = parse(render(STATUS, {WEB: Counters(open=1, total=5)}, Histogram(), "1"))
+    after = parse(render(STATUS, {WEB: Counters(total=5, failed=1)}, Histogram(), "1"))
+    assert before[key] == after[key] == 4
+
+
+def test_every_metric_has_help_and_type() -> None:
+    lines = render(STATUS, COUNTERS, Histogram(), "1").splitlines()
+    named = [line.split()[2] for line in lines if line.startswith("# TYPE")]
+    assert [line.split()[2] for line in lines if line.startswith("# HELP")] == named
+    assert len(named) == 11
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_any_label_value_reads_back(name: str) -> None:
+    found = parse(render(Status(), {Target(name, 1): Counters(open=1)}, Histogram(), "1"))
+    assert found[f"ngrokd_connections_open[hostname={name}][port=1]"] == 1
+
+
+@pytest.mark.parametrize(("total", "shown"), [(float("inf"), "+Inf"), (0.1, "0.1"), (3.0, "3")])
+def test_numbers_are_written_as_prometheus_reads_them(total: float, shown: str) -> None:
+    page = render(Status(), {}, Histogram(sum=total), "1")
+    assert f"ngrokd_connect_seconds_sum {shown}\n" in page

@@ -1,0 +1,202 @@
+"""The JSON that scripts rely on."""
+
+from __future__ import annotations
+
+import json
+
+from ngrokd.control.report import endpoints_json, health_report, iso, status_json
+from ngrokd.model import (
+    Address,
+    Counters,
+    EndpointState,
+    EndpointStatus,
+    InterfaceMode,
+    InterfaceStatus,
+    State,
+    Status,
+    Target,
+)
+
+NOW = 1_700_000_000.0  # 2023-11-14T22:13:20Z
+WEB = Target("web.ns", 80)
+CACHE = Target("cache.ns", 6379)
+
+OPEN = EndpointStatus(
+    id="ep_1",
+    url="http://web.ns",
+    state=EndpointState.OPEN,
+    target=WEB,
+    ip="10.107.0.2",
+    listener=Address("10.107.0.2", 80),
+    published=True,
+)
+IN_NETWORK = EndpointStatus(
+    id="ep_2",
+    url="tcp://cache.ns:6379",
+    state=EndpointState.OPEN,
+    target=CACHE,
+    ip="10.107.0.3",
+    listener=Address("0.0.0.0", 9080),
+    listen_interface="0.0.0.0",
+)
+FAILED = EndpointStatus(
+    id="ep_3",
+    url="https://busy.ns",
+    state=EndpointState.FAILED,
+    reason="10.107.0.4:443: address already in use",
+    target=Target("busy.ns", 443),
+    ip="10.107.0.4",
+)
+SKIPPED = EndpointStatus(
+    id="ep_4", url="tls://*.ns", state=EndpointState.SKIPPED, reason="a wildcard"
+)
+STATUS = Status(
+    state=State.DEGRADED,
+    operator_id="k8sop_1",
+    ingress_endpoint="ingress.example:443",
+    problems=("busy.ns:443 cannot be opened",),
+    certificate_not_after=NOW + 36 * 3600,
+    api_last_success=NOW - 12,
+    api_last_error="503 from the API",
+    next_poll=NOW + 18.04,
+    interface=InterfaceStatus("ngrokd0", "10.107.0.0/16", InterfaceMode.DUMMY, ("a note",)),
+    endpoints=(OPEN, IN_NETWORK, FAILED, SKIPPED),
+    started_at=NOW - 93_784.5,
+)
+COUNTERS = {
+    WEB: Counters(2, 17, 1, 100, 2000, NOW - 3, "refused"),
+    Target("gone.ns", 1): Counters(1, 3, 2, 10, 20),
+}
+
+
+def test_status_has_every_key_of_the_interface() -> None:
+    assert status_json(STATUS, COUNTERS, "0.1.0", 42, NOW) == {
+        "registered": True,
+        "operator_id": "k8sop_1",
+        "endpoint_count": 2,
+        "ingress_endpoint": "ingress.example:443",
+        "version": "0.1.0",
+        "pid": 42,
+        "uptime_s": 93784,
+        "state": "degraded",
+        "problems": ["busy.ns:443 cannot be opened"],
+        "endpoints": {"open": 2, "failed": 1, "skipped": 1},
+        "certificate": {"not_after": "2023-11-16T10:13:20Z", "days_left": 1.5},
+        "api": {
+            "last_success": "2023-11-14T22:13:08Z",
+            "last_error": "503 from the API",
+            "next_poll_s": 18.0,
+        },
+        "interface": {
+            "name": "ngrokd0",
+            "subnet": "10.107.0.0/16",
+            "mode": "dummy",
+            "notes": ["a note"],
+        },
+        "connections": {"open": 3, "total": 20, "failed": 3},
+        "bytes": {"up": 110, "down": 2020},
+    }
+
+
+def test_what_is_not_known_yet_is_null_and_no_key_is_missing() -> None:
+    full = status_json(STATUS, COUNTERS, "0.1.0", 42, NOW)
+    empty = status_json(Status(started_at=NOW), {}, "0.1.0", 42, NOW)
+    assert empty.keys() == full.keys()
+    assert empty["registered"] is False
+    assert empty["state"] == "registering"
+    assert empty["certificate"] == {"not_after": None, "days_left": None}
+    assert empty["api"] == {"last_success": None, "last_error": None, "next_poll_s": None}
+    assert empty["interface"] == {"name": None, "subnet": None, "mode": None, "notes": []}
+    assert json.loads(json.dumps(empty)) == empty
+
+
+def test_a_poll_that_is_due_and_a_clock_that_went_back_give_no_negative_times() -> None:
+    late = status_json(STATUS, {}, "0", 1, NOW + 60)
+    early = status_json(STATUS, {}, "0", 1, NOW - 200_000)
+    assert late["api"] == {**late["api"], "next_poll_s": 0.0}  # type: ignore[dict-item]
+    assert early["uptime_s"] == 0
+
+
+def test_an_ended_certificate_has_negative_days() -> None:
+    status = Status(certificate_not_after=NOW - 86400)
+    assert status_json(status, {}, "0", 1, NOW)["certificate"] == {
+        "not_after": "2023-11-13T22:13:20Z",
+        "days_left": -1.0,
+    }
+
+
+def test_an_open_endpoint_has_every_key_of_the_interface() -> None:
+    assert endpoints_json(STATUS, COUNTERS)[0] == {
+        "id": "ep_1",
+        "hostname": "web.ns",
+        "ip": "10.107.0.2",
+        "port": 80,
+        "url": "http://web.ns",
+        "local_listener": True,
+        "network_port": 0,
+        "listen_interface": "virtual",
+        "listen_address": "10.107.0.2:80",
+        "published": True,
+        "state": "open",
+        "reason": "",
+        "connections": 2,
+        "total_connections": 17,
+        "errors": 1,
+        "last_error": "refused",
+        "bytes_up": 100,
+        "bytes_down": 2000,
+        "last_activity": "2023-11-14T22:13:17Z",
+    }
+
+
+def test_in_network_mode_the_network_port_is_the_listeners() -> None:
+    listed = endpoints_json(STATUS, COUNTERS)[1]
+    assert (listed["port"], listed["network_port"]) == (6379, 9080)
+    assert listed["listen_address"] == "0.0.0.0:9080"
+
+
+def test_failed_and_skipped_endpoints_are_listed_with_their_reason() -> None:
+    listed = endpoints_json(STATUS, COUNTERS)[2:]
+    assert [(e["state"], e["local_listener"], e["reason"]) for e in listed] == [
+        ("failed", False, "10.107.0.4:443: address already in use"),
+        ("skipped", False, "a wildcard"),
+    ]
+    assert listed[1]["hostname"] == ""
+    assert listed[1].keys() == endpoints_json(STATUS, COUNTERS)[0].keys()
+
+
+def test_the_health_page_has_every_key_of_the_interface() -> None:
+    report = health_report(STATUS, COUNTERS, healthy=True, now=NOW)
+    assert (report.healthy, report.ready) == (True, True)
+    endpoints = report.status["endpoints"]
+    assert {**report.status, "endpoints": {}} == {
+        "healthy": True,
+        "ready": True,
+        "uptime": "26h3m4s",
+        "start_time": "2023-11-13T20:10:15Z",
+        "endpoints": {},
+    }
+    assert isinstance(endpoints, dict)
+    assert list(endpoints) == ["ep_1", "ep_2", "ep_3", "ep_4"]
+    assert endpoints["ep_1"] == {
+        "name": "web.ns",
+        "local_address": "10.107.0.2:80",
+        "target_uri": "http://web.ns",
+        "active": True,
+        "connections": 2,
+        "total_connections": 17,
+        "last_activity": "2023-11-14T22:13:17Z",
+        "errors": 1,
+    }
+    assert endpoints["ep_4"]["active"] is False
+
+
+def test_before_the_first_poll_it_is_not_ready() -> None:
+    assert health_report(Status(), {}, healthy=True, now=5.0).ready is False
+    assert health_report(Status(), {}, healthy=True, now=5.0).status["uptime"] == "5s"
+    assert health_report(Status(), {}, healthy=True, now=65.0).status["uptime"] == "1m5s"
+
+
+def test_times_are_in_utc_to_the_second() -> None:
+    assert iso(0.9) == "1970-01-01T00:00:00Z"
+    assert iso(None) is None
