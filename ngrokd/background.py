@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from daemon import DaemonContext
 from daemon.pidfile import PIDLockFile
 
 from ngrokd.errors import HostError, NgrokdError
+
+logger = logging.getLogger(__name__)
 
 UMASK = 0o022
 UP = b"up"
@@ -57,11 +60,20 @@ def _become_daemon(pid_file: str, serve: Serve, writing: int) -> None:
         with context, held(pid_file):
             status = serve(up)
     except NgrokdError as exc:
-        # Once up, nobody reads the pipe: the log has it.
-        with contextlib.suppress(OSError):
-            os.write(writing, str(exc).encode())
+        logger.error("%s", exc)
+        _tell(writing, str(exc))
+    except Exception as exc:
+        logger.critical("ngrokd ends by a fault of its own", exc_info=exc)
+        _tell(writing, f"a fault of ngrokd itself: {exc!r}")
     finally:
+        logging.shutdown()
         os._exit(status)
+
+
+def _tell(writing: int, reason: str) -> None:
+    """To the parent, which has gone once the daemon is up; then only the log has it."""
+    with contextlib.suppress(OSError):
+        os.write(writing, reason.encode())
 
 
 @contextlib.contextmanager

@@ -139,7 +139,7 @@ def test_a_failed_poll_gives_nothing_to_apply_and_backs_off() -> None:
     assert desk.started(NOW + 2 * INTERVAL) == []
     assert desk.started(NOW + 3 * INTERVAL) == [JobKind.POLL]
     desk.done(JobKind.POLL, Discovered())
-    assert desk.poller.problems == ()
+    assert not desk.poller.problems
 
 
 def test_an_operator_lost_at_ngrok_is_registered_again_at_once_but_not_for_ever() -> None:
