@@ -1,0 +1,49 @@
+"""In which order and for how long the ingress's addresses are tried, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Optional
+
+from ngrokd.model import Address
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One address, to be given up at `deadline` (monotonic)."""
+
+    address: Address
+    deadline: float
+
+
+class Attempts:
+    """All addresses in turn under one deadline, of which each gets its share. Owner: forward."""
+
+    def __init__(self, addresses: Sequence[Address], deadline: float) -> None:
+        self._left = list(addresses)
+        self._deadline = deadline
+        self._reasons: list[tuple[Address, str]] = []
+
+    def next(self, now: float) -> Optional[Attempt]:
+        """The next attempt; `None` when there is no address or no time left."""
+        if not self._left or now >= self._deadline:
+            return None
+        share = (self._deadline - now) / len(self._left)
+        return Attempt(self._left.pop(0), now + share)
+
+    def failed(self, address: Address, reason: str) -> None:
+        """Note why an address did not serve."""
+        self._reasons.append((address, reason))
+
+    def summary(self) -> str:
+        """Every address with its reason; a reason that several share is said once."""
+        addresses: dict[str, list[str]] = {}
+        for address, reason in self._reasons:
+            addresses.setdefault(reason, []).append(show(address))
+        return "; ".join(f"{', '.join(who)}: {reason}" for reason, who in addresses.items())
+
+
+def show(address: Address) -> str:
+    """An address as people write it, IPv6 in brackets."""
+    return f"[{address.ip}]:{address.port}" if ":" in address.ip else str(address)

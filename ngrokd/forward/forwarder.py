@@ -1,0 +1,200 @@
+"""The forwarding thread as other threads see it: what it is told, and what it tells."""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import logging
+import queue
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from typing import Optional, TypeVar
+
+from ngrokd.config import ForwardSettings
+from ngrokd.forward.ledger import Histogram, Snapshot
+from ngrokd.forward.listener import Listener, SpareDescriptor
+from ngrokd.forward.loop import Loop
+from ngrokd.forward.switchboard import Switchboard
+from ngrokd.model import Address, Counters, Ingress, Target
+
+ANSWER_TIMEOUT_S = 5.0  # what another thread waits for this one, whose turns take milliseconds
+
+Answer = TypeVar("Answer")
+
+logger = logging.getLogger(__name__)
+
+
+class Forwarder:
+    """Owner: main. Any thread may call what is noted so.
+
+    What it holds belongs to the forward thread while that runs.
+    """
+
+    def __init__(
+        self, settings: ForwardSettings, on_crash: Callable[[BaseException], None]
+    ) -> None:
+        self._on_crash = on_crash
+        self._loop = Loop()
+        self._board = Switchboard(self._loop, settings)
+        self._spare = SpareDescriptor()
+        self._listeners: dict[Address, Listener] = {}
+        self._thread: Optional[threading.Thread] = None
+        self._last = Snapshot()
+
+    # Main
+
+    def start(self) -> None:
+        """Start the thread. Once."""
+        self._thread = threading.Thread(target=self._run, name="forward", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Close everything and join the thread; twice is harmless."""
+        thread = self._thread
+        if thread is None:
+            self._close_all()
+            return
+        self._loop.call_soon(self._stop_loop)
+        thread.join(ANSWER_TIMEOUT_S)
+        if thread.is_alive():
+            logger.error("the forwarding thread does not stop; it ends with ngrokd itself")
+
+    # Any thread: what counts from now on
+
+    def set_ingress(self, ingress: Optional[Ingress]) -> None:
+        """Where new connections go. `ValueError` for an address that would need resolving."""
+        for address in ingress.addresses if ingress else ():
+            ipaddress.ip_address(address.ip)
+        self._loop.call_soon(functools.partial(self._board.set_ingress, ingress))
+
+    def configure(self, settings: ForwardSettings) -> None:
+        """New settings, for new connections."""
+        self._loop.call_soon(functools.partial(setattr, self._board, "settings", settings))
+
+    def add_listener(self, listening: socket.socket, target: Target) -> None:
+        """Serve `target` on a bound and listening socket, which is ours from now on."""
+        self._loop.call_soon(functools.partial(self._add_listener, listening, target))
+
+    def retarget(self, address: Address, target: Target) -> None:
+        """New connections to `address` go to `target`."""
+        self._loop.call_soon(functools.partial(self._retarget, address, target))
+
+    # Any thread but forward: these wait for it, with a bound
+
+    def remove_listeners(self, addresses: Iterable[Address]) -> None:
+        """Return when these accept nobody any more; their running connections go on."""
+        self._ask(functools.partial(self._remove_listeners, tuple(addresses)), None)
+
+    def counters(self) -> dict[Target, Counters]:
+        """What each target's connections did since start, running ones included."""
+        return self._snapshot().counters
+
+    def open_connections(self) -> int:
+        """How many connections are open, opening ones included."""
+        return self._snapshot().open
+
+    def connect_seconds(self) -> Histogram:
+        """How long tunnels took from accept to open."""
+        return self._snapshot().connect_seconds
+
+    def drain(self, timeout_s: float, cut: threading.Event) -> int:
+        """Wait until no connection is open, for `timeout_s`, or until `cut`; how many are left."""
+        ends: queue.SimpleQueue[None] = queue.SimpleQueue()
+        if self._alive():
+            waiter = threading.Thread(
+                target=_wait_for_cut, args=(cut, timeout_s, ends), name="drain-cut", daemon=True
+            )
+            waiter.start()
+            self._loop.call_soon(lambda: self._board.when_empty(lambda: ends.put(None)))
+            try:
+                ends.get(timeout=timeout_s)
+            except queue.Empty:
+                logger.debug("the time for open connections is over")
+        return self.open_connections()
+
+    # Any thread
+
+    def when_idle(self, done: Callable[[], None]) -> None:
+        """`done` is called, on the forward thread, once no connection is open."""
+        if self._alive():
+            self._loop.call_soon(lambda: self._board.when_empty(done))
+        else:
+            done()
+
+    def heartbeat(self) -> float:
+        """`time.monotonic()` of the loop's last turn."""
+        return self._loop.heartbeat
+
+    # How other threads get an answer
+
+    def _alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def _snapshot(self) -> Snapshot:
+        self._last = self._ask(self._board.ledger.freeze, self._last)
+        return self._last
+
+    def _ask(self, call: Callable[[], Answer], otherwise: Answer) -> Answer:
+        """What `call` gives on the forward thread; `otherwise` if that does not answer."""
+        if not self._alive():
+            return call()  # what it owned is nobody's now
+        answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self._loop.call_soon(lambda: answers.put(call()))
+        try:
+            return answers.get(timeout=ANSWER_TIMEOUT_S)
+        except queue.Empty:
+            logger.error("the forwarding thread has not answered for %g s", ANSWER_TIMEOUT_S)
+            return otherwise
+
+    # The forward thread
+
+    def _run(self) -> None:
+        try:
+            with ExitStack() as stack:
+                stack.callback(self._spare.release)
+                self._spare.take()
+                self._loop.run()
+        except BaseException as exc:
+            logger.critical("the forwarding thread crashed", exc_info=exc)
+            try:
+                self._close_all()
+            finally:
+                self._on_crash(exc)
+
+    def _stop_loop(self) -> None:
+        self._close_all()
+        self._loop.stop()
+
+    def _close_all(self) -> None:
+        self._remove_listeners(tuple(self._listeners))
+        for connection in list(self._board.connections):
+            connection.abandon()
+        self._loop.close_given_up()
+
+    def _add_listener(self, listening: socket.socket, target: Target) -> None:
+        listener = Listener(listening, target, self._board, self._spare)
+        self._listeners[listener.address] = listener
+        self._board.listeners = len(self._listeners)
+
+    def _retarget(self, address: Address, target: Target) -> None:
+        listener = self._listeners.get(address)
+        if listener is None:
+            logger.error("nothing listens on %s, which was to serve %s", address, target)
+        else:
+            listener.target = target
+
+    def _remove_listeners(self, addresses: tuple[Address, ...]) -> None:
+        for address in addresses:
+            listener = self._listeners.pop(address, None)
+            if listener is not None:
+                listener.close()
+        self._board.listeners = len(self._listeners)
+
+
+def _wait_for_cut(
+    cut: threading.Event, timeout_s: float, ends: queue.SimpleQueue[None]
+) -> None:
+    if cut.wait(timeout_s):
+        ends.put(None)

@@ -1,0 +1,98 @@
+"""What the connections did: counters by target, and how long tunnels took to open."""
+
+from __future__ import annotations
+
+import bisect
+from dataclasses import dataclass, field
+from typing import Optional
+
+from ngrokd.model import Counters, Target
+
+CONNECT_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How many observations were at most each of `bounds` (cumulative), their sum and number."""
+
+    bounds: tuple[float, ...] = CONNECT_BOUNDS_S  # seconds
+    counts: tuple[int, ...] = (0,) * len(CONNECT_BOUNDS_S)
+    sum: float = 0.0
+    count: int = 0
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The whole ledger at one moment."""
+
+    counters: dict[Target, Counters] = field(default_factory=dict)
+    open: int = 0
+    connect_seconds: Histogram = field(default_factory=Histogram)
+
+
+class Tally:
+    """One target's running numbers. Owner: forward."""
+
+    def __init__(self) -> None:
+        self.open = 0
+        self.total = 0
+        self.failed = 0
+        self.bytes_up = 0
+        self.bytes_down = 0
+        self.last_activity: Optional[float] = None  # Unix seconds
+        self.last_error = ""
+
+    def fail(self, text: str) -> None:
+        """A connection never got through, or was cut by a fault."""
+        self.failed += 1
+        self.last_error = text
+
+    def freeze(self) -> Counters:
+        """The numbers as they are now."""
+        return Counters(
+            self.open,
+            self.total,
+            self.failed,
+            self.bytes_up,
+            self.bytes_down,
+            self.last_activity,
+            self.last_error,
+        )
+
+
+class Ledger:
+    """All numbers of the forwarding thread. Owner: forward."""
+
+    def __init__(self) -> None:
+        self._tallies: dict[Target, Tally] = {}
+        self._connect_counts = [0] * len(CONNECT_BOUNDS_S)
+        self._connect_sum = 0.0
+        self._connect_count = 0
+
+    def of(self, target: Target) -> Tally:
+        """The target's numbers, made at first sight."""
+        tally = self._tallies.get(target)
+        if tally is None:
+            tally = self._tallies[target] = Tally()
+        return tally
+
+    def opened(self, seconds: float) -> None:
+        """A tunnel opened, this long after its client was accepted."""
+        self._connect_sum += seconds
+        self._connect_count += 1
+        at = bisect.bisect_left(CONNECT_BOUNDS_S, seconds)
+        for bucket in range(at, len(CONNECT_BOUNDS_S)):
+            self._connect_counts[bucket] += 1
+
+    @property
+    def open(self) -> int:
+        """Connections now, opening ones included."""
+        return sum(tally.open for tally in self._tallies.values())
+
+    def freeze(self) -> Snapshot:
+        """Everything as it is now."""
+        counters = {target: tally.freeze() for target, tally in self._tallies.items()}
+        histogram = Histogram(
+            CONNECT_BOUNDS_S, tuple(self._connect_counts), self._connect_sum, self._connect_count
+        )
+        return Snapshot(counters, self.open, histogram)

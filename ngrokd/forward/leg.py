@@ -1,0 +1,104 @@
+"""One socket of a connection, and what the loop watches it for."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+from typing import Optional
+
+from ngrokd.forward import sockets
+from ngrokd.forward.loop import Loop, Participant
+
+UNANSWERED_PULSES = 3  # pulses in a row without an acknowledgement after which a peer has vanished
+
+
+class LegLost(Exception):
+    """A socket broke. Handler: the connection it belongs to, which knows what follows."""
+
+    def __init__(self, leg: Leg, fault: OSError) -> None:
+        super().__init__(str(fault))
+        self.leg = leg
+        self.fault = fault
+
+
+class Leg:
+    """Owner: forward. Methods that touch the socket raise `LegLost`."""
+
+    def __init__(self, sock: socket.socket, loop: Loop, participant: Participant) -> None:
+        self.fd = sock.fileno()
+        self._sock = sock
+        self._loop = loop
+        self._participant = participant
+        self._watched: Optional[int] = None  # None: the loop does not know this socket
+        self._hung_up = False
+        self._unanswered = 0
+
+    def hand_over(self, participant: Participant) -> None:
+        """Another one is called from now on."""
+        self._participant = participant
+        self._watched = None
+
+    def want(self, events: int) -> None:
+        """Watch for `events`; the poller is told only of changes."""
+        if events == self._watched:
+            return
+        if self._hung_up and not events:
+            if self._watched is not None:
+                self._loop.unwatch(self.fd)
+                self._watched = None
+            return
+        self._loop.watch(self.fd, events, self._participant)
+        self._watched = events
+
+    def check(self) -> None:
+        """The loop reported a reset or hang-up that nobody is about to read.
+
+        Without an error both directions have ended in order, with bytes still to be read later. The
+        kernel would report that at every turn, so from now on `want(0)` is to watch nothing.
+        """
+        error = sockets.pending_error(self._sock)
+        if error:
+            raise LegLost(self, OSError(error, os.strerror(error)))
+        self._hung_up = True
+
+    def receive_into(self, buffer: memoryview) -> Optional[int]:
+        """How many bytes came (0: the peer's FIN), `None`: nothing yet."""
+        try:
+            return self._sock.recv_into(buffer)
+        except BlockingIOError:
+            return None
+        except OSError as exc:
+            raise LegLost(self, exc) from exc
+
+    def send(self, data: memoryview) -> int:
+        """How many bytes the kernel took."""
+        try:
+            return self._sock.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as exc:
+            raise LegLost(self, exc) from exc
+
+    def send_end(self) -> None:
+        """FIN, behind what was sent."""
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError as exc:
+            raise LegLost(self, exc) from exc
+
+    def pulse(self) -> None:
+        """Called now and then: a peer that acknowledges nothing for long is lost."""
+        self._unanswered = self._unanswered + 1 if sockets.is_unanswered(self._sock) else 0
+        if self._unanswered >= UNANSWERED_PULSES:
+            raise LegLost(self, OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)))
+
+    def give_up(self, reset: bool = False) -> None:
+        """Close, in order or with a reset."""
+        if reset:
+            # BSD kernels say EINVAL for a socket that has been reset already: all the better.
+            with contextlib.suppress(OSError):
+                sockets.reset_on_close(self._sock)
+        self._loop.give_up(self._sock)
+        self._watched = None

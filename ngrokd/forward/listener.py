@@ -1,0 +1,144 @@
+"""One listening socket: accepts its target's clients, and copes when there is no room for them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from typing import Optional
+
+from ngrokd.forward import sockets
+from ngrokd.forward.connection import Connection
+from ngrokd.forward.interest import READ
+from ngrokd.forward.opening import Opening
+from ngrokd.forward.switchboard import Switchboard
+from ngrokd.model import Address, Target
+
+ACCEPTS_PER_TURN = 32  # so that a flood of clients leaves time for those already here
+PAUSE_S = 0.1  # without descriptors or memory; clients meanwhile wait in the kernel's queue
+
+NO_INGRESS = (
+    "no ingress is known yet to carry the connection: `ngrokctl status` shows what ngrokd waits for"
+)
+NO_DESCRIPTOR = (
+    "a client was turned away because no file descriptor is left: raise the limit (`ulimit -n`, "
+    "LimitNOFILE) or set `forward.max_connections`"
+)
+
+logger = logging.getLogger(__name__)
+
+
+class SpareDescriptor:
+    """A descriptor kept back to turn a client away with when none is left. Owner: forward.
+
+    Without it the client could not even be accepted, and its listener would be ready for ever.
+    """
+
+    def __init__(self) -> None:
+        self._fd: Optional[int] = None
+
+    def take(self) -> None:
+        """Have it in reserve, if the kernel has one."""
+        if self._fd is None:
+            try:
+                self._fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError as exc:
+                if exc.errno not in sockets.NO_DESCRIPTOR:
+                    raise  # else: the next call may find one
+
+    def release(self) -> None:
+        """Give it back."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+class Listener:
+    """Owner: forward. `target` may change; it counts for the next client."""
+
+    def __init__(
+        self, sock: socket.socket, target: Target, board: Switchboard, spare: SpareDescriptor
+    ) -> None:
+        self.target = target
+        name = sock.getsockname()
+        self.address = Address(name[0], name[1])
+        self._sock = sock
+        self._board = board
+        self._spare = spare
+        sock.setblocking(False)
+        self._listen()
+
+    def close(self) -> None:
+        """Accept nobody any more."""
+        self._board.loop.give_up(self._sock)
+
+    def on_ready(self, fd: int, events: int) -> None:
+        """Clients wait."""
+        for _ in range(ACCEPTS_PER_TURN):
+            try:
+                client, _address = self._sock.accept()
+            except BlockingIOError:
+                return
+            except OSError as exc:
+                if exc.errno in sockets.ACCEPT_AGAIN:
+                    continue
+                if exc.errno not in sockets.NO_DESCRIPTOR | sockets.NO_MEMORY:
+                    raise
+                self._no_room(exc)
+                return
+            self._welcome(client)
+
+    def on_timer(self) -> None:
+        """The pause is over."""
+        if self._sock.fileno() >= 0:
+            self._spare.take()
+            self._listen()
+
+    def on_fault(self, fault: Exception) -> None:
+        """Something nobody expected: it is said, and the listener tries again after a pause."""
+        self._board.failed(self.target, f"listener {self.address}: {fault!r}", fault)
+        self._pause()
+
+    def _listen(self) -> None:
+        self._board.loop.watch(self._sock.fileno(), READ, self)
+
+    def _pause(self) -> None:
+        self._board.loop.unwatch(self._sock.fileno())
+        self._board.loop.call_at(self._board.loop.now + PAUSE_S, self)
+
+    def _welcome(self, client: socket.socket) -> None:
+        self._board.ledger.of(self.target).total += 1
+        limit = self._board.limit()
+        ingress = self._board.ingress
+        if len(self._board.connections) >= limit:
+            self._turn_away(
+                client, f"turned away: {limit} connections are open (`forward.max_connections`)"
+            )
+        elif ingress is None:
+            self._turn_away(client, NO_INGRESS)
+        else:
+            try:
+                sockets.prepare(client)
+            except OSError as exc:  # macOS: EINVAL for a client that has already left
+                client.close()
+                self._board.ledger.of(self.target).fail(f"the client left at once: {exc}")
+                return
+            opening = Opening(client, Connection(self.target, self._board), ingress)
+            self._board.loop.guard(opening.begin, opening)
+
+    def _turn_away(self, client: socket.socket, text: str) -> None:
+        client.close()
+        self._board.failed(self.target, text)
+
+    def _no_room(self, fault: OSError) -> None:
+        """Turn one client away with the descriptor kept for it, and let others finish."""
+        self._spare.release()
+        try:
+            client, _address = self._sock.accept()
+        except OSError:
+            logger.debug("%s: %s, and the client has left", self.address, fault)
+        else:
+            self._board.ledger.of(self.target).total += 1
+            self._turn_away(client, NO_DESCRIPTOR)
+        self._spare.take()
+        self._pause()

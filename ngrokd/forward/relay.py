@@ -1,0 +1,244 @@
+"""From OPEN to close: bytes both ways between the two sockets of a connection."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from typing import Optional
+
+from ngrokd.errors import ProtocolError
+from ngrokd.forward import sockets
+from ngrokd.forward.connection import Connection
+from ngrokd.forward.faults import reason
+from ngrokd.forward.interest import ERROR, HANG_UP, READ, WRITE
+from ngrokd.forward.leg import Leg, LegLost
+from ngrokd.forward.loop import Timer
+from ngrokd.forward.tunnel import Tunnel, TunnelState
+
+PULSE_S = 30.0  # how often the peers are asked whether they still acknowledge what is sent
+
+
+class Relay:
+    """Owner: forward. Each event moves at most one batch each way, so that none starves another."""
+
+    def __init__(self, connection: Connection, tunnel: Tunnel, local: Leg, remote: Leg) -> None:
+        self._connection = connection
+        self._board = connection.board
+        self._tunnel = tunnel
+        self._local = local
+        self._remote: Optional[Leg] = remote
+        self._timer: Optional[Timer] = None
+        self._half_closed = False  # what the timer was armed for
+        connection.phase = self
+        local.hand_over(self)
+        remote.hand_over(self)
+
+    def begin(self) -> None:
+        """Deliver what came with the upgrade's answer, and wait for more."""
+        self._guard(self._flush, 0)
+
+    def begin_lost(self, fault: Exception) -> None:
+        """Deliver what came with the upgrade's answer; the ingress's side is already gone."""
+        self._guard(lambda _: self._remote_lost(fault), 0)
+
+    # What the loop calls
+
+    def on_ready(self, fd: int, events: int) -> None:
+        """One of the sockets is ready."""
+        self._guard(self._on_local if fd == self._local.fd else self._on_remote, events)
+
+    def on_timer(self) -> None:
+        """Nothing moved for too long, a peer acknowledges nothing any more, or all is well."""
+        self._timer = None
+        limit = self._idle_limit()
+        if limit and self._board.loop.now - self._connection.progress >= limit:
+            self._end_idle(limit)
+            return
+        self._guard(self._pulse, 0)
+
+    def on_fault(self, fault: Exception) -> None:
+        """A bug of ours: it costs this connection and no other."""
+        self._connection.failed_by_bug(fault)
+        self._end("internal error", reset=True)
+
+    def abandon(self) -> None:
+        """The forwarder stops."""
+        self._end("stopped", reset=True)
+
+    def _guard(self, step: Callable[[int], None], events: int) -> None:
+        """One step, and what follows from it for both sockets."""
+        try:
+            try:
+                step(events)
+            except LegLost as lost:
+                if lost.leg is self._local:
+                    raise
+                self._remote_lost(last_words(lost, self._tunnel, self._board.raw))
+            except (ssl.SSLError, ProtocolError) as fault:
+                self._remote_lost(fault)
+            self._settle()
+        except LegLost as lost:  # the client: whatever the ingress still sends has no taker
+            self._end(f"the client is gone ({lost.fault})", reset=True)
+
+    # Bytes
+
+    def _on_local(self, events: int) -> None:
+        wanted = self._tunnel.local_interest()
+        if events & (ERROR | HANG_UP) and not wanted & READ:
+            self._local.check()
+        if events & WRITE:
+            self._flush_local()
+        if wanted & READ and events & ~WRITE:
+            raw = self._board.raw
+            count = self._local.receive_into(raw)
+            if count is not None:
+                self._tunnel.receive_local(raw[:count])
+                self._connection.moved(up=count)
+                self._flush_remote()
+
+    def _on_remote(self, events: int) -> None:
+        remote = self._remote
+        if remote is None:
+            return
+        wanted = self._tunnel.remote_interest()
+        if events & (ERROR | HANG_UP) and not wanted & READ:
+            remote.check()
+        if events & WRITE:
+            self._flush_remote()
+        if wanted & READ and events & ~WRITE:
+            raw = self._board.raw
+            count = remote.receive_into(raw)
+            if count is not None:
+                self._tunnel.receive_remote(raw[:count])
+                self._connection.moved()
+                self._flush()
+
+    def _flush(self, _events: int = 0) -> None:
+        self._flush_local()  # first: its fresh bytes stand in the shared buffer
+        self._flush_remote()
+
+    def _flush_local(self) -> None:
+        backlog = self._tunnel.to_local
+        if backlog:
+            with backlog.first() as data:
+                count = self._local.send(data)
+            backlog.sent(count)
+            if count:
+                self._connection.moved(down=count)
+
+    def _flush_remote(self) -> None:
+        backlog = self._tunnel.to_remote
+        if backlog and self._remote is not None:
+            with backlog.first() as data:
+                count = self._remote.send(data)
+            backlog.sent(count)
+            if count:
+                self._connection.moved()
+
+    # Ends
+
+    def _settle(self) -> None:
+        """After every step: pass ends on, stop when all is done, else wait for what is left."""
+        tunnel = self._tunnel
+        if tunnel.fault is not None:
+            self._drop_remote(reset=True)
+        if tunnel.local_end_due:
+            self._local.send_end()
+            tunnel.local_end_sent()
+        if tunnel.cut_due:
+            self._end_cut()
+        elif tunnel.finished:
+            self._end("both sides are done")
+        else:
+            self._local.want(tunnel.local_interest())
+            if self._remote is not None:
+                self._remote.want(tunnel.remote_interest())
+            if self._timer is None or tunnel.half_closed is not self._half_closed:
+                self._arm()
+
+    def _remote_lost(self, fault: Exception) -> None:
+        self._tunnel.remote_lost(fault)
+        self._flush_local()
+
+    def _end_cut(self) -> None:
+        fault = self._tunnel.fault
+        why = reason(fault, TunnelState.OPEN, "") if fault else "unknown"
+        text = f"the connection to the ingress broke: {why}"
+        if isinstance(fault, OSError) and fault.errno in sockets.ROUTINE_LOSS:
+            self._connection.failed_quietly(text)
+        else:
+            self._connection.failed(text)
+        self._end(text, reset=True)
+
+    def _end_idle(self, limit: float) -> None:
+        text = f"nothing moved for {limit:g} s"
+        stuck = bool(self._tunnel.to_local or self._tunnel.to_remote)
+        if stuck:
+            self._connection.failed_quietly(text)
+        self._end(text, reset=stuck)
+
+    def _end(self, how: str, reset: bool = False) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not reset:
+            self._say_goodbye()
+        self._drop_remote(reset)
+        self._local.give_up(reset)
+        self._connection.end(how)
+
+    def _say_goodbye(self) -> None:
+        """TLS's end for an ingress that is still being sent to, if it listens."""
+        try:
+            self._tunnel.say_goodbye()
+            self._flush_remote()
+        except (LegLost, ssl.SSLError):
+            return  # it does not, and it is being left anyway
+
+    def _drop_remote(self, reset: bool) -> None:
+        remote, self._remote = self._remote, None
+        if remote is not None:
+            remote.give_up(reset)
+
+    # Time
+
+    def _idle_limit(self) -> float:
+        """Seconds without progress after which the connection ends; 0: never."""
+        settings = self._connection.settings
+        limits = [settings.idle_timeout]
+        if self._tunnel.half_closed:
+            limits.append(settings.half_close_timeout)
+        return min((limit for limit in limits if limit), default=0)
+
+    def _arm(self) -> None:
+        """Wake at the next pulse, or when the idle limit may have been reached."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._half_closed = self._tunnel.half_closed
+        when = self._board.loop.now + PULSE_S
+        limit = self._idle_limit()
+        if limit:
+            when = min(when, self._connection.progress + limit)
+        self._timer = self._board.loop.call_at(when, self)
+
+    def _pulse(self, _events: int) -> None:
+        self._local.pulse()
+        if self._remote is not None:
+            self._remote.pulse()
+
+
+def last_words(lost: LegLost, tunnel: Tunnel, raw: memoryview) -> Exception:
+    """The better reason for a lost ingress: what it said before it left.
+
+    A failed write comes before the alert or answer that has already arrived is read. What is read
+    here goes the usual way into the tunnel.
+    """
+    try:
+        count = lost.leg.receive_into(raw)
+        if count:
+            tunnel.receive_remote(raw[:count])
+    except LegLost:
+        return lost.fault
+    except (ssl.SSLError, ProtocolError) as better:
+        return better
+    return lost.fault

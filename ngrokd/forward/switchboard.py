@@ -1,0 +1,131 @@
+"""What all connections of the forwarding thread share."""
+
+from __future__ import annotations
+
+import logging
+import resource
+from collections.abc import Callable
+from typing import Optional, Protocol
+
+from ngrokd.config import ForwardSettings
+from ngrokd.forward.bursts import Bursts
+from ngrokd.forward.ledger import Ledger
+from ngrokd.forward.loop import Loop, Timer
+from ngrokd.forward.tunnel import PLAIN_BYTES, READ_BYTES
+from ngrokd.model import Address, Ingress, Target
+
+RESERVED_DESCRIPTORS = 64  # for everything that is not a connection or listener
+DESCRIPTORS_EACH = 2  # of one connection
+
+logger = logging.getLogger(__name__)
+
+
+class OpenConnection(Protocol):
+    """What can be ended from outside. Owner: forward."""
+
+    def abandon(self) -> None:
+        """Close both sockets with a reset, now."""
+
+
+class Switchboard:
+    """Owner: forward."""
+
+    def __init__(self, loop: Loop, settings: ForwardSettings) -> None:
+        self.loop = loop
+        self.settings = settings
+        self.ledger = Ledger()
+        self.raw = memoryview(bytearray(READ_BYTES))  # what a socket gave, for one call
+        self.plain = memoryview(bytearray(PLAIN_BYTES))  # decrypted, until the next tunnel's turn
+        self.connections: set[OpenConnection] = set()
+        self.listeners = 0  # how many descriptors they hold
+        self._ingress: Optional[Ingress] = None
+        self._served_last: Optional[Address] = None
+        self._bursts = Bursts()
+        self._timer: Optional[Timer] = None
+        self._when_empty: list[Callable[[], None]] = []
+
+    # The ingress
+
+    @property
+    def ingress(self) -> Optional[Ingress]:
+        """Where new tunnels go; `None`: not known yet, or it has no address."""
+        return self._ingress if self._ingress and self._ingress.addresses else None
+
+    def set_ingress(self, ingress: Optional[Ingress]) -> None:
+        """New connections go there."""
+        self._ingress = ingress
+
+    def in_order(self, ingress: Ingress) -> list[Address]:
+        """The ingress's addresses, the one that served last first: a dead one costs time once."""
+        return sorted(ingress.addresses, key=lambda address: address != self._served_last)
+
+    # Connections
+
+    def limit(self) -> int:
+        """How many connections may be open at once."""
+        if self.settings.max_connections:
+            return self.settings.max_connections
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft == resource.RLIM_INFINITY:
+            soft = 1 << 20
+        reserved = min(RESERVED_DESCRIPTORS + self.listeners, soft // 2)
+        return max((soft - reserved) // DESCRIPTORS_EACH, 1)
+
+    def join(self, connection: OpenConnection) -> None:
+        """A connection begins."""
+        self.connections.add(connection)
+
+    def leave(self, connection: OpenConnection) -> None:
+        """A connection is over."""
+        self.connections.discard(connection)
+        if not self.connections:
+            calls, self._when_empty = self._when_empty, []
+            for call in calls:
+                call()
+
+    def when_empty(self, call: Callable[[], None]) -> None:
+        """Call once no connection is open, at once if so."""
+        if self.connections:
+            self._when_empty.append(call)
+        else:
+            call()
+
+    # What is said about them
+
+    def opened(self, target: Target, address: Address, seconds: float) -> None:
+        """A tunnel opened."""
+        self._served_last = address
+        self.ledger.opened(seconds)
+        self._bursts.success(target)
+
+    def failed(self, target: Target, text: str, fault: Optional[Exception] = None) -> None:
+        """Count and say that a connection failed. `fault`: a bug, printed whole."""
+        self.ledger.of(target).fail(text)
+        line = self._bursts.fault(target, text, self.loop.now)
+        if line is not None:
+            logger.warning("%s", line, exc_info=fault)
+            self._arm()
+
+    def notice(self, target: Target, text: str) -> None:
+        """Say, once, what ngrok wants the operator to know."""
+        line = self._bursts.notice(target, text)
+        if line is not None:
+            logger.warning("%s", line)
+
+    def on_ready(self, fd: int, events: int) -> None:
+        raise AssertionError("the switchboard watches no socket")
+
+    def on_timer(self) -> None:
+        """Say what has been counted since."""
+        self._timer = None
+        for line in self._bursts.due(self.loop.now):
+            logger.warning("%s", line)
+        self._arm()
+
+    def on_fault(self, fault: Exception) -> None:
+        raise fault  # no connection's fault: a bug
+
+    def _arm(self) -> None:
+        when = self._bursts.next_due()
+        if self._timer is None and when is not None:
+            self._timer = self.loop.call_at(when, self)

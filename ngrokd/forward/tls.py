@@ -1,0 +1,106 @@
+"""TLS towards the ingress without a socket: ciphertext in and out, plaintext out and in.
+
+Theory of operation: `receive_data` stores ciphertext, `read_into` decrypts *everything* that is
+stored (until OpenSSL wants more) into the caller's buffer, `send` encrypts into a memory BIO that
+`data_to_send` empties. Nothing here waits, and nothing is ever half read, which is what makes the
+half-close safe:
+
+- `SSLObject.unwrap()` calls SSL_shutdown twice; the second call looks for the peer's close_notify
+  and throws away application data it finds in its place. So it may only be called when reading has
+  come to SSLWantReadError. Here that is always so.
+- After our close_notify OpenSSL goes on reading. The peer's close_notify is a read of 0 bytes
+  before ours was sent and SSLZeroReturnError after it; both are an orderly end.
+- The end of the stream without close_notify is SSLEOFError: a truncation, never an end.
+- In TLS 1.3 the server looks at our certificate after our handshake is done. Its refusal is an
+  alert that appears at the first read.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from typing import Optional
+
+from ngrokd.errors import ProtocolError
+
+# The memory BIOs never shrink, so what goes into one at a time is what an idle connection keeps.
+STEP_BYTES = 64 * 1024
+RECORD_BYTES = 16 * 1024 + 512  # the largest TLS record with its header and padding
+
+
+class Tls:
+    """One client session. Owner: the tunnel it belongs to.
+
+    Every method may raise `ssl.SSLError`; the session is over then, but `data_to_send` may still
+    hold the alert that tells the peer.
+    """
+
+    def __init__(self, context: ssl.SSLContext, server_name: str) -> None:
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._object = context.wrap_bio(
+            self._incoming, self._outgoing, server_hostname=server_name
+        )
+        self.ended = False  # the peer's close_notify has been read
+        self.fault: Optional[ssl.SSLError] = None  # ended reading, after what was read before it
+
+    def handshake(self) -> bool:
+        """Go on with the handshake; whether it is done."""
+        try:
+            self._object.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        return True
+
+    def receive_data(self, data: memoryview) -> None:
+        """Take ciphertext, at most `STEP_BYTES` at a time (empty: the peer's FIN)."""
+        if len(data):
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+
+    def read_into(self, buffer: memoryview) -> int:
+        """Decrypt all that has come; how many bytes of `buffer` it took.
+
+        `buffer` must have room for all of it: what was received since the last call and one record.
+        `ended` or `fault` say why no more will come.
+        """
+        count = 0
+        # With a buffer it gives a count; typeshed knows only the form that gives bytes.
+        read: Callable[[int, memoryview], int] = self._object.read  # type: ignore[assignment]
+        try:
+            while True:
+                got = read(len(buffer) - count, buffer[count:])
+                if not got:
+                    self.ended = True
+                    return count
+                count += got
+        except ssl.SSLWantReadError:
+            return count
+        except ssl.SSLZeroReturnError:
+            self.ended = True
+        except ssl.SSLError as exc:
+            self.fault = exc
+        return count
+
+    def send(self, data: memoryview) -> None:
+        """Encrypt `data`, at most `STEP_BYTES` at a time."""
+        try:
+            while len(data):
+                data = data[self._object.write(data) :]
+        except ssl.SSLWantReadError as exc:
+            # Only a renegotiation (TLS 1.2) makes a write wait for a read, and ngrok has none.
+            raise ProtocolError("the ingress asked for a TLS renegotiation") from exc
+
+    def send_eof(self) -> None:
+        """Queue close_notify behind what was sent. Reading goes on."""
+        try:
+            self._object.unwrap()
+        except ssl.SSLWantReadError:
+            return  # the peer has not ended yet, as it may
+        except ssl.SSLZeroReturnError:
+            self.ended = True
+
+    def data_to_send(self) -> bytes:
+        """The ciphertext for the peer, once."""
+        return self._outgoing.read()

@@ -1,0 +1,213 @@
+"""One tunnel as a state machine: TLS, the upgrade and the relay, without a socket.
+
+Theory of operation. The driver tells what happened (`connected`, `receive_local`, `receive_remote`,
+`remote_lost`), then offers `to_local` and `to_remote` to the sockets and reports what they took.
+What to wait for is computed from the state each time (`local_interest`, `remote_interest`):
+
+- before OPEN the local side is not read, so the kernel holds the client back;
+- a side is read while the backlog to the *other* side is below HIGH_WATER_BYTES, and written while
+  there is backlog to it. One read adds at most READ_BYTES, so a backlog never exceeds their sum.
+
+Each direction ends on its own (`Flow`): an end is passed on behind the bytes before it, and the
+other direction goes on. The tunnel is finished when both ends have been passed on.
+
+Fresh bytes in a backlog are borrowed from a buffer that all tunnels share: the driver must call
+`sent` for them before it turns to any tunnel again; only then is what is left copied.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Optional
+
+from ngrokd.errors import ProtocolError
+from ngrokd.forward.backlog import Backlog
+from ngrokd.forward.interest import READ, WRITE
+from ngrokd.forward.tls import RECORD_BYTES, STEP_BYTES, Tls
+from ngrokd.forward.wire import ConnResponse, ResponseReader, encode_request
+from ngrokd.model import Target
+
+READ_BYTES = 256 * 1024  # of one side at a time: fewer, larger reads are what throughput is made of
+HIGH_WATER_BYTES = 64 * 1024  # a socket buffer's worth: enough to keep the slower side busy
+# Reading the ingress makes TLS answer (key updates). Above this, far beyond what the relay itself
+# leaves waiting, an ingress that never takes its answers is not read either.
+ANSWER_LIMIT_BYTES = 4 * (READ_BYTES + HIGH_WATER_BYTES)
+PLAIN_BYTES = READ_BYTES + RECORD_BYTES  # the shared buffer: all that one read can decrypt to
+
+
+class TunnelState(enum.Enum):
+    """How far a tunnel has come."""
+
+    CONNECTING = "connecting"  # TCP to the ingress
+    HANDSHAKING = "handshaking"  # TLS
+    UPGRADING = "upgrading"  # the request is under way, its answer awaited
+    OPEN = "open"  # bytes flow
+
+
+class Flow(enum.Enum):
+    """How far one direction has come."""
+
+    RUNNING = "running"  # its source may send more
+    ENDING = "ending"  # the source has ended; the sink does not know yet
+    ENDED = "ended"  # the sink has been told
+    CUT = "cut"  # the source broke; the sink gets what came before, then a reset
+
+
+class UpgradeRefused(ProtocolError):
+    """ngrok answered the upgrade with an error. Handler: no other address is tried."""
+
+    def __init__(self, response: ConnResponse) -> None:
+        super().__init__(f"{response.error_code} {response.error_message}".strip())
+        self.response = response
+
+
+class Tunnel:
+    """One way to one target, from TCP connect to the last byte. Owner: forward.
+
+    Methods raise `ssl.SSLError` or `ProtocolError`; before OPEN the tunnel is over then.
+    """
+
+    def __init__(self, target: Target, tls: Tls, plain: memoryview) -> None:
+        self._target = target
+        self._tls = tls
+        self._plain = plain
+        self._reader = ResponseReader()
+        self.state = TunnelState.CONNECTING
+        self.up = Flow.RUNNING  # local to remote
+        self.down = Flow.RUNNING
+        self.to_local = Backlog()
+        self.to_remote = Backlog()
+        self.response: Optional[ConnResponse] = None
+        self.fault: Optional[Exception] = None  # why `down` is CUT
+
+    # What to wait for
+
+    def local_interest(self) -> int:
+        """READ and WRITE bits for the client's socket."""
+        if self.state is not TunnelState.OPEN:
+            return 0
+        wanted = WRITE if self.to_local else 0
+        if self.up is Flow.RUNNING and len(self.to_remote) < HIGH_WATER_BYTES:
+            wanted |= READ
+        return wanted
+
+    def remote_interest(self) -> int:
+        """READ and WRITE bits for the ingress's socket."""
+        if self.state is TunnelState.CONNECTING:
+            return WRITE
+        wanted = WRITE if self.to_remote else 0
+        if (
+            self.down is Flow.RUNNING
+            and len(self.to_local) < HIGH_WATER_BYTES
+            and len(self.to_remote) < ANSWER_LIMIT_BYTES
+        ):
+            wanted |= READ
+        return wanted
+
+    @property
+    def local_end_due(self) -> bool:
+        """The client has all the bytes and must now be told that no more come."""
+        return self.down is Flow.ENDING and not self.to_local
+
+    @property
+    def cut_due(self) -> bool:
+        """The client has all the bytes there are and must now be reset."""
+        return self.down is Flow.CUT and not self.to_local
+
+    @property
+    def half_closed(self) -> bool:
+        """One side has ended: from now on a lack of progress is not waited out for ever."""
+        return self.up is not Flow.RUNNING or self.down is not Flow.RUNNING
+
+    @property
+    def finished(self) -> bool:
+        """Both ends have been passed on."""
+        return self.down is Flow.ENDED and self.up is not Flow.RUNNING and not self.to_remote
+
+    # What happened
+
+    def connected(self) -> None:
+        """TCP is there: the handshake begins."""
+        self.state = TunnelState.HANDSHAKING
+        self._handshake()
+        self._collect()
+
+    def receive_local(self, data: memoryview) -> None:
+        """Bytes of the client (empty: its FIN), at most READ_BYTES."""
+        for start in range(0, len(data), STEP_BYTES):
+            self._tls.send(data[start : start + STEP_BYTES])
+            self._collect()
+        if not len(data):
+            self._end_up()
+
+    def receive_remote(self, data: memoryview) -> None:
+        """Bytes of the ingress (empty: its FIN), at most READ_BYTES."""
+        count = 0
+        try:
+            for start in range(0, len(data) or 1, STEP_BYTES):
+                self._tls.receive_data(data[start : start + STEP_BYTES])
+                if self.state is TunnelState.HANDSHAKING:
+                    self._handshake()
+                if self.state is not TunnelState.HANDSHAKING:
+                    count += self._tls.read_into(self._plain[count:])
+        finally:
+            self._collect()  # an alert of ours, too
+        self._deliver(self._plain[:count])
+
+    def remote_lost(self, fault: Exception) -> None:
+        """The ingress's socket broke while OPEN: the client still gets what came before."""
+        self.down = Flow.CUT
+        self.fault = fault
+        self.to_remote.clear()
+        self.up = Flow.ENDED
+
+    def local_end_sent(self) -> None:
+        """The client has been told that no more comes."""
+        self.down = Flow.ENDED
+
+    def say_goodbye(self) -> None:
+        """Queue TLS's end for an ingress that is about to be left."""
+        if self.state is TunnelState.OPEN and self.up is Flow.RUNNING:
+            self._end_up()
+
+    # How it goes on
+
+    def _handshake(self) -> None:
+        if self._tls.handshake():
+            self.state = TunnelState.UPGRADING
+            self._tls.send(memoryview(encode_request(self._target)))
+
+    def _end_up(self) -> None:
+        self.up = Flow.ENDING
+        self._tls.send_eof()
+        self._collect()
+
+    def _deliver(self, plain: memoryview) -> None:
+        """Take what has been decrypted, then the end or fault that came behind it."""
+        if len(plain):
+            self._take(plain)
+        if self._tls.fault is not None:
+            if self.state is not TunnelState.OPEN:
+                raise self._tls.fault
+            self.remote_lost(self._tls.fault)
+        elif self._tls.ended and self.down is Flow.RUNNING:
+            if self.state is not TunnelState.OPEN:
+                self._reader.receive_data(b"")  # raises: an end in the middle of the upgrade
+            self.down = Flow.ENDING
+
+    def _take(self, plain: memoryview) -> None:
+        if self.state is TunnelState.OPEN:
+            self.to_local.put(plain)
+            return
+        self.response = self._reader.receive_data(plain)
+        if self.response is None:
+            return
+        if self.response.refused:
+            raise UpgradeRefused(self.response)
+        self.state = TunnelState.OPEN
+        self.to_local.put(memoryview(self._reader.leftover))
+
+    def _collect(self) -> None:
+        data = self._tls.data_to_send()
+        if data:
+            self.to_remote.put(memoryview(data))
