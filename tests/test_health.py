@@ -1,0 +1,195 @@
+"""The health pages over real TCP."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from http.client import HTTPConnection, HTTPResponse
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ngrokd.control import connections, health
+from ngrokd.control.health import HealthReport, HealthServer
+from ngrokd.errors import HostError
+from tests.control_room import PATIENCE_S, read_all
+
+GOOD = HealthReport(healthy=True, ready=True, status={"healthy": True, "endpoints": {}})
+BAD = HealthReport(healthy=False, ready=False, status={"healthy": False})
+
+
+def _fault() -> HealthReport:
+    raise ValueError("internal words")
+
+
+class Daemon:
+    """What the pages tell can be changed while they are served."""
+
+    def __init__(self) -> None:
+        self.report = GOOD
+        self.server = HealthServer("127.0.0.1", 0, lambda: self.report, lambda: "ngrokd_up 1\n")
+
+    def get(self, path: str, method: str = "GET") -> tuple[HTTPResponse, str]:
+        http = HTTPConnection("127.0.0.1", self.server.port, timeout=PATIENCE_S)
+        http.request(method, path)
+        response = http.getresponse()
+        body = response.read().decode()
+        http.close()
+        return response, body
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.server.port), PATIENCE_S)
+
+    def raw(self, sent: bytes) -> bytes:
+        with self.connect() as conn:
+            conn.sendall(sent)
+            conn.shutdown(socket.SHUT_WR)
+            return read_all(conn)
+
+
+@pytest.fixture
+def daemon() -> Iterator[Daemon]:
+    daemon = Daemon()
+    daemon.server.start()
+    yield daemon
+    daemon.server.stop()
+
+
+@pytest.mark.parametrize(
+    ("path", "report", "code", "body"),
+    [
+        ("/health", GOOD, 200, "healthy\n"),
+        ("/healthz", GOOD, 200, "healthy\n"),
+        ("/health?verbose", GOOD, 200, "healthy\n"),
+        ("/ready", GOOD, 200, "ready\n"),
+        ("/readyz", GOOD, 200, "ready\n"),
+        ("/health", BAD, 503, "unhealthy\n"),
+        ("/readyz", BAD, 503, "not ready\n"),
+        ("/metrics", GOOD, 200, "ngrokd_up 1\n"),
+        ("/", GOOD, 404, "there are /health /ready /status /metrics\n"),
+        ("/health/x", GOOD, 404, "there are /health /ready /status /metrics\n"),
+    ],
+)
+def test_each_page_answers(
+    daemon: Daemon, path: str, report: HealthReport, code: int, body: str
+) -> None:
+    daemon.report = report
+    response, got = daemon.get(path)
+    assert (response.status, got) == (code, body)
+    assert response.headers["Connection"] == "close"
+
+
+def test_the_status_page_is_json(daemon: Daemon) -> None:
+    response, body = daemon.get("/status")
+    assert response.headers["Content-Type"] == "application/json"
+    assert json.loads(body) == GOOD.status
+
+
+def test_the_metrics_page_names_its_format(daemon: Daemon) -> None:
+    response, _ = daemon.get("/metrics")
+    assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+
+
+def test_head_answers_the_same_without_a_body(daemon: Daemon) -> None:
+    answer = daemon.raw(b"HEAD /ready HTTP/1.0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"Content-Length: 6\r\n" in answer
+    assert answer.endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+def test_nothing_can_be_changed_here(daemon: Daemon, method: str) -> None:
+    response, _ = daemon.get("/health", method)
+    assert response.status == 405
+    assert response.headers["Allow"] == "GET, HEAD"
+
+
+def test_a_page_that_fails_costs_only_itself(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = HealthServer("127.0.0.1", 0, _fault, lambda: "")
+    broken.start()
+    daemon.server, whole = broken, daemon.server
+    response, body = daemon.get("/health")
+    daemon.server = whole
+    broken.stop()
+    assert response.status == 500
+    assert "internal words" not in body
+    assert "internal words" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (b"hello\r\n\r\n", 400),
+        (b"\r\n\r\n", 400),
+        (b"GET /health\r\n\r\n", 400),
+        (b"GET /health HTTP/1.1", 200),
+        (b"GET /health HTTP/1.1\n\n", 200),
+        (b"GET /" + b"x" * 20_000, 431),
+    ],
+)
+def test_strange_requests_get_an_http_answer(daemon: Daemon, sent: bytes, code: int) -> None:
+    assert daemon.raw(sent).startswith(b"HTTP/1.1 %d " % code)
+
+
+@given(st.binary(max_size=300))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+def test_arbitrary_bytes_get_an_http_answer(daemon: Daemon, sent: bytes) -> None:
+    assert daemon.raw(sent).startswith(b"HTTP/1.1 4")
+
+
+def test_a_request_that_does_not_come_is_told_so(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "REQUEST_S", 0.1)
+    with daemon.connect() as conn:
+        conn.sendall(b"GET /health HTTP/1.1\r\n")
+        assert read_all(conn).startswith(b"HTTP/1.1 408 ")
+
+
+def test_over_the_limit_a_client_is_told_to_come_again(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "SLOT_WAIT_S", 0.05)
+    held = [daemon.connect() for _ in range(health.MAX_CONNECTIONS)]
+    with daemon.connect() as conn:
+        assert read_all(conn).startswith(b"HTTP/1.1 503 ")
+    for conn in held:
+        conn.close()
+    assert daemon.get("/health")[0].status == 200
+
+
+def test_a_busy_port_is_named_with_its_mend(daemon: Daemon) -> None:
+    second = HealthServer("127.0.0.1", daemon.server.port, lambda: GOOD, lambda: "")
+    with pytest.raises(HostError) as refused:
+        second.start()
+    second.stop()
+    assert str(refused.value) == (
+        f"health pages on 127.0.0.1:{daemon.server.port}: Address already in use; "
+        "set server.health_address and server.health_port to what is free (health_port 0: no pages)"
+    )
+
+
+def test_an_address_that_is_no_address_is_named() -> None:
+    with pytest.raises(HostError, match="health pages on no such host:1: "):
+        HealthServer("no such host", 1, lambda: GOOD, lambda: "").start()
+
+
+def test_stop_frees_the_port_and_leaves_no_thread() -> None:
+    before = set(threading.enumerate())
+    daemon = Daemon()
+    daemon.server.stop()
+    daemon.server.start()
+    idle = daemon.connect()
+    daemon.get("/health")
+    daemon.server.stop()
+    daemon.server.stop()
+    idle.close()
+    assert set(threading.enumerate()) == before
+    again = HealthServer("127.0.0.1", daemon.server.port, lambda: GOOD, lambda: "")
+    again.start()
+    again.stop()
