@@ -104,7 +104,7 @@ class Reconciler:
             decided_again = self._converge(desired, failed)
             if not decided_again:
                 break
-        self.problems = tuple(dict.fromkeys(problems + self._finish(desired)))
+        self._tell(tuple(dict.fromkeys(problems + self._finish(desired))))
         return self._report(discovered, net, desired, {**failed, **desired.failed})
 
     def stop_accepting(self) -> None:
@@ -116,6 +116,15 @@ class Reconciler:
     def close(self) -> None:
         """Leaves nothing of ours on the machine. Raises HostError saying what had to stay."""
         self._machine.close()
+
+    def _tell(self, problems: tuple[str, ...]) -> None:
+        """Each problem is one line when it comes; that it has gone is one, too."""
+        for problem in problems:
+            if problem not in self.problems:
+                logger.warning("%s", problem)
+        if self.problems and not problems:
+            logger.info("addresses and names are as they should be again")
+        self.problems = problems
 
     def _look_at_the_interface(self, problems: list[str]) -> None:
         """What is there is read, not assumed: others delete addresses and whole interfaces."""
