@@ -1,0 +1,679 @@
+"""ngrokctl against a daemon of canned answers: what it prints and how it exits."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ngrokd import __version__
+from ngrokd.control import advice, ctl, waiting
+from ngrokd.control.advice import Caller
+from ngrokd.control.answers import mapping, mappings
+from ngrokd.control.client import request
+from ngrokd.control.commands import COMMANDS
+from ngrokd.control.pages import list_page, refresh_page, status_page
+from ngrokd.control.server import Command
+from ngrokd.control.text import Column, clean, count, note, pairs, size, span, table
+from ngrokd.errors import ControlError, ProtocolError
+from tests.control_room import NOBODY, PATIENCE_S, as_user, serving
+
+NOW = 1_700_000_000.0
+
+STATUS: dict[str, Any] = {
+    "registered": True,
+    "operator_id": "k8sop_2x",
+    "endpoint_count": 1,
+    "ingress_endpoint": "ingress.example:443",
+    "version": "0.1.0",
+    "pid": 42,
+    "uptime_s": 7620,
+    "state": "degraded",
+    "problems": ["cache.ns:6379 cannot be opened"],
+    "endpoints": {"open": 1, "failed": 1, "skipped": 1},
+    "certificate": {"not_after": "2023-12-14T22:13:20Z", "days_left": 30.0},
+    "api": {"last_success": "2023-11-14T22:13:08Z", "last_error": None, "next_poll_s": 18.0},
+    "interface": {"name": "ngrokd0", "subnet": "10.107.0.0/16", "mode": "dummy", "notes": []},
+    "connections": {"open": 2, "total": 17, "failed": 1},
+    "bytes": {"up": 1_234_567, "down": 99_999_999},
+}
+
+
+def _endpoint(**changed: object) -> dict[str, object]:
+    return {
+        "id": "ep_1",
+        "hostname": "web.ns",
+        "ip": "10.107.0.2",
+        "port": 80,
+        "url": "http://web.ns",
+        "local_listener": True,
+        "listen_address": "10.107.0.2:80",
+        "state": "open",
+        "reason": "",
+        "connections": 2,
+        "total_connections": 17,
+        "errors": 1,
+        "bytes_up": 1_234_567,
+        "bytes_down": 99_999_999,
+        **changed,
+    }
+
+
+WEB = _endpoint()
+CACHE = _endpoint(
+    id="ep_2",
+    hostname="cache.ns",
+    ip="10.107.0.3",
+    url="tcp://cache.ns:6379",
+    listen_address="",
+    state="failed",
+    reason="10.107.0.3:6379: address already in use",
+    connections=0,
+    total_connections=0,
+    errors=0,
+    bytes_up=0,
+    bytes_down=0,
+)
+STAR = {**CACHE, "id": "ep_3", "hostname": "", "ip": "", "url": "tls://*.ns", "state": "skipped"}
+STAR["reason"] = "a wildcard is no name"
+
+
+class Daemon:
+    """Canned answers that a test may change; remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.status: object = STATUS
+        self.listed: object = [STAR, CACHE, WEB]
+        self.asked: list[tuple[str, list[str]]] = []
+        self.answers: dict[str, object] = {
+            "ping": "pong",
+            "set-api-key": "API key set",
+            "refresh": {"endpoints": 3, "opened": ["web.ns:80"], "closed": [], "failed": ["b:1"]},
+            "reload": {"changed": ["net", "server"]},
+            "rotate-cert": None,
+            "log-level": {"level": "debug"},
+        }
+
+    def commands(self) -> dict[str, Command]:
+        names = ["status", "list", *self.answers]
+        return {name: lambda args, name=name: self._answer(name, args) for name in names}  # type: ignore[misc]
+
+    def _answer(self, name: str, args: list[str]) -> object:
+        self.asked.append((name, args))
+        answer = {"status": self.status, "list": self.listed, **self.answers}[name]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("NGROKD_SOCKET", str(tmp_path / "s"))
+    monkeypatch.delenv("NGROKD_HOST", raising=False)
+    return tmp_path / "s"
+
+
+@pytest.fixture
+def daemon(path: Path) -> Iterator[Daemon]:
+    daemon = Daemon()
+    with serving(path, daemon.commands()):
+        yield daemon
+
+
+# Exit codes
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("status", 0),
+        ("list", 0),
+        ("list bound-endpoints --all", 0),
+        ("health", 0),
+        ("set-api-key 2abc", 0),
+        ("wait", 0),
+        ("wait --for web.ns", 0),
+        ("wait --for WEB.ns.", 0),
+        ("wait --endpoints 1 --timeout 5", 0),
+        ("wait --for cache.ns --timeout 0", 4),
+        ("wait --for none.ns --timeout 0.3", 4),
+        ("wait --endpoints 2 --timeout 0", 4),
+        ("refresh", 0),
+        ("reload", 0),
+        ("rotate-cert", 0),
+        ("log-level debug", 0),
+        ("ping", 0),
+        ("version", 0),
+        ("--version", 0),
+        ("help", 0),
+        ("help wait", 0),
+        ("--help", 0),
+        ("", 2),
+        ("nonsense", 2),
+        ("stat", 2),
+        ("list everything", 2),
+        ("list --al", 2),
+        ("log-level", 2),
+        ("log-level loud", 2),
+        ("wait --timeout soon", 2),
+        ("wait --timeout -1", 2),
+        ("wait --timeout inf", 2),
+        ("wait --timeout nan", 2),
+        ("wait --endpoints -1", 2),
+        ("help nonsense", 2),
+    ],
+)
+def test_exit_codes(daemon: Daemon, line: str, code: int) -> None:
+    assert ctl.main(line.split()) == code
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["status", "list", "health", "set-api-key k", "wait --timeout 0.3", "refresh", "ping"],
+)
+def test_without_a_daemon_every_command_exits_with_three_and_says_what_to_do(
+    path: Path, capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    assert ctl.main(line.split()) == 3
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        f"ngrokctl: no ngrokd answers on {path} (No such file or directory)\n"
+        "  start it with `ngrokd start`, or in the foreground with `ngrokd --foreground`;\n"
+        "  a daemon with another socket is named with --socket PATH or NGROKD_SOCKET\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("refusal", "code"),
+    [("failed", 1), ("rate_limited", 1), ("bad_arguments", 2), ("timeout", 4), ("forbidden", 5)],
+)
+def test_the_daemons_refusals_have_their_exit_codes(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str], refusal: str, code: int
+) -> None:
+    daemon.answers["reload"] = ControlError(refusal, "because \x1b[31mof this")
+    assert ctl.main(["reload"]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "because \\x1b[31mof this" in err
+
+
+@pytest.mark.parametrize("state", ["registering", "waiting_for_api_key", "stopping"])
+def test_health_exits_with_one_until_the_daemon_is_ready(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str], state: str
+) -> None:
+    daemon.status = {**STATUS, "state": state, "problems": []}
+    assert ctl.main(["health"]) == 1
+    assert capsys.readouterr().out.startswith("healthy\nnot ready: ")
+
+
+def test_an_answer_of_another_kind_is_told_and_not_a_traceback(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    daemon.status, daemon.listed = ["x"], {"a": 1}
+    assert (ctl.main(["status"]), ctl.main(["list"])) == (1, 1)
+    assert capsys.readouterr().err.count("is it an ngrokd of this version?") == 2
+
+
+# Where the socket is
+
+
+def test_the_option_goes_before_the_variables_and_may_stand_anywhere(
+    daemon: Daemon, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NGROKD_SOCKET", "/nowhere")
+    assert ctl.main(["ping"]) == 3
+    assert ctl.main(["--socket", str(path), "ping"]) == 0
+    assert ctl.main(["ping", "--socket", str(path)]) == 0
+
+
+def test_ngrokd_host_names_the_socket_too(
+    daemon: Daemon, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NGROKD_SOCKET")
+    monkeypatch.setenv("NGROKD_HOST", str(path))
+    assert ctl.main(["ping"]) == 0
+
+
+# What is printed
+
+
+def test_status_for_people() -> None:
+    assert status_page(STATUS, NOW, None) == """\
+ngrokd 0.1.0 is ready, with problems (pid 42, up 2 h 7 min)
+
+Operator     k8sop_2x
+Ingress      ingress.example:443
+Certificate  until 2023-12-14T22:13:20Z (30 days)
+API          answered 12 s ago, next poll in 18 s
+Interface    ngrokd0 10.107.0.0/16 (dummy)
+Endpoints    1 open, 1 failed, 1 skipped
+Connections  2 open, 17 total, 1 failed
+Bytes        1.2 MiB up, 95 MiB down
+
+Problems
+    cache.ns:6379 cannot be opened"""
+
+
+def test_status_of_a_daemon_without_a_key_says_what_to_do() -> None:
+    status = {"version": "0.1.0", "pid": 1, "uptime_s": 3, "state": "waiting_for_api_key"}
+    status["interface"] = {"name": "lo", "subnet": "127.107.0.0/16", "mode": "loopback"}
+    status["interface"]["notes"] = ["no right to make ngrokd0"]  # type: ignore[index]
+    status["api"] = {"last_error": "401 from the API"}
+    assert status_page(status, NOW, None) == """\
+ngrokd 0.1.0 is waiting for an API key (pid 1, up 3 s)
+
+Operator     not registered
+Certificate  none yet
+API          no answer yet; last error: 401 from the API
+Interface    lo 127.107.0.0/16 (loopback)
+Endpoints    0 open
+Connections  0 open, 0 total, 0 failed
+Bytes        0 B up, 0 B down
+
+Notes
+    no right to make ngrokd0
+
+Give it a key with `ngrokctl set-api-key`."""
+
+
+def test_status_tells_an_ended_certificate() -> None:
+    ended = {**STATUS, "certificate": {"not_after": "2023-11-13T22:13:20Z", "days_left": -1.0}}
+    assert "Certificate  ended 2023-11-13T22:13:20Z\n" in status_page(ended, NOW, None)
+
+
+def test_list_for_people_gives_the_reason_of_what_is_not_open() -> None:
+    assert list_page([STAR, CACHE, WEB], False, None) == """\
+URL                  ADDRESS        STATE    OPEN  TOTAL  ERRORS       UP    DOWN
+http://web.ns        10.107.0.2:80  open        2     17       1  1.2 MiB  95 MiB
+tcp://cache.ns:6379  10.107.0.3     failed      0      0       0      0 B     0 B
+    10.107.0.3:6379: address already in use
+tls://*.ns           -              skipped     0      0       0      0 B     0 B
+    a wildcard is no name"""
+
+
+def test_on_a_narrow_terminal_list_leaves_columns_out_and_wraps_reasons() -> None:
+    assert list_page([CACHE, WEB], False, 48) == """\
+URL                  ADDRESS        STATE   OPEN
+http://web.ns        10.107.0.2:80  open       2
+tcp://cache.ns:6379  10.107.0.3     failed     0
+    10.107.0.3:6379: address already in use"""
+    assert list_page([CACHE], False, 30).splitlines()[-2:] == [
+        "    10.107.0.3:6379: address",
+        "    already in use",
+    ]
+
+
+def test_of_many_skipped_endpoints_a_few_are_shown_unless_all_are_asked_for() -> None:
+    many = [WEB, *({**STAR, "id": f"ep_{i}", "url": f"tls://*.{i}"} for i in range(8))]
+    few = list_page(many, False, None)
+    assert few.endswith("\n\n3 more skipped: `ngrokctl list --all`")
+    assert few.count("a wildcard is no name") == 5
+    assert list_page(many, True, None).count("a wildcard is no name") == 8
+
+
+def test_an_empty_list_says_where_to_look() -> None:
+    assert list_page([], False, None).startswith("No endpoints. `ngrokctl status`")
+
+
+def test_refresh_names_what_changed() -> None:
+    answer = {"endpoints": 1, "opened": ["a:1"], "closed": ["b:2"], "failed": ["c:3"]}
+    assert refresh_page(answer, None) == """\
+Polled: 1 endpoint
+    opened a:1
+    closed b:2
+    failed c:3
+`ngrokctl list` gives the reasons."""
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("set-api-key 2abc", "API key set. `ngrokctl wait` returns when the daemon is ready."),
+        ("reload", "Configuration read again.\nchanged  net, server"),
+        ("rotate-cert", "Certificate renewed."),
+        ("health", "healthy\nready\n\nProblems\n    cache.ns:6379 cannot be opened"),
+        ("wait", "ngrokd is ready, with problems"),
+        ("wait --for web.ns", "web.ns is open on 10.107.0.2:80"),
+        ("wait --endpoints 1", "open endpoints: 1"),
+        ("version", f"ngrokctl {__version__}\nngrokd 0.1.0"),
+        ("--version", f"ngrokctl {__version__}"),
+    ],
+)
+def test_the_text_of_each_command(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str], line: str, text: str
+) -> None:
+    assert ctl.main(line.split()) == 0
+    assert capsys.readouterr() == (text + "\n", "")
+
+
+@pytest.mark.parametrize(
+    ("line", "data"),
+    [
+        ("status", STATUS),
+        ("list", {"endpoints": [STAR, CACHE, WEB]}),
+        (
+            "health",
+            {
+                "healthy": True,
+                "ready": True,
+                "state": "degraded",
+                "problems": ["cache.ns:6379 cannot be opened"],
+            },
+        ),
+        ("set-api-key 2abc", {"done": True, "answer": "API key set"}),
+        ("reload", {"done": True, "answer": {"changed": ["net", "server"]}}),
+        ("rotate-cert", {"done": True, "answer": None}),
+        ("log-level debug", {"done": True, "answer": {"level": "debug"}}),
+        (
+            "refresh",
+            {"endpoints": 3, "opened": ["web.ns:80"], "closed": [], "failed": ["b:1"]},
+        ),
+        ("wait", {"ready": True, "state": "degraded"}),
+        ("wait --for web.ns", {"endpoints": [WEB]}),
+        ("version", {"ngrokctl": __version__, "ngrokd": "0.1.0"}),
+    ],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_json_is_one_object_with_the_data(
+    daemon: Daemon,
+    capsys: pytest.CaptureFixture[str],
+    line: str,
+    data: dict[str, object],
+    first: bool,
+) -> None:
+    words = ["--json", *line.split()] if first else [*line.split(), "--json"]
+    assert ctl.main(words) == 0
+    assert json.loads(capsys.readouterr().out) == data
+
+
+def test_ping_tells_how_long_it_took(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    ctl.main(["ping"])
+    assert re.fullmatch(r"ngrokd answers \([0-9.]+ ms\)\n", capsys.readouterr().out)
+    ctl.main(["ping", "--json"])
+    assert json.loads(capsys.readouterr().out)["answers"] is True
+
+
+def test_version_works_without_a_daemon(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ctl.main(["version"]) == 0
+    assert capsys.readouterr().out == f"ngrokctl {__version__}\nngrokd not running\n"
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ctl.main(["help"]) == 0
+    listed = capsys.readouterr().out
+    for name in COMMANDS:
+        assert f"\n    {name} " in listed or f"\n    {name}\n" in listed
+
+
+def test_the_level_reaches_the_daemon(daemon: Daemon) -> None:
+    ctl.main(["log-level", "debug"])
+    assert daemon.asked == [("log-level", ["debug"])]
+
+
+# The key
+
+
+def test_the_key_is_read_from_standard_input(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("2abcSECRET\nmore\n"))
+    assert ctl.main(["set-api-key"]) == 0
+    assert daemon.asked == [("set-api-key", ["2abcSECRET"])]
+    assert "SECRET" not in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize("given", ["", "  ", "two words", "k\x07y", "schlüssel", "x" * 5000])
+def test_what_cannot_be_a_key_is_a_usage_error_and_is_not_sent(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str], given: str
+) -> None:
+    assert ctl.main(["set-api-key", given]) == 2
+    assert daemon.asked == []
+    assert given.strip() == "" or given not in capsys.readouterr().err
+
+
+def test_no_key_on_standard_input_is_a_usage_error(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    assert ctl.main(["set-api-key"]) == 2
+
+
+def test_at_a_terminal_the_key_is_asked_for_and_not_echoed(daemon: Daemon, path: Path) -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [sys.executable, "-m", "ngrokd.control.ctl", "set-api-key"])
+    shown = b""
+    while b"ngrok API key: " not in shown:
+        shown += os.read(terminal, 1024)
+    os.write(terminal, b"2abcSECRET\n")
+    while b"ready.\r\n" not in shown:
+        shown += os.read(terminal, 1024)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    os.close(terminal)
+    assert daemon.asked == [("set-api-key", ["2abcSECRET"])]
+    assert b"SECRET" not in shown
+
+
+# Waiting
+
+
+def test_wait_returns_once_the_daemon_has_come_up_and_is_ready(path: Path) -> None:
+    daemon = Daemon()
+    daemon.status = {**STATUS, "state": "registering"}
+    with contextlib.ExitStack() as stack:
+        steps = iter(
+            [
+                lambda: stack.enter_context(serving(path, daemon.commands())),
+                lambda: setattr(daemon, "status", STATUS),
+            ]
+        )
+        look = waiting.wait(
+            lambda command, timeout_s: request(str(path), command, (), timeout_s),
+            waiting.Goal(),
+            timeout_s=60,
+            pause=lambda _: next(steps)(),
+        )
+    assert look.data == {"ready": True, "state": "degraded"}
+    assert [name for name, _ in daemon.asked] == ["status", "status"]
+
+
+@pytest.mark.parametrize(
+    ("goal", "missing"),
+    [
+        (waiting.Goal("web.ns"), ""),
+        (waiting.Goal("none.ns"), "no endpoint has the name none.ns"),
+        (
+            waiting.Goal("cache.ns"),
+            "tcp://cache.ns:6379 is failed: 10.107.0.3:6379: address already in use",
+        ),
+        (waiting.Goal(endpoints=1), ""),
+        (waiting.Goal(endpoints=2), "1 of 2 endpoints are open"),
+        (waiting.Goal("web.ns", 2), "1 of 2 endpoints are open"),
+    ],
+)
+def test_what_is_still_missing_is_named(goal: waiting.Goal, missing: str) -> None:
+    assert waiting.judge_endpoints(mappings([STAR, CACHE, WEB]), goal).missing == missing
+
+
+def test_a_name_is_open_only_when_all_of_its_ports_are() -> None:
+    second = _endpoint(id="ep_9", url="http://web.ns:81", state="failed", reason="taken")
+    look = waiting.judge_endpoints(mappings([WEB, second]), waiting.Goal("web.ns"))
+    assert look.missing == "http://web.ns:81 is failed: taken"
+
+
+def test_a_wait_in_vain_says_what_was_missing(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    daemon.status = {**STATUS, "state": "waiting_for_api_key"}
+    assert ctl.main(["wait", "--timeout", "0"]) == 4
+    assert capsys.readouterr().err == (
+        "ngrokctl: after 0 s: the daemon is waiting for an API key\n"
+    )
+
+
+def test_wait_does_not_wait_for_what_waiting_cannot_mend(daemon: Daemon) -> None:
+    daemon.status = ControlError("failed", "broken")
+    assert ctl.main(["wait", "--timeout", "60"]) == 1
+    assert len(daemon.asked) == 1
+
+
+# Not permitted
+
+
+def test_the_group_line_is_exact() -> None:
+    bob = Caller("bob", "ngrok", is_member=False)
+    assert advice.not_permitted("S: Permission denied", bob, "ngrokctl status") == (
+        "bob is not permitted: S: Permission denied\n"
+        "  once:      sudo ngrokctl status\n"
+        "  for good:  sudo usermod -aG ngrok bob    (then log in again)"
+    )
+
+
+def test_a_member_whose_login_is_older_is_told_to_log_in_again() -> None:
+    text = advice.not_permitted("S: no", Caller("bob", "ngrok", is_member=True), "x")
+    assert text.endswith("bob is in group ngrok, but this login is older: log in again")
+
+
+def test_without_a_group_the_setting_is_named() -> None:
+    text = advice.not_permitted("S: no", Caller("bob", None, is_member=False), "x")
+    assert "set server.socket_group in /etc/ngrokd/config.yml" in text
+
+
+def test_the_command_for_sudo_never_holds_the_key_and_names_the_socket(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/ngrokctl"])
+    words = ["set-api-key", "2abcSECRET"]
+    assert advice.again(words, "2abcSECRET", "/run/my sock") == (
+        "ngrokctl --socket '/run/my sock' set-api-key"
+    )
+    monkeypatch.setattr(sys, "argv", ["/home/bob/venv/bin/ngrokctl"])
+    assert advice.again(["status"], None, "/var/run/ngrokd.sock") == (
+        "/home/bob/venv/bin/ngrokctl status"
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+def test_another_user_exits_with_five_and_the_mend(daemon: Daemon, path: Path) -> None:
+    for folder in (path.parent, path.parent.parent, path.parent.parent.parent):
+        folder.chmod(0o755)
+
+    def run() -> str:
+        sys.stderr = io.StringIO()
+        code = ctl.main(["set-api-key", "2abcSECRET"])
+        return f"{code} {sys.stderr.getvalue()}"
+
+    answer = as_user(NOBODY, [], run)
+    assert answer.startswith(f"5 ngrokctl: nobody is not permitted: {path}: Permission denied\n")
+    assert "  once:      sudo " in answer
+    assert "SECRET" not in answer
+    assert daemon.asked == []
+
+
+# The program as scripts run it
+
+
+def _run(line: str, path: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    program = f"{sys.executable} -m {ctl.__name__}"
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line.replace("ngrokctl", program)],
+        env={**os.environ, "NGROKD_SOCKET": str(path), **environ},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(daemon: Daemon, path: Path) -> None:
+    daemon.listed = [_endpoint(url=f"http://{i}.ns") for i in range(5000)]
+    done = _run("ngrokctl list | head -n 1", path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("URL ")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_an_error(daemon: Daemon, path: Path) -> None:
+    done = _run("ngrokctl status > /dev/full", path)
+    assert done.returncode == 1
+    assert done.stderr == "ngrokctl: cannot write the answer: No space left on device\n"
+
+
+def test_an_output_that_knows_only_ascii_gets_escapes(daemon: Daemon, path: Path) -> None:
+    daemon.status = {**STATUS, "problems": ["größer ✓"]}
+    done = _run("ngrokctl status", path, PYTHONIOENCODING="ascii")
+    assert done.returncode == 0
+    assert r"gr\xf6\xdfer \u2713" in done.stdout
+
+
+def test_nothing_is_coloured(daemon: Daemon, path: Path) -> None:
+    assert "\x1b" not in _run("ngrokctl status && ngrokctl list", path).stdout
+
+
+# Text
+
+
+def test_control_characters_of_others_do_not_reach_the_terminal() -> None:
+    assert clean("a\x1b[31m\nb\x9b") == "a\\x1b[31m\\x0ab\\x9b"
+    assert table([Column("A")], [["\x1b"]], None) == ["A", "\\x1b"]
+    assert pairs([("a", "\x1b")]) == ["a  \\x1b"]
+    assert note("\x1b", None) == note("\x1b", 80) == ["    \\x1b"]
+
+
+def test_a_table_never_cuts_what_people_copy() -> None:
+    assert table([Column("URL"), Column("N", optional=1)], [["x" * 50, "1"]], 20) == [
+        "URL",
+        "x" * 50,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (10 * 1024, "10 KiB"),
+        (5 * 1024**4, "5.0 TiB"),
+        (5000 * 1024**4, "5000 TiB"),
+    ],
+)
+def test_sizes(number: float, text: str) -> None:
+    assert size(number) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-3, "0 s"),
+        (59.9, "59 s"),
+        (185, "3 min 5 s"),
+        (7620, "2 h 7 min"),
+        (349_200, "4 d 1 h"),
+    ],
+)
+def test_spans(seconds: float, text: str) -> None:
+    assert span(seconds) == text
+
+
+def test_counts() -> None:
+    assert [count(n, "endpoint") for n in (0, 1, 2)] == ["0 endpoints", "1 endpoint", "2 endpoints"]
+
+
+@pytest.mark.parametrize("data", [None, [], "x", 1])
+def test_an_answer_that_is_no_object_is_refused(data: object) -> None:
+    with pytest.raises(ProtocolError):
+        mapping(data)
+    with pytest.raises(ProtocolError):
+        mappings([data])
