@@ -1,0 +1,248 @@
+"""A machine of the test's own with a stand-in cloud on it, and daemons started there."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+from tests.integration.netns import PATIENCE_S, PAUSE_S, Network
+from tests.integration.programs import Program
+from tests.namespace import Namespace
+
+BIN = Path(sys.executable).parent
+NGROKD, NGROKCTL = BIN / "ngrokd", BIN / "ngrokctl"
+API_PORT, INGRESS_PORT, HEALTH_PORT = 4040, 4443, 8081
+KEY = "sandbox-key"
+SECTION = b"ngrokd managed section"
+
+Overrides = Mapping[str, Mapping[str, object]]
+
+
+class Cloud(Program):
+    """`ngrokd sandbox`, and its control API."""
+
+    def __init__(self, namespace: Namespace, network: Network, folder: Path, *urls: str) -> None:
+        endpoints = [word for url in urls for word in ("--endpoint", url)]
+        ports = ["--port", API_PORT, "--ingress-port", INGRESS_PORT]
+        argv = [NGROKD, "sandbox", "--no-samples", "--dir", folder, *ports, *endpoints]
+        super().__init__(namespace, argv, clean_environment())
+        self._network = network
+        self.listens(network, API_PORT)
+        self.ca_file = Path(str(self.ask("GET", "")["ca_file"]))
+
+    def ask(self, method: str, path: str, body: Optional[object] = None) -> Any:
+        """The control API's answer; anything but a 200 is a fault of the test."""
+        content = b"" if body is None else json.dumps(body).encode()
+        kind = "application/json" if content else ""
+        status, answer = self._network.http(API_PORT, method, f"/sandbox{path}", content, kind)
+        assert status == 200, f"{method} /sandbox{path}: {status} {answer!r}"
+        return json.loads(answer)
+
+    def add(self, url: str, upstream: str = "", **more: object) -> list[str]:
+        """Lists one more endpoint; the ids (several with `members`)."""
+        answer = self.ask("POST", "/endpoints", {"url": url, "upstream": upstream, **more})
+        return [each["id"] for each in answer["endpoints"]]
+
+    def remove(self, url: str) -> None:
+        """No longer lists it."""
+        found = self.ask("GET", "/endpoints")["endpoints"]
+        for each in found:
+            if each["url"] == url:
+                self.ask("DELETE", f"/endpoints/{each['id']}")
+
+    def replace(self, *endpoints: Mapping[str, object]) -> None:
+        """Lists exactly these."""
+        self.ask("PUT", "/endpoints", {"endpoints": list(endpoints)})
+
+    def api_fault(self, kind: str, **more: object) -> str:
+        """Its id."""
+        return str(self.ask("POST", "/faults/api", {"kind": kind, **more})["id"])
+
+    def ingress_fault(self, kind: str, **more: object) -> str:
+        """Its id."""
+        return str(self.ask("POST", "/faults/ingress", {"kind": kind, **more})["id"])
+
+    def heal(self) -> None:
+        """No faults any more."""
+        self.ask("DELETE", "/faults")
+
+    def operators(self) -> list[dict[str, Any]]:
+        """Those that exist."""
+        found: list[dict[str, Any]] = self.ask("GET", "/operators")["operators"]
+        return found
+
+    def requests(self) -> list[dict[str, Any]]:
+        """What the API was asked, oldest first."""
+        found: list[dict[str, Any]] = self.ask("GET", "/requests")["requests"]
+        return found
+
+
+class Daemon(Program):
+    """`ngrokd --foreground`."""
+
+    def __init__(
+        self, namespace: Namespace, network: Network, config: Path, socket_path: Path
+    ) -> None:
+        argv = [NGROKD, "--foreground", "--config", config]
+        super().__init__(namespace, argv, clean_environment())
+        self._namespace, self._network = namespace, network
+        self.socket_path = socket_path
+
+    def ctl(self, *words: object, **options: Any) -> subprocess.CompletedProcess[str]:
+        """ngrokctl, to its end; a status other than 0 raises unless `check=False`."""
+        argv = [NGROKCTL, "--socket", self.socket_path, *words]
+        return self._namespace.run(*argv, env=clean_environment(), **options)
+
+    def ready(self) -> Daemon:
+        """Returns once it is registered and one poll has been applied."""
+        self.wait_for("--timeout", 20)
+        return self
+
+    def wait_for(self, *words: object) -> None:
+        """`ngrokctl wait`; what the daemon wrote is shown if that fails."""
+        done = self.ctl("wait", *words, check=False)
+        assert done.returncode == 0, f"{done.stdout}{done.stderr}\n{self.output()}"
+
+    def refresh(self) -> dict[str, Any]:
+        """Polls now; what that changed."""
+        return self._asked("refresh")
+
+    def status(self) -> dict[str, Any]:
+        """All of it."""
+        return self._asked("status")
+
+    def endpoints(self) -> dict[str, dict[str, Any]]:
+        """By URL."""
+        return {each["url"]: each for each in self._asked("list")["endpoints"]}
+
+    def eventually(self, holds: Callable[[dict[str, Any]], bool], why: str) -> dict[str, Any]:
+        """The first status for which that holds; asks again until it does."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            status = self.status()
+            if holds(status):
+                return status
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(PAUSE_S)
+        raise AssertionError(f"{why}: {json.dumps(status, indent=1)}\n{self.output()}")
+
+    def ready_page(self) -> int:
+        """The HTTP status of /ready."""
+        return self._network.http(HEALTH_PORT, "GET", "/ready")[0]
+
+    def _asked(self, *words: object) -> dict[str, Any]:
+        done = self.ctl(*words, "--json", check=False)
+        assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}\n{self.output()}"
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
+
+class Site:
+    """A namespace, its network, and a folder; everything started here ends with `close`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.state = folder / "state"
+        self.config = folder / "config.yml"
+        self.socket_path = folder / "ngrokd.sock"
+        self._stack = contextlib.ExitStack()
+        self.namespace = self._stack.enter_context(Namespace(folder))
+        self.network = Network(self.namespace)
+        self.hosts_before = self.namespace.hosts.read_bytes()
+
+    def keep(self, program: Program) -> None:
+        """It is ended when the site is."""
+        self._stack.enter_context(program)
+
+    def start_cloud(self, *urls: str) -> Cloud:
+        """Each of `urls` is URL=HOST:PORT. Started again, it is the same cloud."""
+        cloud = Cloud(self.namespace, self.network, self.folder / "cloud", *urls)
+        self.keep(cloud)
+        self.cloud = cloud
+        return cloud
+
+    def start_daemon(self, overrides: Optional[Overrides] = None) -> Daemon:
+        """With a configuration for this site's cloud, changed by `overrides`."""
+        self.write_config(overrides)
+        return self.start_daemon_as_configured()
+
+    def start_daemon_as_configured(self) -> Daemon:
+        """With the configuration that is there."""
+        daemon = Daemon(self.namespace, self.network, self.config, self.socket_path)
+        self.keep(daemon)
+        return daemon
+
+    def write_config(self, overrides: Optional[Overrides] = None) -> None:
+        """JSON is YAML."""
+        ca_file = self.folder / "cloud" / "cloud" / "intermediate.crt"
+        config: dict[str, dict[str, object]] = {
+            "api": {"url": f"http://127.0.0.1:{API_PORT}", "key": KEY},
+            "server": {
+                "ca_file": str(ca_file),
+                "client_cert": str(self.state / "tls.crt"),
+                "client_key": str(self.state / "tls.key"),
+                "socket_path": str(self.socket_path),
+                "pid_file": str(self.folder / "ngrokd.pid"),
+                "health_port": HEALTH_PORT,
+            },
+            "bound_endpoints": {"poll_interval": 1},
+            "net": {"interface_name": "ngrokd0", "subnet": "10.107.0.0/16"},
+            "forward": {"connect_timeout": 3, "drain_timeout": 5},
+        }
+        for section, values in (overrides or {}).items():
+            config.setdefault(section, {}).update(values)
+        self.config.write_text(json.dumps(config, indent=2) + "\n")
+
+    def run(self, *argv: object, **options: Any) -> subprocess.CompletedProcess[str]:
+        """A program on this machine, to its end."""
+        return self.namespace.run(*argv, **options)
+
+    def has_section(self) -> bool:
+        """ngrokd's section stands in the hosts file."""
+        return SECTION in self.namespace.hosts.read_bytes()
+
+    def interface_words(self) -> list[str]:
+        """What `ip` tells of the interface; [] if there is none."""
+        done = self.run("ip", "-br", "addr", "show", "dev", "ngrokd0", check=False)
+        return done.stdout.split()
+
+    def assert_nothing_is_left(self, daemon: Daemon) -> None:
+        """Of that daemon, which has ended."""
+        assert self.namespace.hosts.read_bytes() == self.hosts_before
+        assert self.interface_words() == []
+        assert "10.107." not in self.run("ip", "addr").stdout
+        assert not self.socket_path.exists()
+        assert not (self.folder / "ngrokd.pid").exists()
+        assert f"pid={daemon.pid}," not in self.run("ss", "-tlnp").stdout
+        assert not Path(f"/proc/{daemon.pid}/task").exists() or daemon.process.poll() is not None
+        assert sorted(path.name for path in self.namespace.etc.glob("*hosts*")) == sorted(
+            path.name for path in Path("/etc").glob("*hosts*")
+        )
+
+    def close(self) -> None:
+        """Ends everything, in the reverse order of its start."""
+        self._stack.close()
+
+
+def clean_environment() -> dict[str, str]:
+    """Ours without what the programs under test would read."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("NGROK")}
+
+
+def stop(daemon: Daemon, number: signal.Signals = signal.SIGTERM) -> int:
+    """Its exit status after that signal."""
+    return daemon.stop(number)
+
+
+def run_ngrokd(site: Site, *words: object) -> subprocess.CompletedProcess[str]:
+    """An ngrokd that is expected to end by itself."""
+    argv: Sequence[object] = (NGROKD, *words)
+    return site.run(*argv, check=False, env=clean_environment(), timeout=PATIENCE_S)
