@@ -1,4 +1,4 @@
-"""A small API server and a small CA, for the tests of `ngrokd/cloud`."""
+"""A small API server, operators behind it and a small CA, for the tests of `ngrokd/cloud`."""
 
 from __future__ import annotations
 
@@ -160,6 +160,37 @@ class Authority:
             serialization.NoEncryption(),
         )
         return _pem(certificate), private.decode()
+
+
+class Ngrok:
+    """Operators as ngrok keeps them."""
+
+    def __init__(self) -> None:
+        self.authority = Authority()
+        self.operators: dict[str, dict[str, object]] = {}
+
+    def answer(self, request: Request) -> Reply:
+        path = request.path.split("/")
+        if request.method == "POST":
+            return self._made(f"k8sop_{len(self.operators) + 1}", request.json(), 201)
+        if len(path) == 2:
+            return Reply(200, {"operators": list(self.operators.values()), "next_page_uri": None})
+        known = self.operators.get(path[2])
+        if known is None:
+            return Reply(404, {"status_code": 404, "msg": "Resource not found"})
+        if request.method == "GET":
+            return Reply(200, known)
+        return self._made(path[2], {**known, **request.json()}, 200)
+
+    def _made(self, identity: str, body: dict[str, object], status: int) -> Reply:
+        binding = body["binding"]
+        assert isinstance(binding, dict)
+        csr = binding.pop("csr", "")
+        pem = self.authority.sign(csr) if csr else ""
+        binding["cert"] = {"cert": pem, "not_after": "0001-01-01T00:00:00Z"}
+        binding["ingress_endpoint"] = "ingress.test:443"
+        self.operators[identity] = {**body, "id": identity}
+        return Reply(status, self.operators[identity])
 
 
 def _pem(certificate: x509.Certificate) -> str:

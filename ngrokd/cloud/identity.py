@@ -130,7 +130,7 @@ class Identity:
             selectors=selectors,
             csr=csr,
         )
-        job = {
+        job: registrar.Job = {
             Step.REGISTER: registrar.register,
             Step.RENEW: registrar.renew,
             Step.UPDATE: registrar.update,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Callable
 
 from ngrokd.cloud.api import Api
 from ngrokd.cloud.certificate import validity
@@ -18,6 +19,8 @@ from ngrokd.cloud.registration import (
 from ngrokd.errors import ApiUnavailable, OperatorLost
 
 logger = logging.getLogger(__name__)
+
+Job = Callable[[Api, Wish, str], Operator]  # the API, what to say, the known operator's id
 
 
 def register(api: Api, wish: Wish, known_id: str) -> Operator:

@@ -6,6 +6,7 @@ names the file, the cause and the mend.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -48,9 +49,10 @@ def read(path: Path) -> Optional[bytes]:
         return None
     except OSError as exc:
         raise _fault(path, "cannot be read", exc) from exc
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise StateError(f"{path} is not a regular file; move it away")
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise StateError(f"{path} is not a regular file; move it away")
         try:
             return file.read(MAX_FILE_BYTES + 1)
         except OSError as exc:
@@ -68,7 +70,9 @@ def write_atomic(path: Path, content: bytes, mode: int = 0o600) -> None:
         _write_new(sibling, content, mode, like=target)
         replace(sibling, target)
     except OSError as exc:
-        sibling.unlink(missing_ok=True)
+        # If even this fails, the next start sweeps it up; the first failure is the one to report.
+        with contextlib.suppress(OSError):
+            sibling.unlink(missing_ok=True)
         raise _fault(path, "cannot be written", exc) from exc
 
 
