@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import stat
 from collections.abc import Mapping
@@ -109,6 +110,22 @@ def parse(
 def changes(old: Config, new: Config) -> tuple[str, ...]:
     """The dotted keys whose values differ, in the order of the documentation."""
     return tuple(key.dotted for key in KEYS if value_in(old, key) != value_in(new, key))
+
+
+def advice(path: Path, config: Config) -> tuple[str, ...]:
+    """What is allowed and yet seldom meant, one line each, for the log at start and reload."""
+    net, server = config.net, config.server
+    lines = []
+    if not ipaddress.IPv4Network(net.subnet).is_private:
+        lines.append(f"net.subnet: {net.subnet} is public: hosts that have it are out of reach now")
+    for name, value in {"net.listen_interface": net.listen_interface, **net.overrides}.items():
+        if value == "0.0.0.0":
+            lines.append(f"{name}: 0.0.0.0 lets every host that reaches this one use endpoints")
+    if not ipaddress.IPv4Address(server.health_address).is_loopback and server.health_port:
+        lines.append(f"server.health_address: {server.health_address} is open to other hosts")
+    if config.api.key and path.exists() and path.stat().st_mode & 0o004:
+        lines.append(f"{path}: every user can read it; if the API key is in it: chmod 600 {path}")
+    return tuple(lines)
 
 
 def write_default(path: Path) -> None:

@@ -24,7 +24,8 @@ import os, signal, sys
 pid_file, config = {pid_file!r}, {config!r}
 text = open(config).read() if os.path.exists(config) else ""
 if "broken" in text:
-    sys.exit("config.yml:1: broken" if sys.argv[1] == "check-config" else 2)
+    print("config.yml:1: broken", file=sys.stderr)
+    sys.exit(2)
 if sys.argv[1] == "check-config":
     sys.exit(0)
 assert sys.argv[1:3] == ["--config", config], sys.argv
