@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import pytest
 
@@ -472,7 +472,7 @@ def test_wait_returns_once_the_daemon_has_come_up_and_is_ready(path: Path) -> No
     daemon = Daemon()
     daemon.status = {**STATUS, "state": "registering"}
     with contextlib.ExitStack() as stack:
-        steps = iter(
+        steps: Iterator[Callable[[], object]] = iter(
             [
                 lambda: stack.enter_context(serving(path, daemon.commands())),
                 lambda: setattr(daemon, "status", STATUS),

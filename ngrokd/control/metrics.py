@@ -16,10 +16,9 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Histogram(Protocol):
-    """A frozen histogram: `counts[i]` observations fell into the bucket that ends at `bounds[i]`.
+    """A frozen histogram: `counts[i]` observations were at most `bounds[i]` seconds (cumulative).
 
-    The counts are not cumulative. What lies above the last bound may be one count more, or be
-    told only by `count`. Bounds are rising upper limits in seconds.
+    `count` has those above the last bound too.
     """
 
     @property
@@ -149,11 +148,10 @@ def _if_known(value: Optional[float]) -> list[Sample]:
 
 
 def _buckets(histogram: Histogram) -> list[Sample]:
-    samples: list[Sample] = []
-    seen = 0
-    for bound, count in zip(histogram.bounds, histogram.counts):
-        seen += count
-        samples.append(("_bucket", {"le": _number(bound)}, seen))
+    samples: list[Sample] = [
+        ("_bucket", {"le": _number(bound)}, at_most)
+        for bound, at_most in zip(histogram.bounds, histogram.counts)
+    ]
     samples.append(("_bucket", {"le": "+Inf"}, histogram.count))
     samples.append(("_sum", {}, histogram.sum))
     samples.append(("_count", {}, histogram.count))
