@@ -108,11 +108,9 @@ class _FileHandler(_Careful, logging.FileHandler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """To the old file if the new one cannot be opened."""
-        try:
+        with contextlib.suppress(OSError):  # tried again at the next line
             if self._moved():
                 self.reopen()
-        except OSError:
-            self.handleError(record)
         super().emit(record)
 
     def reopen(self) -> None:
@@ -123,7 +121,13 @@ class _FileHandler(_Careful, logging.FileHandler):
             self.stream, old = fresh, self.stream
         finally:
             self.release()
-        old.close()
+        with contextlib.suppress(OSError):  # a full disk: what it still held is lost
+            old.close()
+
+    def close(self) -> None:
+        """Any thread."""
+        with contextlib.suppress(OSError):  # likewise
+            super().close()
 
     def _moved(self) -> bool:
         try:
