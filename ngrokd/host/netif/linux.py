@@ -163,11 +163,12 @@ class VirtualInterface:
         """Adopting deletes it in the end: so only what can be nobody else's is adopted."""
         held = iproute.held_addresses(self._run(iproute.show_addresses_of(self._name)))
         strange = [one.text for one in held if not self._is_inside(one.ip)]
-        if kind in _MODES and not strange:
-            return
-        what = f"has the address {strange[0]}, which is not in {self._network}"
         if kind not in _MODES:
             what = f"is of kind {kind}"
+        elif strange:
+            what = f"has the address {strange[0]}, which is not in {self._network}"
+        else:
+            return
         raise HostError(
             f"there is an interface {self._name} already that ngrokd did not make: it {what}. "
             f"Mend: set net.interface_name to another name, or, if nobody needs it: "

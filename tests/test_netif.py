@@ -1,0 +1,487 @@
+"""The interface is ours or it is not touched, and what is on it is what was asked for."""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from ngrokd.config import NetSettings
+from ngrokd.errors import HostError
+from ngrokd.host import netif
+from ngrokd.host.command import CommandError
+from ngrokd.host.netif import iproute, linux
+from ngrokd.host.netif.backend import Backend
+from ngrokd.model import InterfaceMode
+from tests.fake_ip import FakeIp, Link
+
+NET = NetSettings()
+GATEWAY = "10.107.0.1/16"
+ENDPOINTS = ["10.107.0.2", "10.107.0.3"]
+FALLBACK = "127.107.0.0/16"
+
+
+def prepare(ip: FakeIp, net: NetSettings = NET) -> Backend:
+    return netif.prepare(net, ip, platform="linux")
+
+
+def note(backend: Backend) -> str:
+    """The one note of a backend that fell back to the loopback range."""
+    assert backend.status.mode is InterfaceMode.LOOPBACK
+    assert backend.status.subnet == FALLBACK
+    (only,) = backend.status.notes
+    return only
+
+
+def test_a_dummy_interface_is_made_with_exactly_these_commands() -> None:
+    ip = FakeIp()
+    backend = prepare(ip)
+    assert backend.add(ENDPOINTS) == {}
+    backend.close()
+    assert ip.ran == [
+        "ip -d -o link show dev ngrokd0",
+        "ip -o -4 addr show",
+        "ip -o -4 route show table all",
+        "ip link add ngrokd0 type dummy",
+        "ip link set dev ngrokd0 addrgenmode none",
+        "ip address replace 10.107.0.1/16 dev ngrokd0",
+        "ip link set dev ngrokd0 up",
+        "ip -d -o link show dev ngrokd0",
+        "ip -force -batch -",
+        "ip -d -o link show dev ngrokd0",
+        "ip link delete dev ngrokd0",
+    ]
+    assert set(ip.links) == {"lo"}
+
+
+def test_the_dummy_interface_carries_gateway_and_endpoints_and_is_up() -> None:
+    ip = FakeIp()
+    backend = prepare(ip)
+    assert backend.add(ENDPOINTS) == {}
+    link = Link("dummy", up=True, makes_ipv6=False)
+    link.held = [GATEWAY, "10.107.0.2/32", "10.107.0.3/32"]
+    assert ip.links["ngrokd0"] == link
+    assert backend.addresses() == frozenset(ENDPOINTS)
+    assert backend.status.mode is InterfaceMode.DUMMY
+    assert backend.status.name == "ngrokd0"
+    assert backend.status.subnet == "10.107.0.0/16"
+    assert backend.status.notes == ()
+
+
+def test_without_dummy_in_the_kernel_it_is_a_tun_device(caplog: pytest.LogCaptureFixture) -> None:
+    ip = FakeIp(kinds=["tun"])
+    with caplog.at_level("INFO"):
+        backend = prepare(ip)
+    assert backend.add(ENDPOINTS) == {}
+    assert backend.status.mode is InterfaceMode.TUN
+    assert ip.links["ngrokd0"].kind == "tun"
+    assert backend.addresses() == frozenset(ENDPOINTS)
+    assert [record.getMessage() for record in caplog.records] == [
+        "ngrokd0 cannot be made of type dummy: Error: Unknown device type.",
+        "ngrokd0 is made, of type tun",
+        "ngrokd0 is up with 10.107.0.1/16",
+    ]
+
+
+def test_without_any_kind_it_is_the_loopback_range_and_the_note_tells_the_mend() -> None:
+    ip = FakeIp(kinds=[])
+    backend = prepare(ip)
+    assert "Unknown device type" in note(backend)
+    assert "modprobe dummy" in note(backend)
+    assert backend.add(["127.107.0.2"]) == {}
+    assert backend.addresses() == {"127.107.0.2"}
+    assert backend.remove(["127.107.0.2"]) == {}
+    assert backend.addresses() == frozenset()
+    assert set(ip.links) == {"lo"}
+
+
+def test_without_root_it_is_the_loopback_range_and_the_note_says_so() -> None:
+    assert "run ngrokd as root" in note(prepare(FakeIp(root=False)))
+
+
+def test_without_ip_it_is_the_loopback_range_and_the_note_names_the_package() -> None:
+    def no_ip(argv: Sequence[str], text: str = "") -> str:
+        raise CommandError("`ip`: there is no program ip on this machine; install iproute2")
+
+    assert "install iproute2" in note(netif.prepare(NET, no_ip, platform="linux"))
+
+
+def test_busybox_without_dummy_is_the_loopback_range_and_the_note_says_why() -> None:
+    text = note(prepare(FakeIp(kinds=["tun"], busybox=True)))
+    assert "BusyBox's `ip` cannot do that" in text
+    assert "install iproute2" in text
+
+
+@pytest.mark.parametrize("subnet", ["127.107.0.0/16", "127.9.0.0/24", "127.0.0.0/8"])
+def test_a_loopback_subnet_needs_no_command(subnet: str) -> None:
+    ip = FakeIp(root=False)
+    backend = prepare(ip, replace(NET, subnet=subnet))
+    assert backend.add(["127.107.0.2"]) == {}
+    backend.close()
+    assert ip.ran == []
+    assert backend.status.subnet == subnet
+    assert backend.status.notes == ()
+    assert backend.addresses() == frozenset()
+
+
+@pytest.mark.parametrize("name", ["", "a b", "-x", "x" * 16, "a/b", "a\nb"])
+def test_a_name_no_interface_can_have_is_refused_without_a_command(name: str) -> None:
+    ip = FakeIp()
+    assert "net.interface_name" in note(prepare(ip, replace(NET, interface_name=name)))
+    assert ip.ran == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "busybox"),
+    [
+        ("bridge", False),
+        ("ethernet", False),
+        ("tap", False),
+        ("vpn tun", False),  # BusyBox does not show whether a tun device is persistent
+        ("bridge", True),
+        ("ethernet", True),
+        ("tap", True),
+    ],
+)
+def test_an_interface_of_another_kind_is_refused_and_left_alone(kind: str, busybox: bool) -> None:
+    ip = FakeIp(busybox=busybox)
+    ip.links["ngrokd0"] = Link(kind, held=["10.107.0.2/32"])
+    backend = prepare(ip)
+    assert "ip link delete dev ngrokd0" in note(backend)
+    backend.close()
+    assert ip.links["ngrokd0"] == Link(kind, held=["10.107.0.2/32"])
+
+
+@pytest.mark.parametrize("address", ["192.168.1.5/24", "2001:db8::1/64"])
+def test_an_interface_with_an_address_outside_the_subnet_is_refused(address: str) -> None:
+    ip = FakeIp()
+    ip.links["ngrokd0"] = Link("dummy", held=[GATEWAY, address])
+    assert address in note(prepare(ip))
+    assert ip.links["ngrokd0"].held == [GATEWAY, address]
+
+
+@pytest.mark.parametrize("busybox", [False, True])
+@pytest.mark.parametrize("kind", ["dummy", "tun"])
+def test_what_a_crashed_run_left_is_adopted_and_its_addresses_reported(
+    kind: str, busybox: bool
+) -> None:
+    ip = FakeIp(busybox=busybox)
+    held = [GATEWAY, "fe80::5/64", "10.107.0.2/32", "10.107.9.9/24"]
+    ip.links["ngrokd0"] = Link(kind, up=True, makes_ipv6=False, held=held)
+    backend = prepare(ip)
+    assert backend.status.mode.value == kind
+    assert backend.addresses() == {"10.107.0.2", "10.107.9.9"}
+    assert backend.add(["10.107.0.2"]) == {}
+    assert backend.remove(["10.107.9.9"]) == {}
+    assert backend.addresses() == {"10.107.0.2"}
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("10.107.5.1/24", "docker0 has the address 10.107.5.1/24"),
+        ("10.107.0.1/32", "docker0 has the address 10.107.0.1/32"),
+        ("10.0.0.7/8", "docker0 has the address 10.0.0.7/8"),
+    ],
+)
+def test_an_address_of_another_interface_in_the_subnet_is_a_conflict(
+    address: str, told: str
+) -> None:
+    ip = FakeIp()
+    ip.links["docker0"] = Link("bridge", up=True, held=[address])
+    text = note(prepare(ip))
+    assert told in text
+    assert "net.subnet" in text
+    assert set(ip.links) == {"lo", "docker0"}
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        "10.0.0.0/8 via 192.168.1.1 dev wg0 proto static",
+        "10.107.3.4 dev wg0 scope link",
+        "10.107.0.0/16 dev wg0 table 51820 scope link",
+        "local 10.107.0.0/16 dev wg0 table local proto static scope host",
+        "unicast 10.107.0.0/16 dev wg0 proto static scope global",
+    ],
+)
+def test_a_route_of_another_interface_into_the_subnet_is_a_conflict(route: str) -> None:
+    ip = FakeIp()
+    ip.routes.append(route)
+    assert "interface wg0 has a route to 10." in note(prepare(ip))
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        "default via 192.168.1.1 dev eth0",
+        "0.0.0.0/1 via 10.8.0.1 dev wg0",
+        "128.0.0.0/1 dev wg0",
+        "8.0.0.0/7 dev wg0",
+        "10.108.0.0/16 dev eth0",
+        "blackhole 10.0.0.0/8",
+        "unreachable 10.107.0.0/16 dev lo metric 4278198272",
+        "broadcast 10.255.255.255 dev eth0 table local",
+        "nexthop via 10.107.0.1 dev eth0 weight 1",
+        "local ::1 dev lo table local",
+        "",
+    ],
+)
+def test_routes_that_lead_nobody_into_the_subnet_are_no_conflict(route: str) -> None:
+    ip = FakeIp()
+    ip.routes.append(route)
+    assert prepare(ip).status.mode is InterfaceMode.DUMMY
+
+
+def test_a_conflict_that_came_up_after_a_crash_removes_our_leftover() -> None:
+    ip = FakeIp()
+    ip.links["ngrokd0"] = Link("dummy", up=True, held=[GATEWAY])
+    ip.links["docker0"] = Link("bridge", up=True, held=["10.107.0.1/16"])
+    assert "docker0" in note(prepare(ip))
+    assert set(ip.links) == {"lo", "docker0"}
+
+
+def test_an_interface_that_cannot_be_set_up_is_not_left_behind() -> None:
+    ip = FakeIp()
+    ip.refused.add("10.107.0.1")
+    assert "No buffer space" in note(prepare(ip))
+    assert set(ip.links) == {"lo"}
+
+
+@pytest.mark.parametrize("busybox", [False, True])
+def test_an_address_the_kernel_refuses_costs_only_itself(busybox: bool) -> None:
+    ip = FakeIp(busybox=busybox)
+    backend = prepare(ip)
+    ip.refused.add("10.107.0.3")
+    failed = backend.add(["10.107.0.2", "10.107.0.3", "10.107.0.4"])
+    assert failed == {"10.107.0.3": "RTNETLINK answers: No buffer space available"}
+    assert backend.addresses() == {"10.107.0.2", "10.107.0.4"}
+
+
+def test_thousands_of_addresses_go_in_few_commands() -> None:
+    ip = FakeIp()
+    backend = prepare(ip)
+    before = len(ip.ran)
+    ips = [f"10.107.{high}.{low}" for high in range(1, 13) for low in range(1, 201)]
+    ip.refused.add(ips[1500])
+    assert list(backend.add(ips)) == [ips[1500]]
+    assert len(ip.ran) - before <= 4
+    assert backend.addresses() == frozenset(ips) - {ips[1500]}
+
+
+def test_busybox_is_asked_for_a_batch_only_once() -> None:
+    ip = FakeIp(busybox=True)
+    backend = prepare(ip)
+    backend.add(["10.107.0.2"])
+    backend.add(["10.107.0.3"])
+    assert ip.ran.count("ip -force -batch -") == 1
+    assert backend.addresses() == frozenset(ENDPOINTS)
+
+
+def test_nothing_to_do_runs_no_command() -> None:
+    ip = FakeIp()
+    backend = prepare(ip)
+    before = len(ip.ran)
+    assert backend.add([]) == {}
+    assert len(ip.ran) == before
+
+
+def test_removing_what_is_gone_already_is_no_fault() -> None:
+    ip = FakeIp()
+    backend = prepare(ip)
+    backend.add(ENDPOINTS)
+    ip.links["ngrokd0"].held.remove("10.107.0.2/32")
+    assert backend.remove(ENDPOINTS) == {}
+    assert backend.addresses() == frozenset()
+    assert ip.links["ngrokd0"].held == [GATEWAY]
+
+
+def test_an_interface_somebody_removed_is_made_again() -> None:
+    ip = FakeIp()
+    backend = prepare(ip)
+    backend.add(ENDPOINTS)
+    del ip.links["ngrokd0"]
+    assert backend.addresses() == frozenset()
+    assert backend.remove(ENDPOINTS) == {}
+    assert backend.add(ENDPOINTS) == {}
+    assert ip.links["ngrokd0"].held == [GATEWAY, "10.107.0.2/32", "10.107.0.3/32"]
+    assert ip.links["ngrokd0"].up
+
+
+def test_an_interface_that_cannot_be_made_again_fails_each_address_with_the_reason() -> None:
+    ip = FakeIp()
+    backend = prepare(ip)
+    del ip.links["ngrokd0"]
+    ip.kinds = []
+    failed = backend.add(ENDPOINTS)
+    assert list(failed) == ENDPOINTS
+    assert "modprobe dummy" in failed["10.107.0.2"]
+
+
+def test_closing_twice_is_harmless() -> None:
+    ip = FakeIp()
+    backend = prepare(ip)
+    backend.close()
+    backend.close()
+    assert set(ip.links) == {"lo"}
+
+
+def test_closing_leaves_an_interface_that_is_no_longer_ours() -> None:
+    ip = FakeIp()
+    backend = prepare(ip)
+    ip.links["ngrokd0"] = Link("bridge")
+    with pytest.raises(HostError, match="no longer ours"):
+        backend.close()
+    assert ip.links["ngrokd0"] == Link("bridge")
+
+
+def test_an_interface_that_cannot_be_removed_is_told_with_the_command() -> None:
+    ip = FakeIp()
+    backend = prepare(ip)
+    ip.root = False
+    with pytest.raises(HostError, match="ip link delete dev ngrokd0"):
+        backend.close()
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("busybox", [False, True])
+def test_any_walk_with_failures_ends_with_what_was_asked_for(seed: int, busybox: bool) -> None:
+    chance = random.Random(seed)
+    ip = FakeIp(busybox=busybox)
+    pool = [f"10.107.0.{number}" for number in range(2, 12)]
+    backend = prepare(ip)
+    for _ in range(40):
+        ip.refused = set(chance.sample(pool, chance.choice([0, 0, 3])))
+        event = chance.choice(["meddle", "lose", "crash", "none", "none"])
+        if event == "lose":
+            ip.links.pop("ngrokd0", None)
+        elif event == "crash":
+            backend = prepare(ip)
+        elif event == "meddle" and "ngrokd0" in ip.links:
+            held = ip.links["ngrokd0"].held
+            held[:] = [text for text in held if chance.random() < 0.7]
+        wanted = frozenset(chance.sample(pool, chance.randrange(len(pool))))
+        actual = backend.addresses()
+        failed = backend.add(wanted - actual)
+        assert backend.remove(actual - wanted) == {}
+        assert set(failed) == (wanted - actual) & ip.refused
+        assert backend.addresses() == wanted - set(failed)
+    backend.close()
+    assert set(ip.links) == {"lo"}
+
+
+def test_the_first_address_of_any_interface_is_found() -> None:
+    ip = FakeIp()
+    ip.links["eth0"] = Link("ethernet", held=["192.168.1.5/24", "10.0.0.1/8"])
+    assert netif.interface_address("eth0", ip, platform="linux") == "192.168.1.5"
+
+
+@pytest.mark.parametrize("busybox", [False, True])
+def test_an_interface_that_is_not_there_is_told(busybox: bool) -> None:
+    with pytest.raises(HostError, match="there is no interface eth7"):
+        linux.first_address("eth7", FakeIp(busybox=busybox))
+
+
+def test_an_interface_without_an_ipv4_address_is_told() -> None:
+    ip = FakeIp()
+    ip.links["eth0"] = Link("ethernet")
+    with pytest.raises(HostError, match="no IPv4 address"):
+        linux.first_address("eth0", ip)
+
+
+def test_the_kind_is_read_from_what_iproute2_really_shows() -> None:
+    tun = (
+        "2: ngrokd0: <NO-CARRIER,POINTOPOINT,MULTICAST,NOARP,UP> mtu 1500 qdisc pfifo_fast state "
+        "DOWN mode DEFAULT group default qlen 500\\    link/none  promiscuity 0  allmulti 0 minmtu "
+        "68 maxmtu 65535 \\    tun type tun pi off vnet_hdr off persist on addrgenmode none "
+        "numtxqueues 1 numrxqueues 1 gso_max_size 65536\n"
+    )
+    assert iproute.link_kind(tun) == "tun"
+    assert iproute.link_kind(tun.replace("persist on", "persist off")) == "tun of another program"
+    assert iproute.link_kind("garbage") == "unknown"
+
+
+def test_addresses_are_read_with_peers_and_without_link_local_ones() -> None:
+    answer = (
+        "1: lo    inet 127.0.0.1/8 scope host lo\\       valid_lft forever\n"
+        "2: ppp0    inet 10.0.0.1 peer 10.107.0.9/32 scope global ppp0\\       valid_lft\n"
+        "3: veth0@if4    inet6 fe80::1/64 scope link \\       valid_lft forever\n"
+        "3: veth0@if4    inet6 2001:db8::1/64 scope global \\       valid_lft forever\n"
+    )
+    held = iproute.held_addresses(answer)
+    assert [(one.interface, one.text) for one in held] == [
+        ("lo", "127.0.0.1/8"),
+        ("ppp0", "10.0.0.1"),
+        ("veth0", "2001:db8::1/64"),
+    ]
+
+
+def test_failures_of_a_batch_are_found_by_their_line() -> None:
+    stderr = (
+        "Error: ipv4: Address already assigned.\nCommand failed -:2\n"
+        'Cannot find device "nope"\nCommand failed -:3\nCommand failed -:9\n'
+    )
+    assert iproute.batch_failures(stderr) == {
+        1: "Error: ipv4: Address already assigned.",
+        2: 'Cannot find device "nope"',
+        8: "refused",
+    }
+
+
+def test_no_conflict_with_an_unrelated_machine() -> None:
+    subnet = ipaddress.IPv4Network("10.107.0.0/16")
+    assert iproute.conflict("", "", "ngrokd0", subnet) == ""
+
+
+class FakeIfconfig:
+    """lo0 of macOS."""
+
+    def __init__(self) -> None:
+        self.held = ["127.0.0.1"]
+        self.refused: set[str] = set()
+
+    def __call__(self, argv: Sequence[str], text: str = "") -> str:
+        """Interprets one command line of `ifconfig`."""
+        assert list(argv[:2]) == ["ifconfig", "lo0"]
+        words = list(argv[2:])
+        if not words:
+            lines = "".join(f"\tinet {ip} netmask 0xff000000 \n" for ip in self.held)
+            return f"lo0: flags=8049<UP,LOOPBACK> mtu 16384\n{lines}\tinet6 ::1 prefixlen 128 \n"
+        if words[0] == "alias" and words[2:] == ["netmask", "255.255.255.255"]:
+            if words[1] in self.refused:
+                raise CommandError("`ifconfig`: ioctl (SIOCAIFADDR): permission denied", 1)
+            self.held.append(words[1])
+            return ""
+        assert words[0] == "-alias" and len(words) == 2, words
+        self.held.remove(words[1])
+        return ""
+
+
+def test_macos_aliases_are_added_to_lo0_and_removed() -> None:
+    ifconfig = FakeIfconfig()
+    ifconfig.held.append("127.107.0.9")
+    ifconfig.refused.add("127.107.0.3")
+    backend = netif.prepare(NET, ifconfig, platform="darwin")
+    assert backend.status.subnet == FALLBACK
+    assert backend.status.notes == ()
+    assert list(backend.add(["127.107.0.2", "127.107.0.3", "127.107.0.9"])) == ["127.107.0.3"]
+    assert backend.addresses() == {"127.107.0.2", "127.107.0.9"}
+    ifconfig.held.remove("127.107.0.2")
+    assert backend.addresses() == {"127.107.0.9"}
+    assert backend.add(["127.107.0.2"]) == {}
+    assert backend.remove(["127.107.0.2"]) == {}
+    backend.close()
+    backend.close()
+    assert ifconfig.held == ["127.0.0.1", "127.107.0.9"]
+
+
+def test_macos_tells_when_the_configured_subnet_cannot_be() -> None:
+    net = replace(NET, subnet="10.200.0.0/16")
+    assert "net.subnet" in netif.prepare(net, FakeIfconfig(), platform="darwin").status.notes[0]
+
+
+def test_macos_finds_the_first_address_of_an_interface() -> None:
+    assert netif.interface_address("lo0", FakeIfconfig(), platform="darwin") == "127.0.0.1"
