@@ -161,6 +161,8 @@ http {{
       proxy_set_header Upgrade $http_upgrade;
       proxy_set_header Connection upgrade;
     }}
+    location /up/ {{ dav_methods PUT; client_max_body_size 0; }}
+    location /small/ {{ dav_methods PUT; client_max_body_size 1k; }}
     location /host {{ default_type text/plain; return 200 "$http_host\\n"; }}
   }}
 }}
