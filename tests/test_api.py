@@ -274,6 +274,12 @@ def test_the_credential_that_a_message_repeats_is_not_shown(serve: Serve) -> Non
     assert "[redacted]" in str(error)
 
 
+def test_a_key_of_any_shape_is_not_shown(serve: Serve) -> None:
+    fake = serve(lambda request: Reply(401, {"msg": f"what is {request.headers['authorization']}"}))
+    with pytest.raises(ApiRefused, match=r"what is Bearer \[redacted\]"):
+        client(fake, key="sandbox-key").bound_endpoints("o")
+
+
 def test_the_credential_is_not_shown_in_an_html_title_or_an_error_code(serve: Serve) -> None:
     html = f"<html><title>no {KEY}</title>".encode()
     assert KEY not in str(fails(serve(lambda _: Reply(200, body=html))))

@@ -7,6 +7,8 @@ import json
 import os
 import ssl
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, Optional
@@ -412,7 +414,7 @@ def test_a_certificate_of_another_key_is_put_aside_and_the_key_kept(folder: Path
     assert (folder / "tls.key").read_bytes() == key
 
 
-def test_a_key_that_is_encrypted_or_rsa_is_replaced_and_asks_no_terminal(tmp_path: Path) -> None:
+def test_a_key_that_is_encrypted_or_rsa_is_replaced(tmp_path: Path) -> None:
     encrypted = ec.generate_private_key(ec.SECP256R1()).private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -431,6 +433,30 @@ def test_a_key_that_is_encrypted_or_rsa_is_replaced_and_asks_no_terminal(tmp_pat
         step(loaded(place), place)
         assert loaded(place).registered
         assert (place / "tls.key.corrupt").read_bytes() == key
+
+
+def test_an_encrypted_key_asks_no_terminal_for_its_password(folder: Path) -> None:
+    encrypted = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"secret"),
+    )
+    (folder / "tls.key").write_bytes(encrypted)
+    code = "import sys; from tests.test_identity import *; print(loaded(Path(sys.argv[1])))"
+    terminal, inside = os.openpty()
+    try:
+        daemon = subprocess.run(
+            ["setsid", "--ctty", "--wait", sys.executable, "-c", code, str(folder)],
+            stdin=inside,
+            capture_output=True,
+            timeout=30,
+            cwd=Path(__file__).parent.parent,
+        )
+    finally:
+        os.close(terminal)
+        os.close(inside)
+    assert daemon.returncode == 0, daemon.stderr
+    assert (folder / "tls.key.corrupt").read_bytes() == encrypted
 
 
 def test_an_operator_id_with_a_line_break_is_read(folder: Path) -> None:

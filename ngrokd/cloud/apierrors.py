@@ -12,6 +12,7 @@ from typing import Optional
 from ngrokd.errors import ApiError, ApiRefused, ApiUnavailable, OperatorLost
 
 MAX_TEXT = 600  # of a message the API sent
+MIN_SECRET = 6  # a shorter one is no key, and taking it out would garble every message
 MAX_RETRY_AFTER_S = 3600.0  # a longer wish would keep a daemon silent for a slip of the pen
 
 # Statuses and codes that pass by themselves: time-out, too early, rate and simultaneous-request
@@ -185,7 +186,7 @@ def _object(body: bytes) -> Optional[dict[str, object]]:
 
 def _clean(text: str, secret: str) -> str:
     """One line, without the credential and whatever else looks like one."""
-    if secret:
+    if len(secret) >= MIN_SECRET:
         text = text.replace(secret, "[redacted]")
     text = _CREDENTIAL.sub("[redacted]", text)
     line = " ".join(text.split())
