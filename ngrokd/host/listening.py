@@ -50,10 +50,10 @@ def _explained(address: Address, exc: OSError, holders: Holders) -> BindError:
             f"{what}: {holder} listens there; stop it, or have it listen on an address of its own"
         )
     if exc.errno == errno.EADDRNOTAVAIL:
-        mend = f"see `ip addr`; it is added again where {address.ip} is an endpoint's own"
+        mend = "an endpoint's own address is added again at the next poll; else see `ip addr`"
         if ipaddress.ip_address(address.ip).is_loopback:
             mend = "ip link set lo up"
-        return BindError(f"{what}: this machine does not have the address. Mend: {mend}")
+        return BindError(f"{what}: this machine does not have {address.ip}. Mend: {mend}")
     if exc.errno == errno.EACCES and address.port < _first_free_port():
         return PortForbidden(
             f"{what}: ports below {_first_free_port()} need root. Mend: run ngrokd as root, or "

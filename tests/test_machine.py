@@ -1,0 +1,585 @@
+"""A whole machine: real interfaces, a real hosts file, real listening, and nothing left behind."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ngrokd.config import NetSettings
+from ngrokd.errors import BindError, HostError, PortForbidden
+from ngrokd.host.holders import Holders
+from ngrokd.host.listening import listen
+from ngrokd.host.machine import Machine
+from ngrokd.model import Address, InterfaceMode
+from tests.fake_ip import FakeIp, Link
+from tests.namespace import Namespace
+
+ORIGINAL = b"127.0.0.1 localhost\r\n127.0.1.1 Box.home box\n# no final newline: caf\xe9"
+NAMES = {"web.ns": "10.107.0.2", "cache.ns": "10.107.0.3"}
+
+
+@pytest.fixture
+def hosts(tmp_path: Path) -> Path:
+    """A hosts file in a folder of its own."""
+    path = tmp_path / "etc" / "hosts"
+    path.parent.mkdir()
+    path.write_bytes(ORIGINAL)
+    return path
+
+
+def machine_with(hosts: Path, ip: FakeIp, **settings: Any) -> Machine:
+    return Machine(NetSettings(hosts_file=str(hosts), **settings), ip)
+
+
+def state(path: Path) -> tuple[bytes, int, int]:
+    """Content, inode and time of change."""
+    return path.read_bytes(), path.stat().st_ino, path.stat().st_mtime_ns
+
+
+def failing(error: int) -> Callable[..., Any]:
+    """A function that fails as the kernel would."""
+
+    def fail(*words: object, **options: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    return fail
+
+
+def test_a_machine_goes_up_and_down_without_a_trace(hosts: Path) -> None:
+    ip = FakeIp()
+    machine = machine_with(hosts, ip)
+    status = machine.prepare()
+    assert status.mode is InterfaceMode.DUMMY
+    assert machine.add_addresses(NAMES.values()) == {}
+    assert machine.publish(NAMES)
+    assert machine.addresses() == frozenset(NAMES.values())
+    assert b"10.107.0.2\tweb.ns\n" in hosts.read_bytes()
+    machine.close()
+    machine.close()
+    assert hosts.read_bytes() == ORIGINAL
+    assert set(ip.links) == {"lo"}
+    assert os.listdir(hosts.parent) == ["hosts"]
+
+
+def test_closing_before_preparing_is_harmless(hosts: Path) -> None:
+    ip = FakeIp()
+    machine_with(hosts, ip).close()
+    assert ip.ran == []
+    assert hosts.read_bytes() == ORIGINAL
+
+
+def test_names_are_written_only_when_they_changed(hosts: Path) -> None:
+    machine = machine_with(hosts, FakeIp())
+    assert machine.publish(NAMES)
+    before = state(hosts)
+    assert not machine.publish(dict(reversed(NAMES.items())))
+    assert state(hosts) == before
+    assert machine.publish({"web.ns": "10.107.0.2"})
+    assert machine.publish({})
+    assert not machine.publish({})
+    assert hosts.read_bytes() == ORIGINAL
+
+
+def test_a_section_that_somebody_removed_comes_back(hosts: Path) -> None:
+    machine = machine_with(hosts, FakeIp())
+    machine.publish(NAMES)
+    hosts.write_bytes(b"10.0.0.9 mine\n")
+    assert machine.publish(NAMES)
+    assert hosts.read_bytes().startswith(b"10.0.0.9 mine\n# BEGIN ngrokd managed section\n")
+
+
+def test_edits_made_while_we_run_survive_our_exit(hosts: Path) -> None:
+    machine = machine_with(hosts, FakeIp())
+    machine.publish(NAMES)
+    hosts.write_bytes(b"10.0.0.9 mine\n" + hosts.read_bytes() + b"\n10.0.0.10 also mine\n")
+    machine.close()
+    assert hosts.read_bytes() == b"10.0.0.9 mine\n" + ORIGINAL + b"\n10.0.0.10 also mine\n"
+
+
+def test_an_edit_between_our_read_and_our_rename_is_kept(
+    hosts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = os.fsync
+    edits = [b"10.0.0.9 mine\n"]
+
+    def edit_then_sync(descriptor: int) -> None:
+        if edits:
+            hosts.write_bytes(edits.pop())
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", edit_then_sync)
+    assert machine_with(hosts, FakeIp()).publish(NAMES)
+    assert hosts.read_bytes().startswith(b"10.0.0.9 mine\n# BEGIN ngrokd")
+
+
+def test_a_program_that_never_stops_writing_is_told_and_not_fought(
+    hosts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = os.fsync
+
+    def edit_then_sync(descriptor: int) -> None:
+        hosts.write_bytes(hosts.read_bytes() + b"# again\n")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", edit_then_sync)
+    with pytest.raises(HostError, match="without a pause"):
+        machine_with(hosts, FakeIp()).publish(NAMES)
+    assert hosts.read_bytes().startswith(ORIGINAL + b"# again\n")
+    assert b"BEGIN" not in hosts.read_bytes()
+
+
+def test_a_linked_hosts_file_is_followed_and_stays_a_link(hosts: Path, tmp_path: Path) -> None:
+    link = tmp_path / "hosts-link"
+    link.symlink_to(hosts)
+    machine = machine_with(link, FakeIp())
+    machine.publish(NAMES)
+    assert link.is_symlink()
+    assert b"web.ns" in hosts.read_bytes()
+    machine.close()
+    assert hosts.read_bytes() == ORIGINAL
+
+
+def test_a_missing_hosts_file_is_made_readable_for_all_and_removed_again(hosts: Path) -> None:
+    hosts.unlink()
+    machine = machine_with(hosts, FakeIp())
+    assert not machine.publish({})
+    assert machine.publish(NAMES)
+    assert hosts.stat().st_mode & 0o7777 == 0o644
+    machine.close()
+    assert not hosts.exists()
+
+
+def test_an_empty_hosts_file_stays(hosts: Path) -> None:
+    hosts.write_bytes(b"")
+    machine = machine_with(hosts, FakeIp())
+    machine.publish(NAMES)
+    machine.close()
+    assert hosts.read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    ("error", "mend"),
+    [
+        (errno.EACCES, "run ngrokd as root"),
+        (errno.EROFS, "ReadWritePaths=/etc"),
+        (errno.EPERM, "chattr -i"),
+        (errno.ENOSPC, "make room"),
+        (errno.EIO, "ls -l"),
+    ],
+)
+def test_a_hosts_file_that_cannot_be_written_is_told_with_the_mend(
+    hosts: Path, monkeypatch: pytest.MonkeyPatch, error: int, mend: str
+) -> None:
+    machine = machine_with(hosts, FakeIp())
+    monkeypatch.setattr(os, "open", failing(error))
+    with pytest.raises(HostError) as caught:
+        machine.publish(NAMES)
+    monkeypatch.undo()
+    assert "names are not published" in str(caught.value)
+    assert str(hosts) in str(caught.value)
+    assert mend in str(caught.value)
+    assert hosts.read_bytes() == ORIGINAL
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EIO, errno.EMFILE])
+def test_a_read_error_never_leads_to_a_write(
+    hosts: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    machine = machine_with(hosts, FakeIp())
+    monkeypatch.setattr(Path, "read_bytes", failing(error))
+    with pytest.raises(HostError, match="names are not published"):
+        machine.publish(NAMES)
+    assert not {"localhost", "box"} & machine.reserved_names()
+    monkeypatch.undo()
+    assert hosts.read_bytes() == ORIGINAL
+
+
+def test_broken_markers_are_told_with_the_file_and_nothing_is_lost(hosts: Path) -> None:
+    broken = ORIGINAL + b"\n# BEGIN ngrokd managed section\n10.0.0.9 mine\n"
+    hosts.write_bytes(broken)
+    ip = FakeIp()
+    machine = machine_with(hosts, ip)
+    machine.prepare()
+    with pytest.raises(HostError, match=str(hosts)):
+        machine.publish(NAMES)
+    with pytest.raises(HostError, match="BEGIN in line 4"):
+        machine.close()
+    assert hosts.read_bytes() == broken
+    assert set(ip.links) == {"lo"}  # every step of close ran
+
+
+def test_a_device_as_hosts_file_is_refused_and_survives() -> None:
+    machine = machine_with(Path("/dev/null"), FakeIp())
+    with pytest.raises(HostError, match="not a regular file"):
+        machine.publish(NAMES)
+    assert Path("/dev/null").is_char_device()
+
+
+def test_closing_tells_every_step_that_failed(hosts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ip = FakeIp()
+    machine = machine_with(hosts, ip)
+    machine.prepare()
+    machine.publish(NAMES)
+    ip.root = False
+    monkeypatch.setattr(os, "open", failing(errno.EROFS))
+    with pytest.raises(HostError) as caught:
+        machine.close()
+    first, second = str(caught.value).splitlines()
+    assert "names are not withdrawn" in first
+    assert "ngrokd0 is left behind" in second
+
+
+def test_two_instances_share_a_hosts_file(hosts: Path) -> None:
+    one = machine_with(hosts, FakeIp())
+    two = machine_with(hosts, FakeIp(), interface_name="ngrokd1", subnet="10.108.0.0/16")
+    one.publish({"a.ns": "10.107.0.2"})
+    two.publish({"b.ns": "10.108.0.2"})
+    assert b"# BEGIN ngrokd managed section (ngrokd1)\n10.108.0.2\tb.ns\n" in hosts.read_bytes()
+    assert "b.ns" in one.reserved_names()
+    one.close()
+    assert "b.ns" not in two.reserved_names()
+    two.close()
+    assert hosts.read_bytes() == ORIGINAL
+
+
+def test_reserved_are_foreign_lines_and_the_machines_own_names(
+    hosts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "Laptop.home")
+    machine = machine_with(hosts, FakeIp())
+    machine.publish(NAMES)
+    names = machine.reserved_names()
+    assert {"localhost", "box.home", "box", "laptop", "laptop.home"} <= names
+    assert not names & set(NAMES)
+    hosts.write_bytes(b"10.0.0.9 nas\n")
+    assert "nas" in machine.reserved_names()
+    assert "box" not in machine.reserved_names()
+
+
+def test_orphans_of_a_killed_run_are_removed_at_start(hosts: Path) -> None:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    hosts.with_name(f".hosts.ngrokd-{pid}-{'a' * 16}").write_bytes(b"half")
+    machine_with(hosts, FakeIp()).prepare()
+    assert os.listdir(hosts.parent) == ["hosts"]
+
+
+def test_the_first_address_of_an_interface_is_for_network_mode(hosts: Path) -> None:
+    ip = FakeIp()
+    ip.links["eth0"] = Link("ethernet", held=["192.168.1.5/24"])
+    assert machine_with(hosts, ip).interface_address("eth0") == "192.168.1.5"
+
+
+@contextmanager
+def bound(ip: str = "127.0.0.1") -> Iterator[socket.socket]:
+    """A socket that our own `listen` made on a free port."""
+    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.bind((ip, 0))
+        port = probe.getsockname()[1]
+    with listen(Address(ip, port), Holders()) as listener:
+        yield listener
+
+
+@pytest.mark.parametrize("ip", ["127.0.0.1", "127.107.0.2", "::1"])
+def test_a_listener_is_ready_to_accept_and_never_blocks(ip: str) -> None:
+    with bound(ip) as listener:
+        assert not listener.getblocking()
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+        with socket.create_connection(listener.getsockname()[:2], timeout=5):
+            listener.settimeout(5)
+            listener.accept()[0].close()
+
+
+def test_a_port_with_old_connections_can_be_listened_on_at_once_again() -> None:
+    with bound() as listener:
+        address = Address(*listener.getsockname())
+        listener.settimeout(5)
+        with socket.create_connection((address.ip, address.port), timeout=5) as client:
+            server, _ = listener.accept()
+            server.close()  # we close first: TIME_WAIT stays on our port
+            assert client.recv(1) == b""
+    listen(address, Holders()).close()
+
+
+def test_a_port_in_use_is_told_with_who_holds_it() -> None:
+    with bound() as holder, pytest.raises(BindError) as caught:
+        listen(Address(*holder.getsockname()), Holders())
+    assert f"(pid {os.getpid()})" in str(caught.value)
+    assert not isinstance(caught.value, PortForbidden)
+
+
+def test_a_program_on_all_addresses_is_found_as_the_holder() -> None:
+    with socket.create_server(("0.0.0.0", 0)) as holder:
+        port = holder.getsockname()[1]
+        with pytest.raises(BindError, match=rf"\(pid {os.getpid()}\) on 0\.0\.0\.0:{port}"):
+            listen(Address("127.107.0.2", port), Holders())
+
+
+def test_a_port_whose_holder_is_hidden_is_still_told(tmp_path: Path) -> None:
+    with bound() as holder, pytest.raises(BindError, match="another program"):
+        listen(Address(*holder.getsockname()), Holders(proc=tmp_path))
+
+
+def test_one_look_at_proc_explains_a_whole_round_and_later_a_new_one_is_taken() -> None:
+    now = [100.0]
+    holders = Holders(clock=lambda: now[0])
+    with bound() as first:
+        assert str(os.getpid()) in holders.of(Address(*first.getsockname()))
+        with bound() as second:
+            address = Address(*second.getsockname())
+            assert holders.of(address) == ""
+            now[0] += 10
+            assert str(os.getpid()) in holders.of(address)
+
+
+def test_an_address_this_machine_does_not_have_is_told() -> None:
+    with pytest.raises(BindError, match="does not have 192"):
+        listen(Address("192.0.2.1", 8080), Holders())
+
+
+def test_a_forbidden_port_is_told_with_the_commands_that_allow_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(socket.socket, "bind", failing(errno.EACCES))
+    with pytest.raises(PortForbidden) as caught:
+        listen(Address("127.0.0.1", 1), Holders())
+    assert "sysctl -w net.ipv4.ip_unprivileged_port_start=1" in str(caught.value)
+    assert "setcap cap_net_bind_service=+ep" in str(caught.value)
+    with pytest.raises(BindError, match="Permission denied") as denied:
+        listen(Address("127.0.0.1", 65000), Holders())
+    assert not isinstance(denied.value, PortForbidden)
+
+
+def test_a_used_up_descriptor_limit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "socket", failing(errno.EMFILE))
+    with pytest.raises(BindError, match="descriptor limit"):
+        listen(Address("127.0.0.1", 8080), Holders())
+
+
+# What the tests below run inside a namespace: the actions of argv on a Machine, then its state.
+_INSIDE = """
+import encodings.idna, json, os, sys  # idna: an ordinary user may not read root's Python later
+from ngrokd.config import NetSettings
+from ngrokd.errors import HostError
+from ngrokd.host.machine import Machine
+from ngrokd.model import Address
+
+machine = Machine(NetSettings(**json.loads(sys.argv[1])))
+if sys.argv[2] == "nobody":
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+seen = {}
+
+def attempt(action):
+    try:
+        action()
+        return ""
+    except HostError as exc:
+        return f"{type(exc).__name__}: {exc}"
+
+def connects(address):
+    import socket
+    with machine.bind(address) as listener:
+        listener.settimeout(5)
+        with socket.create_connection((address.ip, address.port), timeout=5):
+            listener.accept()[0].close()
+
+status = machine.prepare()
+seen["status"] = [status.name, status.subnet, status.mode.value, list(status.notes)]
+seen["found"] = sorted(machine.addresses())
+prefix = status.subnet.rpartition(".")[0]
+ips = [f"{prefix}.2", f"{prefix}.3"]
+seen["refused"] = machine.add_addresses(ips)
+seen["addresses"] = sorted(machine.addresses())
+ports = [Address(ip, port) for ip in ips for port in (80, 8080)]
+seen["connects"] = [attempt(lambda: connects(address)) for address in ports]
+seen["publish"] = attempt(lambda: machine.publish({"web.ns": ips[0]}))
+seen["hosts"] = open("/etc/hosts", "rb").read().decode(errors="replace")
+if sys.argv[3] == "close":
+    machine.remove_addresses(ips[:1])
+    seen["left"] = sorted(machine.addresses())
+    machine.close()
+    machine.close()
+print(json.dumps(seen))
+sys.stdout.flush()
+os._exit(0)
+"""
+
+
+def inside(
+    namespace: Namespace, user: str = "root", end: str = "close", **net: object
+) -> dict[str, Any]:
+    """What a Machine inside the namespace saw."""
+    argv = (sys.executable, "-c", _INSIDE, json.dumps(net), user, end)
+    done = namespace.run(*argv, check=False)
+    assert done.returncode == 0, done.stderr
+    seen: dict[str, Any] = json.loads(done.stdout)
+    return seen
+
+
+def trace(namespace: Namespace) -> list[str]:
+    """Everything a Machine could have left inside."""
+    return [
+        namespace.run("ip", "-o", "addr").stdout,
+        namespace.run("ip", "-o", "route", "show", "table", "all").stdout,
+        namespace.run("sha256sum", "/etc/hosts").stdout,
+        namespace.run("ls", "-A", "/etc").stdout,
+    ]
+
+
+@pytest.mark.root
+def test_a_real_interface_carries_connections_and_goes_without_a_trace(
+    namespace: Namespace,
+) -> None:
+    before = trace(namespace)
+    seen = inside(namespace)
+    assert seen["status"][:2] == ["ngrokd0", "10.107.0.0/16"]
+    assert seen["status"][2] in ("dummy", "tun")
+    assert seen["status"][3] == []
+    assert seen["found"] == []
+    assert seen["refused"] == {}
+    assert seen["addresses"] == ["10.107.0.2", "10.107.0.3"]
+    assert seen["connects"] == [""] * 4
+    assert seen["publish"] == ""
+    assert "\n10.107.0.2\tweb.ns\n" in seen["hosts"]
+    assert seen["left"] == ["10.107.0.3"]
+    assert trace(namespace) == before
+
+
+@pytest.mark.root
+def test_a_published_name_resolves_to_its_address(namespace: Namespace) -> None:
+    inside(namespace, end="crash")
+    assert namespace.run("getent", "ahostsv4", "web.ns").stdout.startswith("10.107.0.2 ")
+
+
+@pytest.mark.root
+def test_what_a_crash_left_is_adopted_and_goes_with_the_next_run(namespace: Namespace) -> None:
+    before = trace(namespace)
+    inside(namespace, end="crash")
+    assert trace(namespace) != before
+    seen = inside(namespace)
+    assert seen["status"][3] == []
+    assert seen["found"] == ["10.107.0.2", "10.107.0.3"]
+    assert seen["connects"] == [""] * 4
+    assert trace(namespace) == before
+
+
+@pytest.mark.root
+def test_a_vpn_in_the_subnet_is_a_conflict_and_is_left_alone(namespace: Namespace) -> None:
+    namespace.run("ip", "tuntap", "add", "dev", "vpn0", "mode", "tun")
+    namespace.run("ip", "addr", "add", "10.107.9.1/24", "dev", "vpn0")
+    namespace.run("ip", "link", "set", "dev", "vpn0", "up")
+    before = trace(namespace)
+    seen = inside(namespace)
+    assert seen["status"][:3] == ["lo", "127.107.0.0/16", "loopback"]
+    assert "vpn0" in seen["status"][3][0]
+    assert "net.subnet" in seen["status"][3][0]
+    assert seen["connects"] == [""] * 4
+    assert trace(namespace) == before
+
+
+@pytest.mark.root
+def test_an_interface_of_another_kind_is_really_left_alone(namespace: Namespace) -> None:
+    namespace.run("ip", "link", "add", "ngrokd0", "type", "bridge")
+    before = trace(namespace)
+    seen = inside(namespace)
+    assert "of kind bridge" in seen["status"][3][0]
+    assert "ip link delete dev ngrokd0" in seen["status"][3][0]
+    assert trace(namespace) == before
+
+
+@pytest.mark.root
+def test_an_ordinary_user_gets_the_loopback_range_and_clear_words(namespace: Namespace) -> None:
+    before = trace(namespace)
+    seen = inside(namespace, user="nobody")
+    assert seen["status"][:3] == ["lo", "127.107.0.0/16", "loopback"]
+    assert "run ngrokd as root" in seen["status"][3][0]
+    assert seen["addresses"] == ["127.107.0.2", "127.107.0.3"]
+    assert seen["connects"][1] == seen["connects"][3] == ""
+    assert seen["connects"][0].startswith("PortForbidden: 127.107.0.2:80 cannot be listened on")
+    assert "ip_unprivileged_port_start=80" in seen["connects"][0]
+    assert seen["publish"].startswith("HostError: names are not published: /etc/hosts")
+    assert "run ngrokd as root" in seen["publish"]
+    assert trace(namespace) == before
+
+
+@pytest.mark.root
+def test_an_ordinary_user_needs_nothing_for_a_loopback_subnet(namespace: Namespace) -> None:
+    seen = inside(namespace, user="nobody", subnet="127.107.0.0/16", interface_name="sandbox")
+    assert seen["status"] == ["lo", "127.107.0.0/16", "loopback", []]
+    assert seen["connects"][1] == ""
+
+
+@pytest.mark.root
+def test_the_ip_of_busybox_serves_an_interface_and_removes_it(namespace: Namespace) -> None:
+    before = trace(namespace)
+    inside(namespace, end="crash")  # BusyBox makes no tun device: it gets one to adopt
+    namespace.run("cp", "/usr/sbin/ip", "/etc/real-ip")
+    namespace.run("sh", "-c", 'mount --bind "$(command -v busybox)" "$(readlink -f /usr/sbin/ip)"')
+    assert "BusyBox" in namespace.run("ip", check=False).stderr
+    seen = inside(namespace)
+    assert seen["status"][:2] == ["ngrokd0", "10.107.0.0/16"]
+    assert seen["found"] == seen["addresses"] == ["10.107.0.2", "10.107.0.3"]
+    assert seen["refused"] == {}
+    assert seen["connects"] == [""] * 4
+    assert seen["left"] == ["10.107.0.3"]
+    namespace.run("sh", "-c", 'umount "$(readlink -f /usr/sbin/ip)"; rm /etc/real-ip')
+    assert trace(namespace) == before
+
+
+@pytest.mark.root
+def test_without_ip_at_all_the_loopback_range_serves(namespace: Namespace) -> None:
+    namespace.run("sh", "-c", 'mount --bind /dev/null "$(readlink -f /usr/sbin/ip)"')
+    seen = inside(namespace)
+    assert seen["status"][:3] == ["lo", "127.107.0.0/16", "loopback"]
+    assert seen["connects"] == [""] * 4
+
+
+@pytest.mark.root
+def test_a_bind_mounted_hosts_file_is_written_in_place_and_restored(
+    namespace: Namespace, tmp_path: Path
+) -> None:
+    real = tmp_path / "container-hosts"
+    real.write_bytes(ORIGINAL)
+    namespace.run("mount", "--bind", real, "/etc/hosts")
+    inode = real.stat().st_ino
+    seen = inside(namespace)
+    assert seen["publish"] == ""
+    assert "10.107.0.2\tweb.ns\n" in seen["hosts"]
+    assert real.read_bytes() == ORIGINAL
+    assert real.stat().st_ino == inode
+
+
+@pytest.mark.root
+def test_a_read_only_etc_with_a_writable_hosts_mount_is_served(
+    namespace: Namespace, tmp_path: Path
+) -> None:
+    real = tmp_path / "container-hosts"
+    real.write_bytes(ORIGINAL)
+    namespace.run("mount", "--bind", real, "/etc/hosts")
+    namespace.run("mount", "-o", "remount,bind,ro", "/etc")
+    seen = inside(namespace)
+    assert seen["publish"] == ""
+    assert real.read_bytes() == ORIGINAL
+
+
+@pytest.mark.root
+def test_a_read_only_hosts_file_costs_only_the_names(namespace: Namespace) -> None:
+    namespace.run("mount", "-o", "remount,bind,ro", "/etc")
+    seen = inside(namespace, end="crash")
+    assert "names are not published" in seen["publish"]
+    assert "Read-only file system" in seen["publish"]
+    assert "ReadWritePaths" in seen["publish"]
+    assert seen["connects"] == [""] * 4
