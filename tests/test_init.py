@@ -72,6 +72,7 @@ class Service:
             )
         )
         self.daemon.chmod(0o755)
+        (machine.etc / "default/ngrokd").unlink(missing_ok=True)
         self.defaults(DAEMON=self.daemon, CONFIG=self.config, STOP_TIMEOUT="1")
         self.configure()
 
@@ -103,9 +104,16 @@ class Service:
         assert ended
 
 
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Namespace]:
+    """One for all tests here: they change nothing of it but /etc/default/ngrokd."""
+    with Namespace(tmp_path_factory.mktemp("machine")) as machine:
+        yield machine
+
+
 @pytest.fixture
-def service(namespace: Namespace, tmp_path: Path) -> Iterator[Service]:
-    service = Service(namespace, tmp_path)
+def service(machine: Namespace, tmp_path: Path) -> Iterator[Service]:
+    service = Service(machine, tmp_path)
     yield service
     if service.pid_file.exists() and service.code("status") == 0:
         service.kill()
@@ -243,10 +251,10 @@ def test_a_missing_program_is_not_installed(service: Service) -> None:
 
 
 @needs_root
-def test_who_is_not_root_may_ask_for_the_status_only(namespace: Namespace) -> None:
+def test_who_is_not_root_may_ask_for_the_status_only(service: Service, machine: Namespace) -> None:
     def code(action: str) -> int:
         script = (INIT / "ngrokd.init").read_text()
-        return namespace.run(
+        return machine.run(
             "setpriv", "--reuid=65534", "sh", "-s", action, check=False, input=script
         ).returncode
 
@@ -260,6 +268,33 @@ def test_an_unknown_action_is_a_mistake_of_usage(service: Service, action: str) 
     result = service(action)
     assert result.returncode == 2
     assert "Usage" in result.stderr
+
+
+@needs_root
+def test_the_real_daemon_is_started_reloaded_and_stopped(
+    machine: Namespace, tmp_path: Path
+) -> None:
+    daemon = Path(sys.executable).parent / "ngrokd"
+    if not daemon.exists():
+        pytest.skip(f"{daemon} is not there: `make venv` installs it")
+    service = Service(machine, tmp_path)
+    service.defaults(DAEMON=daemon, STOP_TIMEOUT="30")
+    service.config.write_text(
+        f"server:\n  pid_file: {tmp_path}/ngrokd.pid\n  socket_path: {tmp_path}/socket\n"
+        f"  log_file: {tmp_path}/log\n  client_cert: {tmp_path}/state/tls.crt\n"
+        f"  client_key: {tmp_path}/state/tls.key\n"
+    )
+    hosts = machine.hosts.read_bytes()
+    try:
+        assert service.code("start") == 0
+        assert (tmp_path / "socket").exists()
+        assert service.code("status") == 0
+        assert service.code("force-reload") == 0
+    finally:
+        assert service.code("stop") == 0
+    assert service.code("status") == 3
+    assert not (tmp_path / "socket").exists()
+    assert machine.hosts.read_bytes() == hosts
 
 
 def test_the_script_tells_insserv_what_it_needs() -> None:
