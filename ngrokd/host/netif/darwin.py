@@ -21,14 +21,17 @@ _INET = re.compile(r"^\s+inet ([0-9.]+) ", re.MULTILINE)
 
 
 def show(name: str) -> list[str]:
+    """Lists the interface with its addresses."""
     return ["ifconfig", name]
 
 
 def add_alias(ip: str) -> list[str]:
+    """Gives lo0 one more address."""
     return ["ifconfig", INTERFACE, "alias", ip, "netmask", "255.255.255.255"]
 
 
 def remove_alias(ip: str) -> list[str]:
+    """Takes an address from lo0."""
     return ["ifconfig", INTERFACE, "-alias", ip]
 
 

@@ -41,10 +41,12 @@ class Held:
 
 
 def show_link(name: str) -> list[str]:
+    """Shows one interface with its kind."""
     return ["ip", "-d", "-o", "link", "show", "dev", name]
 
 
 def show_link_of_busybox(name: str) -> list[str]:
+    """Shows one interface; BusyBox does not know `-d`."""
     return ["ip", "-o", "link", "show", "dev", name]
 
 
@@ -54,6 +56,7 @@ def show_addresses_of(name: str) -> list[str]:
 
 
 def add_dummy(name: str) -> list[str]:
+    """The kernel loads its module by itself where it has one."""
     return ["ip", "link", "add", name, "type", "dummy"]
 
 
@@ -68,18 +71,22 @@ def without_ipv6(name: str) -> list[str]:
 
 
 def up(name: str) -> list[str]:
+    """Its addresses are reachable from then on."""
     return ["ip", "link", "set", "dev", name, "up"]
 
 
 def delete_link(name: str) -> list[str]:
+    """Its addresses and routes go with it."""
     return ["ip", "link", "delete", "dev", name]
 
 
 def replace_address(name: str, address: str) -> list[str]:
+    """Adds `address`, as in `10.107.0.2/32`; one that is there already is no fault."""
     return ["ip", "address", "replace", address, "dev", name]
 
 
 def delete_address(name: str, address: str) -> list[str]:
+    """Removes `address`, with the prefix length it was added with."""
     return ["ip", "address", "del", address, "dev", name]
 
 
