@@ -26,8 +26,9 @@ WAITS = {
 
 # X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of openssl/x509_vfy.h
 NAME_MISMATCH = frozenset({62, 64})
-# Alerts by which a server refuses a client's certificate (RFC 8446 6.2), as OpenSSL names them
-CERTIFICATE_ALERTS = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED")
+# Alerts by which a server refuses a client's certificate (RFC 8446 6.2), as OpenSSL names them.
+# A decrypt error is what a signature by an authority of the same name but another key gives.
+CERTIFICATE_ALERTS = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED", "DECRYPT_ERROR")
 
 NOT_OURS = (
     "it refused our certificate: `server.client_cert` must be the one that ngrok issued to this "

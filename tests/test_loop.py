@@ -1,0 +1,237 @@
+"""The event loop: descriptors, timers and calls from other threads."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Optional
+
+import pytest
+
+from ngrokd.forward.interest import ERROR, HANG_UP, READ, WRITE
+from ngrokd.forward.loop import HEARTBEAT_S, TIMERS_KEPT, Loop
+
+TIMEOUT_S = 10.0
+
+
+class Recorder:
+    """A participant that writes down what it is called with, and may do more. Owner: forward."""
+
+    def __init__(self, also: Optional[Callable[[], None]] = None) -> None:
+        self.ready: list[tuple[int, int]] = []
+        self.timers = 0
+        self.faults: list[Exception] = []
+        self.called = threading.Event()
+        self._also = also or (lambda: None)
+
+    def on_ready(self, fd: int, events: int) -> None:
+        self.ready.append((fd, events))
+        self.called.set()
+        self._also()
+
+    def on_timer(self) -> None:
+        self.timers += 1
+        self.called.set()
+        self._also()
+
+    def on_fault(self, fault: Exception) -> None:
+        self.faults.append(fault)
+
+
+@pytest.fixture(params=[True, False], ids=["epoll", "poll"])
+def loop(request: pytest.FixtureRequest) -> Iterator[Loop]:
+    made = Loop(epoll=request.param)
+    thread = threading.Thread(target=made.run)
+    thread.start()
+    yield made
+    made.stop()
+    thread.join(TIMEOUT_S)
+    assert not thread.is_alive()
+
+
+@pytest.fixture
+def sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
+    one, other = socket.socketpair()
+    with one, other:
+        yield one, other
+
+
+def on_loop(loop: Loop, call: Callable[[], object]) -> None:
+    """Run `call` there, and wait until it has."""
+    done = threading.Event()
+    loop.call_soon(lambda: (call(), done.set())[1])  # type: ignore[func-returns-value]
+    assert done.wait(TIMEOUT_S)
+
+
+def test_a_call_from_another_thread_is_run_at_once_and_in_order(loop: Loop) -> None:
+    seen: list[int] = []
+    began = time.monotonic()
+    for number in range(1000):
+        loop.call_soon(lambda number=number: seen.append(number))  # type: ignore[misc]
+    on_loop(loop, lambda: None)
+
+    assert seen == list(range(1000))
+    assert time.monotonic() - began < HEARTBEAT_S / 2
+
+
+def test_calls_made_before_the_loop_runs_are_kept() -> None:
+    loop = Loop()
+    seen: list[str] = []
+    loop.call_soon(lambda: seen.append("early"))
+    loop.call_soon(loop.stop)
+
+    loop.run()
+
+    assert seen == ["early"]
+
+
+def test_a_ready_descriptor_is_reported(
+    loop: Loop, sockets: tuple[socket.socket, socket.socket]
+) -> None:
+    one, other = sockets
+    seen = Recorder(lambda: loop.unwatch(one.fileno()))
+    on_loop(loop, lambda: loop.watch(one.fileno(), READ, seen))
+    other.send(b"x")
+
+    assert seen.called.wait(TIMEOUT_S)
+    assert seen.ready == [(one.fileno(), READ)]
+
+
+def test_what_is_watched_can_be_changed(
+    loop: Loop, sockets: tuple[socket.socket, socket.socket]
+) -> None:
+    one, _ = sockets
+    seen = Recorder(lambda: loop.unwatch(one.fileno()))
+    on_loop(loop, lambda: loop.watch(one.fileno(), READ, seen))
+    on_loop(loop, lambda: loop.watch(one.fileno(), READ | WRITE, seen))
+
+    assert seen.called.wait(TIMEOUT_S)
+    assert seen.ready == [(one.fileno(), WRITE)]
+
+
+def test_a_reset_is_reported_to_who_waits_for_nothing(loop: Loop) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = socket.create_connection(server.getsockname())
+        accepted, _ = server.accept()
+        with accepted:
+            seen = Recorder(lambda: loop.unwatch(accepted.fileno()))
+            client.send(b"not read")
+            on_loop(loop, lambda: loop.watch(accepted.fileno(), 0, seen))
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            assert not seen.called.is_set()
+            client.close()
+
+            assert seen.called.wait(TIMEOUT_S)
+            assert seen.ready[0][1] & (ERROR | HANG_UP)
+
+
+def test_timers_run_in_the_order_of_their_times(loop: Loop) -> None:
+    seen: list[str] = []
+    last = Recorder(lambda: seen.append("late"))
+
+    def arm() -> None:
+        loop.call_at(loop.now + 0.05, last)
+        loop.call_at(loop.now + 0.02, Recorder(lambda: seen.append("early")))
+
+    on_loop(loop, arm)
+
+    assert last.called.wait(TIMEOUT_S)
+    assert seen == ["early", "late"]
+
+
+def test_a_cancelled_timer_does_not_run(loop: Loop) -> None:
+    cancelled, last = Recorder(), Recorder()
+
+    def arm() -> None:
+        timer = loop.call_at(loop.now + 0.01, cancelled)
+        loop.call_at(loop.now + 0.05, last)
+        timer.cancel()
+        timer.cancel()
+
+    on_loop(loop, arm)
+
+    assert last.called.wait(TIMEOUT_S)
+    assert cancelled.timers == 0
+
+
+def test_cancelled_timers_are_not_kept_for_ever(loop: Loop) -> None:
+    def churn() -> None:
+        for _ in range(10 * TIMERS_KEPT):
+            loop.call_at(loop.now + 3600, Recorder()).cancel()
+
+    on_loop(loop, churn)
+
+    assert len(loop._timers) <= TIMERS_KEPT + 1
+
+
+def test_a_fault_of_one_participant_leaves_the_others_alone(
+    loop: Loop, sockets: tuple[socket.socket, socket.socket]
+) -> None:
+    one, other = sockets
+
+    def fail() -> None:
+        loop.unwatch(one.fileno())
+        raise ValueError("a bug")
+
+    bad, good = Recorder(fail), Recorder()
+    on_loop(loop, lambda: loop.watch(one.fileno(), READ, bad))
+    other.send(b"x")
+    assert bad.called.wait(TIMEOUT_S)
+    on_loop(loop, lambda: loop.call_at(loop.now, good))
+
+    assert good.called.wait(TIMEOUT_S)
+    assert [str(fault) for fault in bad.faults] == ["a bug"]
+
+
+def test_a_fault_in_a_timer_goes_to_its_participant(loop: Loop) -> None:
+    def fail() -> None:
+        raise ValueError("a bug")
+
+    bad, good = Recorder(fail), Recorder()
+
+    def arm() -> None:
+        loop.call_at(loop.now, bad)
+        loop.call_at(loop.now + 0.01, good)
+
+    on_loop(loop, arm)
+
+    assert good.called.wait(TIMEOUT_S)
+    assert [str(fault) for fault in bad.faults] == ["a bug"]
+
+
+def test_a_descriptor_given_up_is_closed_only_at_the_end_of_the_turn(
+    loop: Loop, sockets: tuple[socket.socket, socket.socket]
+) -> None:
+    one, _ = sockets
+    open_afterwards: list[bool] = []
+
+    def give_up() -> None:
+        loop.give_up(one)
+        open_afterwards.append(one.fileno() >= 0)
+
+    on_loop(loop, give_up)
+    on_loop(loop, lambda: open_afterwards.append(one.fileno() >= 0))
+
+    assert open_afterwards == [True, False]
+
+
+def test_the_heart_beats_though_nothing_happens(loop: Loop) -> None:
+    first = loop.heartbeat
+    deadline = time.monotonic() + 3 * HEARTBEAT_S
+    while loop.heartbeat == first and time.monotonic() < deadline:
+        threading.Event().wait(0.05)
+
+    assert first < loop.heartbeat
+
+
+def test_an_exception_in_a_call_ends_the_loop() -> None:
+    def fail() -> None:
+        raise ValueError("a bug of ours")
+
+    loop = Loop()
+    loop.call_soon(fail)
+
+    with pytest.raises(ValueError, match="a bug of ours"):
+        loop.run()
