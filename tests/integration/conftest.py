@@ -1,4 +1,4 @@
-"""Fixtures of the integration tests: sites, with a cloud or without."""
+"""Fixtures of the integration tests: sites on a machine of the tests' own."""
 
 from __future__ import annotations
 
@@ -8,22 +8,30 @@ from pathlib import Path
 import pytest
 
 from tests.integration.site import Site
+from tests.namespace import Namespace
+
+
+@pytest.fixture(scope="session")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Namespace]:
+    """The one namespace of all sites: making one copies all of /etc."""
+    with Namespace(tmp_path_factory.mktemp("machine")) as namespace:
+        yield namespace
 
 
 @pytest.fixture
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A machine of this test's own; nothing runs on it yet."""
-    yield from _site(tmp_path_factory.mktemp("site"))
+def site(machine: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """This test's own folder and programs; nothing runs yet."""
+    yield from _site(machine, tmp_path_factory.mktemp("site"))
 
 
 @pytest.fixture(scope="module")
-def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A machine that the tests of a module share; each leaves it as it found it."""
-    yield from _site(tmp_path_factory.mktemp("site"))
+def shared_site(machine: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The same for a whole module, whose tests then leave it as they found it."""
+    yield from _site(machine, tmp_path_factory.mktemp("site"))
 
 
-def _site(folder: Path) -> Iterator[Site]:
-    site = Site(folder)
+def _site(machine: Namespace, folder: Path) -> Iterator[Site]:
+    site = Site(folder, machine)
     try:
         yield site
     finally:

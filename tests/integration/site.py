@@ -146,17 +146,21 @@ class Daemon(Program):
 
 
 class Site:
-    """A namespace, its network, and a folder; everything started here ends with `close`."""
+    """A namespace, its network, and a folder; everything started here ends with `close`.
 
-    def __init__(self, folder: Path) -> None:
+    The namespace may serve one site after the other: `close` leaves nothing in it.
+    """
+
+    def __init__(self, folder: Path, namespace: Namespace) -> None:
         self.folder = folder
+        self.namespace = namespace
         self.state = folder / "state"
         self.config = folder / "config.yml"
         self.socket_path = folder / "ngrokd.sock"
         self._stack = contextlib.ExitStack()
-        self.namespace = self._stack.enter_context(Namespace(folder))
-        self.network = Network(self.namespace)
-        self.hosts_before = self.namespace.hosts.read_bytes()
+        self._stack.callback(self._restore)
+        self.network = Network(namespace)
+        self.hosts_before = namespace.hosts.read_bytes()
 
     def keep(self, program: Program) -> None:
         """It is ended when the site is."""
@@ -230,6 +234,13 @@ class Site:
     def close(self) -> None:
         """Ends everything, in the reverse order of its start."""
         self._stack.close()
+
+    def _restore(self) -> None:
+        """For the next site, whatever a failed test or a killed daemon left."""
+        if self.namespace.hosts.read_bytes() != self.hosts_before:
+            self.namespace.hosts.write_bytes(self.hosts_before)
+        if self.interface_words():
+            self.run("ip", "link", "delete", "ngrokd0")
 
 
 def clean_environment() -> dict[str, str]:
