@@ -18,9 +18,10 @@ from ngrokd.errors import ConfigError, NgrokdError, StateError
 from ngrokd.hints import try_lines
 from ngrokd.model import Status
 
-DONE, FAILED, USAGE = 0, 1, 2
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 Overlay = Mapping[str, Mapping[str, object]]
+
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -35,6 +36,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except NgrokdError as exc:
         print(f"ngrokd: {exc}", file=sys.stderr)
         return FAILED
+    except KeyboardInterrupt:  # before the daemon takes signals itself
+        return INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,7 +71,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check_config(args: argparse.Namespace) -> int:
     path = Path(args.path or args.config or DEFAULT_CONFIG_PATH)
-    configfile.load(path, os.environ)
+    config = configfile.load(path, os.environ)
+    for line in configfile.advice(path, config):
+        print(f"{path}: consider: {line}", file=sys.stderr)
     print(f"{path}: ok")
     return DONE
 
@@ -79,14 +84,11 @@ def _daemon(args: argparse.Namespace) -> int:
     path = Path(args.config or DEFAULT_CONFIG_PATH).absolute()
     if args.config is None and not path.exists():
         configfile.write_default(path)
-
-    def load() -> Config:
-        return configfile.load(path, os.environ)
-
-    config = load()  # before the fork, so that its faults reach the person who typed
+    source = configfile.Source(path, os.environ, _overlay(args))
+    config = source.load()  # before the fork, so that its faults reach the person who typed
 
     def serve(up: Callable[[], None]) -> int:
-        return _serve(args, config, load, up)
+        return _serve(args, config, source, up)
 
     return _run(args, config.server.pid_file, serve)
 
@@ -95,12 +97,8 @@ def _sandboxed(args: argparse.Namespace) -> int:
     """The real daemon against the embedded stand-in cloud, in a folder that goes with it."""
     from ngrokd.sandbox.cloud import Sandbox
 
-    def load(overlay: Overlay) -> Config:
-        if args.config is None:
-            return configfile.parse("", "sandbox", os.environ, overlay)
-        return configfile.load(Path(args.config).absolute(), os.environ, overlay)
-
-    load({})
+    path = Path(args.config).absolute() if args.config else None
+    configfile.Source(path, os.environ).load()  # a faulty file is told before anything is made
     folder = _sandbox_folder(args.sandbox_dir)
 
     def serve(up: Callable[[], None]) -> int:
@@ -110,10 +108,16 @@ def _sandboxed(args: argparse.Namespace) -> int:
             cloud = Sandbox(folder)
             cloud.start()
             stack.callback(cloud.stop)
-            config = load(cloud.config())
-            return _serve(args, config, lambda: load(cloud.config()), up, _print_hints(config))
+            source = configfile.Source(path, os.environ, _overlay(args, cloud.config()))
+            config = source.load()
+            return _serve(args, config, source, up, _print_hints(config))
 
-    return _run(args, str(folder / "ngrokd.pid"), serve)
+    status = _run(args, str(folder / "ngrokd.pid"), serve)
+    if status == DONE and not _in_foreground(args):
+        print(f"The sandbox runs in the background, with its state in {folder}:\n")
+        print(f"  {_ngrokctl()} --socket {folder}/ngrokd.sock list")
+        print(f"  kill $(cat {folder}/ngrokd.pid)")
+    return status
 
 
 def _sandbox_folder(chosen: Optional[str]) -> Path:
@@ -136,7 +140,7 @@ def _run(args: argparse.Namespace, pid_file: str, serve: background.Serve) -> in
 def _serve(
     args: argparse.Namespace,
     config: Config,
-    load: Callable[[], Config],
+    source: configfile.Source,
     up: Callable[[], None],
     on_first_poll: Callable[[Status], None] = lambda status: None,
 ) -> int:
@@ -144,23 +148,34 @@ def _serve(
     from ngrokd.daemon import Daemon
 
     logs.setup(config.server, _in_foreground(args), os.environ)
-    if args.verbose:
-        logs.set_level("debug")
-    return Daemon(config, load, up, on_first_poll).run()
+    return Daemon(config, source, up, on_first_poll).run()
 
 
 def _in_foreground(args: argparse.Namespace) -> bool:
     """Asked for, or implied by a service manager, which wants to see its own child."""
-    managed = "NOTIFY_SOCKET" in os.environ or "XPC_SERVICE_NAME" in os.environ
-    return args.foreground or managed
+    launchd = os.environ.get("XPC_SERVICE_NAME", "0")  # "0" in a terminal of macOS
+    return args.foreground or "NOTIFY_SOCKET" in os.environ or launchd != "0"
+
+
+def _overlay(args: argparse.Namespace, base: Optional[Overlay] = None) -> Overlay:
+    """`base`, and what the arguments set over every other source."""
+    if not args.verbose:
+        return base or {}
+    return {**(base or {}), "server": {**(base or {}).get("server", {}), "log_level": "debug"}}
 
 
 def _print_hints(config: Config) -> Callable[[Status], None]:
-    ngrokctl = Path(sys.argv[0]).absolute().parent / "ngrokctl"
-    command = str(ngrokctl) if ngrokctl.exists() else "ngrokctl"
-
     def show(status: Status) -> None:
-        lines = try_lines(status.endpoints, command, config.server.socket_path)
-        print("\nTry, in another terminal:\n", *lines, "\nEnd with Ctrl-C.", sep="\n  ", flush=True)
+        lines = try_lines(status.endpoints, _ngrokctl(), config.server.socket_path)
+        with contextlib.suppress(OSError):  # who reads standard output may have gone
+            print("\nTry, in another terminal:\n")
+            print(*(f"  {line}" for line in lines), sep="\n")
+            print("\nEnd with Ctrl-C.", flush=True)
 
     return show
+
+
+def _ngrokctl() -> str:
+    """The one beside us, as a person can type it."""
+    beside = Path(sys.argv[0]).absolute().parent / "ngrokctl"
+    return str(beside) if beside.exists() else "ngrokctl"

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from ngrokd import configfile, logs
 from ngrokd.cloud.identity import Identity
 from ngrokd.config import Config
+from ngrokd.configfile import Source
 from ngrokd.errors import ConfigError, ControlError
 from ngrokd.forward.forwarder import Forwarder
 from ngrokd.host.machine import Machine
@@ -44,13 +45,13 @@ class Conductor:
     def __init__(
         self,
         config: Config,
-        load_config: Callable[[], Config],
+        source: Source,
         forwarder: Forwarder,
         submit: Submit,
         post: Callable[[Message], None],
     ) -> None:
         self.config = config
-        self._load_config = load_config
+        self._source = source
         self._forwarder = forwarder
         self._identity = Identity(config.server)
         self._memory = Memory(config.state_folder)
@@ -70,6 +71,7 @@ class Conductor:
             logger.warning("%s", note)
         self._poller.take_up_key()
         self.reconciler.recall()
+        self.advise()
         if not self._poller.has_key:
             logger.warning("no API key yet: waiting for `ngrokctl set-api-key`")
 
@@ -79,6 +81,11 @@ class Conductor:
             self._fetched = self._memory.endpoints()
             self._ingress.refresh()
         self.publish()
+
+    def advise(self) -> None:
+        """Warns of settings that are allowed and yet seldom meant."""
+        for line in self._source.advice(self.config):
+            logger.warning("%s", line)
 
     def complain(self, problem: str) -> None:
         """Something that was found at start and stays so until the end."""
@@ -168,7 +175,7 @@ class Conductor:
     def _reload(self, reply: Optional[Future[Any]]) -> None:
         """All at once or not at all: a faulty file changes nothing."""
         try:
-            new = self._load_config()
+            new = self._source.load()
         except ConfigError as exc:
             logger.error("the configuration is not taken, the old one stays: %s", exc)
             if reply is not None:
@@ -179,6 +186,7 @@ class Conductor:
         live = tuple(key for key in changed if not needs_restart(key))
         self.config = effective(self.config, new)
         self._configure_parts()
+        self.advise()
         logger.info("configuration read again, changed: %s", ", ".join(live) or "nothing")
         if waiting:
             logger.warning("needs a restart: %s", ", ".join(waiting))

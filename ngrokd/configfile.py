@@ -6,14 +6,15 @@ import ipaddress
 import os
 import stat
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
-from ngrokd import yamltext
 from ngrokd.config import Config
+from ngrokd.configtext import yamltext
+from ngrokd.configtext.schema import KEYS, value_in
+from ngrokd.configtext.settings import KEY_FILE_VARIABLE, KEY_VARIABLE, Settings
 from ngrokd.errors import ConfigError
-from ngrokd.schema import KEYS, value_in
-from ngrokd.settings import KEY_FILE_VARIABLE, KEY_VARIABLE, Settings
 
 MAX_FILE_BYTES = 1024 * 1024  # some hundred times the default file
 
@@ -64,6 +65,25 @@ forward:
 """
 
 
+@dataclass(frozen=True)
+class Source:
+    """Where a daemon's configuration comes from, to be read again. `path` None: no file."""
+
+    path: Optional[Path]
+    environ: Mapping[str, str] = field(repr=False)  # it may hold the API key
+    overlay: Mapping[str, object] = field(default_factory=dict, repr=False)
+
+    def load(self) -> Config:
+        """Raises ConfigError with every fault."""
+        if self.path is None:
+            return parse("", "defaults", self.environ, self.overlay)
+        return load(self.path, self.environ, self.overlay)
+
+    def advice(self, config: Config) -> tuple[str, ...]:
+        """What is allowed and yet seldom meant, one line each, for the log at start and reload."""
+        return advice(self.path, config)
+
+
 def load(
     path: Path,
     environ: Optional[Mapping[str, str]] = None,
@@ -112,7 +132,7 @@ def changes(old: Config, new: Config) -> tuple[str, ...]:
     return tuple(key.dotted for key in KEYS if value_in(old, key) != value_in(new, key))
 
 
-def advice(path: Path, config: Config) -> tuple[str, ...]:
+def advice(path: Optional[Path], config: Config) -> tuple[str, ...]:
     """What is allowed and yet seldom meant, one line each, for the log at start and reload."""
     net, server = config.net, config.server
     lines = []
@@ -123,7 +143,7 @@ def advice(path: Path, config: Config) -> tuple[str, ...]:
             lines.append(f"{name}: 0.0.0.0 lets every host that reaches this one use endpoints")
     if not ipaddress.IPv4Address(server.health_address).is_loopback and server.health_port:
         lines.append(f"server.health_address: {server.health_address} is open to other hosts")
-    if config.api.key and path.exists() and path.stat().st_mode & 0o004:
+    if config.api.key and path and path.exists() and path.stat().st_mode & 0o004:
         lines.append(f"{path}: every user can read it; if the API key is in it: chmod 600 {path}")
     return tuple(lines)
 

@@ -12,6 +12,7 @@ from ngrokd import __version__, limits, signals
 from ngrokd.commands import Commands
 from ngrokd.conductor import Conductor
 from ngrokd.config import Config
+from ngrokd.configfile import Source
 from ngrokd.control.health import HealthServer
 from ngrokd.control.report import HealthReport, health_report
 from ngrokd.control.server import ControlServer
@@ -33,7 +34,7 @@ class Daemon:
     def __init__(
         self,
         config: Config,
-        load_config: Callable[[], Config],
+        source: Source,
         on_up: Callable[[], None] = lambda: None,
         on_first_poll: Callable[[Status], None] = lambda status: None,
     ) -> None:
@@ -43,7 +44,7 @@ class Daemon:
         self._mailbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._workers = Workers()
         self._forwarder = Forwarder(config.forward, lambda exc: self.post(Crashed("forward", exc)))
-        self._conductor = Conductor(config, load_config, self._forwarder, self._submit, self.post)
+        self._conductor = Conductor(config, source, self._forwarder, self._submit, self.post)
         self._commands = Commands(lambda: self._conductor.status, self._forwarder, self.post)
         self._server = config.server
         self._stopping = False

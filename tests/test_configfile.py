@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from ngrokd import configfile
 from ngrokd.config import ApiSettings, Config, NetSettings, ServerSettings
+from ngrokd.configtext.schema import KEYS, SECTIONS, value_in
 from ngrokd.errors import ConfigError
 from ngrokd.reload import needs_restart
-from ngrokd.schema import KEYS, SECTIONS, value_in
 
 DOCS = Path(__file__).parent.parent / "docs"
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Optional
 
-from ngrokd import checks
-from ngrokd.checks import Check
 from ngrokd.config import Config
+from ngrokd.configtext import checks
+from ngrokd.configtext.checks import Check
 
 NameCheck = Callable[[object], str]
 

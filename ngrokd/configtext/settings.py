@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
-from ngrokd.checks import Wrong
 from ngrokd.config import Config
+from ngrokd.configtext.checks import Wrong
+from ngrokd.configtext.schema import KEYS, SECTIONS, Key, NameCheck, value_in
+from ngrokd.configtext.yamltext import Entry, Table
 from ngrokd.errors import ConfigError
-from ngrokd.schema import KEYS, SECTIONS, Key, NameCheck, value_in
-from ngrokd.yamltext import Entry, Table
 
 KEY_VARIABLE = "NGROK_API_KEY"
 KEY_FILE_VARIABLE = "NGROK_API_KEY_FILE"
