@@ -108,7 +108,10 @@ def _sandboxed(args: argparse.Namespace) -> int:
             cloud = Sandbox(folder)
             cloud.start()
             stack.callback(cloud.stop)
-            source = configfile.Source(path, os.environ, _overlay(args, cloud.config()))
+            settings = cloud.config()
+            if not _in_foreground(args):
+                settings["server"]["log_file"] = str(folder / "ngrokd.log")
+            source = configfile.Source(path, os.environ, _overlay(args, settings))
             config = source.load()
             return _serve(args, config, source, up, _print_hints(config))
 
