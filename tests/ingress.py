@@ -163,6 +163,11 @@ class TestIngress:
         """What a forwarder is told."""
         return Ingress(SERVER_NAME, (self.address,), self._client)
 
+    def wait(self) -> None:
+        """Until every handler has returned by itself."""
+        for thread in self._threads[1:]:
+            thread.join(TIMEOUT_S)
+
     def __enter__(self) -> TestIngress:
         thread = threading.Thread(target=self._accept)
         thread.start()

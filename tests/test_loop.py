@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import os
 import socket
 import threading
 import time
@@ -201,20 +204,42 @@ def test_a_fault_in_a_timer_goes_to_its_participant(loop: Loop) -> None:
     assert [str(fault) for fault in bad.faults] == ["a bug"]
 
 
-def test_a_descriptor_given_up_is_closed_only_at_the_end_of_the_turn(
-    loop: Loop, sockets: tuple[socket.socket, socket.socket]
-) -> None:
-    one, _ = sockets
-    open_afterwards: list[bool] = []
+def test_an_event_of_a_closed_descriptor_is_not_given_to_its_successor(loop: Loop) -> None:
+    pairs = [socket.socketpair() for _ in range(2)]
+    successor = Recorder()
+    numbers = [pair[0].fileno() for pair in pairs]
+    done = threading.Event()
 
-    def give_up() -> None:
-        loop.give_up(one)
-        open_afterwards.append(one.fileno() >= 0)
+    def replace(fd: int) -> None:
+        """The first to be called closes both, and a new socket takes the other's number."""
+        for one, _ in pairs:
+            loop.give_up(one)
+        other = numbers[1 - numbers.index(fd)]
+        os.dup2(pairs[0][1].fileno(), other)
+        loop.watch(other, 0, successor)
+        done.set()
 
-    on_loop(loop, give_up)
-    on_loop(loop, lambda: open_afterwards.append(one.fileno() >= 0))
+    class First(Recorder):
+        def on_ready(self, fd: int, events: int) -> None:
+            replace(fd)
 
-    assert open_afterwards == [True, False]
+    def arm() -> None:
+        for one, peer in pairs:
+            peer.send(b"x")
+            loop.watch(one.fileno(), READ, First())
+
+    on_loop(loop, arm)
+    assert done.wait(TIMEOUT_S)
+    on_loop(loop, lambda: None)
+    for number in numbers:
+        on_loop(loop, functools.partial(loop.unwatch, number))
+
+    assert [events for _, events in successor.ready if events & READ] == []
+    for number in numbers:
+        with contextlib.suppress(OSError):
+            os.close(number)
+    for _, peer in pairs:
+        peer.close()
 
 
 def test_the_heart_beats_though_nothing_happens(loop: Loop) -> None:

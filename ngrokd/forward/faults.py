@@ -71,7 +71,9 @@ def _tls_reason(fault: ssl.SSLError, state: TunnelState, server_name: str) -> st
             return f"{text}, without TLS's end: what came may be incomplete"
         return text
     if "ALERT" in name:
-        return f"it ended TLS {STAGES[state]} with the alert {_alert(name)}"
+        # Before TLS 1.3 a missing client certificate is no more than a "handshake failure".
+        doubt = "; it may not accept our certificate" if "HANDSHAKE_FAILURE" in name else ""
+        return f"it ended TLS {STAGES[state]} with the alert {_alert(name)}{doubt}"
     return f"TLS failed {STAGES[state]}: {printable(name.lower().replace('_', ' ') or str(fault))}"
 
 

@@ -171,7 +171,6 @@ class Forwarder:
         self._remove_listeners(tuple(self._listeners))
         for connection in list(self._board.connections):
             connection.abandon()
-        self._loop.close_given_up()
 
     def _add_listener(self, listening: socket.socket, target: Target) -> None:
         listener = Listener(listening, target, self._board, self._spare)

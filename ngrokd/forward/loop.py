@@ -1,20 +1,21 @@
 """The event loop of the forwarding thread: sockets, timers and calls from other threads.
 
 Theory of operation. One turn: wait for the poller (until the next timer, a call from elsewhere, or
-HEARTBEAT_S), hand each ready descriptor to its participant, then run the timers that are due, then
-the calls, then close what was given up in this turn.
+HEARTBEAT_S), run the calls, hand each ready descriptor to its participant, run the timers that are
+due.
 
 - epoll and poll are used directly, not through `selectors`: a descriptor that is waited for with no
   bits at all still reports a reset, which is how a client that gives up while its tunnel is being
   made is noticed. `selectors` refuses such a registration.
-- Descriptors are closed at the end of the turn. Closed at once, the number could be taken by a new
-  socket for which an event of the old one is still in this turn's list.
+- A descriptor closed during a turn may be taken by a new socket while an event of the old one is
+  still in this turn's list. So an event is delivered only to who was watching when it was reported.
 - An exception out of a participant goes to that participant's `on_fault`; it ends one connection.
   An exception out of a call or out of `on_fault` itself is a bug of ours and ends the loop.
 """
 
 from __future__ import annotations
 
+import errno
 import functools
 import heapq
 import itertools
@@ -82,7 +83,6 @@ class Loop:
         self._timers: list[tuple[float, int, Timer]] = []
         self._timer_numbers = itertools.count()
         self._timers_cancelled = 0
-        self._given_up: list[socket.socket] = []
         self._waker: Optional[socket.socket] = None
         self._running = True
         self.now = time.monotonic()  # of this turn
@@ -108,9 +108,9 @@ class Loop:
             waker.send(b"\0")
         except BlockingIOError:
             return  # enough wake-ups are waiting already
-        except OSError:
-            if self._running:
-                raise  # else: the loop has closed it, and nobody runs what was called
+        except OSError as exc:
+            if exc.errno != errno.EBADF:
+                raise  # else: the loop has ended just now, and nobody runs what was called
 
     # The loop's thread
 
@@ -128,10 +128,9 @@ class Loop:
             self._poller.unregister(fd)
 
     def give_up(self, sock: socket.socket) -> None:
-        """Unwatch `sock` now and close it at the end of the turn."""
-        if sock.fileno() >= 0:
-            self.unwatch(sock.fileno())
-            self._given_up.append(sock)
+        """Unwatch and close `sock`; twice is harmless."""
+        self.unwatch(sock.fileno())
+        sock.close()
 
     def call_at(self, when: float, participant: Participant) -> Timer:
         """Call `participant.on_timer` at the monotonic time `when`."""
@@ -152,8 +151,7 @@ class Loop:
             self._poller = self._open_poller(stack)
             sleeper, self._waker = socket.socketpair()
             stack.callback(self._participants.clear)  # nothing to unregister any more
-            stack.callback(self.close_given_up)
-            stack.callback(self._waker.close)
+            stack.callback(self._sleep_for_ever)
             stack.callback(sleeper.close)
             sleeper.setblocking(False)
             self._waker.setblocking(False)
@@ -162,17 +160,19 @@ class Loop:
                 self._turn()
 
     def _turn(self) -> None:
-        ready = self._poller.poll(self._time_to_wait())
+        ready = [
+            (self._participants.get(fd), fd, events)
+            for fd, events in self._poller.poll(self._time_to_wait())
+        ]
         self.now = self.heartbeat = time.monotonic()
-        for fd, events in ready:
-            participant = self._participants.get(fd)
-            if participant is None:
+        # The calls come first: what was called before a client came holds for that client.
+        for _ in range(len(self._calls)):
+            self._calls.popleft()()
+        for participant, fd, events in ready:
+            if participant is None or self._participants.get(fd) is not participant:
                 continue  # given up earlier in this turn
             self.guard(functools.partial(participant.on_ready, fd, events), participant)
         self._run_timers()
-        for _ in range(len(self._calls)):
-            self._calls.popleft()()
-        self.close_given_up()
 
     def _run_timers(self) -> None:
         while self._timers and self._timers[0][0] <= self.now:
@@ -205,11 +205,10 @@ class Loop:
             heapq.heapify(self._timers)
             self._timers_cancelled = 0
 
-    def close_given_up(self) -> None:
-        """Part of every turn; by itself only when the loop does not run."""
-        for sock in self._given_up:
-            sock.close()
-        self._given_up.clear()
+    def _sleep_for_ever(self) -> None:
+        waker, self._waker = self._waker, None
+        if waker is not None:
+            waker.close()
 
 
 class _Sleeper:

@@ -94,15 +94,15 @@ class Opening:
                 self._attempts.failed(attempt.address, why)
 
     def _connect(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+        tls = Tls(self._ingress.context, self._ingress.server_name)
+        self._tunnel = Tunnel(self._connection.target, tls, self._board.plain)
         sock = sockets.open_towards(attempt.address.ip)
         error = sock.connect_ex((attempt.address.ip, attempt.address.port))
         if error not in CONNECT_UNDER_WAY:
             sock.close()
             raise OSError(error, os.strerror(error))
-        self._attempt = attempt
         self._remote = Leg(sock, self._loop, self)
-        tls = Tls(self._ingress.context, self._ingress.server_name)
-        self._tunnel = Tunnel(self._connection.target, tls, self._board.plain)
         self._remote.want(self._tunnel.remote_interest())
         self._timer = self._loop.call_at(attempt.deadline, self)
 

@@ -1,0 +1,898 @@
+"""The forwarding thread with real sockets, against an ingress that does what each test wants."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Optional
+
+import pytest
+
+from ngrokd.config import ForwardSettings
+from ngrokd.forward import wire
+from ngrokd.forward.forwarder import Forwarder
+from ngrokd.forward.tunnel import HIGH_WATER_BYTES, READ_BYTES
+from ngrokd.model import Address, Counters, Ingress, Target
+from tests import certificates
+from tests.certificates import SERVER_NAME, Authority, Contexts, client_context, server_context
+from tests.ingress import TIMEOUT_S, Handler, Peer, TestIngress, echo, upgraded
+from tests.test_tls import VERSIONS
+
+TARGET = Target("web.ns", 80)
+FIVE_MB = bytes(range(256)) * (5_000_000 // 256)
+RESET = b"\1\0\0\0\0\0\0\0"
+
+
+class Town:
+    """A forwarder, one listener to TARGET, and clients. Owner: the test."""
+
+    def __init__(self, settings: Optional[ForwardSettings] = None) -> None:
+        self.crashes: list[BaseException] = []
+        self.forwarder = Forwarder(settings or ForwardSettings(), self.crashes.append)
+        self.forwarder.start()
+        self.address = self.listen(TARGET)
+
+    def listen(self, target: Target) -> Address:
+        sock = socket.create_server(("127.0.0.1", 0), backlog=256)
+        address = Address(*sock.getsockname())
+        self.forwarder.add_listener(sock, target)
+        return address
+
+    def connect(self, address: Optional[Address] = None) -> socket.socket:
+        where = address or self.address
+        return socket.create_connection((where.ip, where.port), TIMEOUT_S)
+
+    def counters(self, target: Target = TARGET) -> Counters:
+        return self.forwarder.counters().get(target, Counters())
+
+    def close(self) -> None:
+        self.forwarder.stop()
+        assert self.crashes == []
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("certificates")
+
+
+@pytest.fixture(scope="module")
+def contexts(folder: Path) -> Contexts:
+    return certificates.contexts(folder / "1.3")
+
+
+@pytest.fixture(params=list(VERSIONS.values()), ids=list(VERSIONS))
+def each_version(request: pytest.FixtureRequest, folder: Path) -> Contexts:
+    return certificates.contexts(folder / str(request.param.value), request.param)
+
+
+@pytest.fixture
+def town() -> Iterator[Town]:
+    made = Town()
+    yield made
+    made.close()
+
+
+def serve(town: Town, contexts: Contexts, handle: Handler) -> TestIngress:
+    """An ingress to be used with `with`, already known to the forwarder."""
+    ingress = TestIngress(handle, contexts.server, contexts.client)
+    town.forwarder.set_ingress(ingress.ingress)
+    return ingress
+
+
+def read_all(client: socket.socket) -> bytes:
+    parts = bytearray()
+    while True:
+        part = client.recv(1 << 16)
+        if not part:
+            return bytes(parts)
+        parts += part
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """For what a thread does next, where it signals nothing."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while not holds():
+        assert time.monotonic() < deadline, "it never became true"
+        threading.Event().wait(0.005)
+
+
+def wait_until_closed(town: Town) -> None:
+    assert town.forwarder.drain(TIMEOUT_S, threading.Event()) == 0
+
+
+def failure(town: Town) -> str:
+    """Connect, see the connection be reset, and give the reason that is recorded."""
+    with pytest.raises(ConnectionResetError), town.connect() as client:
+        client.recv(1)
+    wait_until_closed(town)
+    counters = town.counters()
+    assert (counters.total, counters.failed, counters.open) == (1, 1, 0)
+    return counters.last_error
+
+
+# Bytes
+
+
+def test_bytes_go_to_the_endpoint_and_back(town: Town, each_version: Contexts) -> None:
+    with serve(town, each_version, upgraded(echo)), town.connect() as client:
+        client.sendall(b"hello")
+        assert client.recv(5) == b"hello"
+        client.shutdown(socket.SHUT_WR)
+        assert read_all(client) == b""
+
+
+def test_the_ingress_is_asked_for_the_target(town: Town, contexts: Contexts) -> None:
+    asked: list[Target] = []
+
+    def handle(peer: Peer) -> None:
+        peer.handshake()
+        asked.append(peer.read_request())
+        peer.answer(wire.ConnResponse())
+
+    with serve(town, contexts, handle), town.connect() as client, pytest.raises(OSError):
+        read_all(client)
+        client.recv(1)
+        raise OSError
+    assert asked == [TARGET]
+
+
+def test_the_client_ends_first_and_five_megabytes_come_back(
+    town: Town, each_version: Contexts
+) -> None:
+    received: list[bytes] = []
+
+    def handle(peer: Peer) -> None:
+        received.append(peer.read_all())
+        peer.send(FIVE_MB)
+        peer.end()
+
+    with serve(town, each_version, upgraded(handle)), town.connect() as client:
+        client.sendall(FIVE_MB)
+        client.shutdown(socket.SHUT_WR)
+        assert read_all(client) == FIVE_MB
+        wait_until_closed(town)
+    assert received == [FIVE_MB]
+    counters = town.counters()
+    assert (counters.bytes_up, counters.bytes_down) == (len(FIVE_MB), len(FIVE_MB))
+    assert (counters.total, counters.failed) == (1, 0)
+
+
+def test_the_endpoint_ends_first_and_five_megabytes_still_go_up(
+    town: Town, each_version: Contexts
+) -> None:
+    received: list[bytes] = []
+
+    def handle(peer: Peer) -> None:
+        peer.send(b"goodbye")
+        peer.end()
+        received.append(peer.read_all())
+
+    with serve(town, each_version, upgraded(handle)) as ingress:
+        with town.connect() as client:
+            assert read_all(client) == b"goodbye"
+            client.sendall(FIVE_MB)
+        ingress.wait()
+    assert ingress.faults == []
+    assert received == [FIVE_MB]
+
+
+def test_both_directions_at_once(town: Town, each_version: Contexts) -> None:
+    received: list[bytes] = []
+
+    with serve(town, each_version, upgraded(echo)), town.connect() as client:
+        reader = threading.Thread(target=lambda: received.append(read_all(client)))
+        reader.start()
+        client.sendall(FIVE_MB)
+        client.shutdown(socket.SHUT_WR)
+        reader.join(TIMEOUT_S)
+    assert received == [FIVE_MB]
+
+
+def test_a_client_that_ends_before_the_tunnel_is_open_gets_its_answer(
+    town: Town, contexts: Contexts
+) -> None:
+    go = threading.Event()
+
+    def handle(peer: Peer) -> None:
+        assert go.wait(TIMEOUT_S)
+        upgraded(echo)(peer)
+
+    with serve(town, contexts, handle), town.connect() as client:
+        client.sendall(b"early")
+        client.shutdown(socket.SHUT_WR)
+        go.set()
+        assert read_all(client) == b"early"
+
+
+def test_bytes_in_the_record_of_the_answer_reach_the_client(
+    town: Town, each_version: Contexts
+) -> None:
+    def handle(peer: Peer) -> None:
+        peer.handshake()
+        peer.read_request()
+        peer.answer(wire.ConnResponse(), b"220 ready")
+        echo(peer)
+
+    with serve(town, each_version, handle), town.connect() as client:
+        assert client.recv(100) == b"220 ready"
+
+
+def test_a_client_that_does_not_read_holds_the_endpoint_back(
+    town: Town, contexts: Contexts
+) -> None:
+    sent = [0]
+
+    def handle(peer: Peer) -> None:
+        while True:
+            peer.send(bytes(1 << 16))
+            sent[0] += 1 << 16
+
+    with serve(town, contexts, upgraded(handle)), town.connect() as client:
+        client.recv(1)
+        settled = wait_until_still(lambda: sent[0])
+        kernel = town.counters().bytes_down
+        assert settled - kernel <= HIGH_WATER_BYTES + READ_BYTES + kernel_buffers()
+        left = kernel
+        while left > 0:  # and it goes on once there is room
+            left -= len(client.recv(1 << 16))
+        wait_until(lambda: town.counters().bytes_down > kernel)
+
+
+def test_an_endpoint_that_does_not_read_holds_the_client_back(
+    town: Town, contexts: Contexts
+) -> None:
+    stop = threading.Event()
+
+    def handle(peer: Peer) -> None:
+        stop.wait(TIMEOUT_S)
+
+    with serve(town, contexts, upgraded(handle)):
+        with town.connect() as client:
+            client.setblocking(False)
+            sent = [0]
+
+            def push() -> int:
+                try:
+                    sent[0] += client.send(bytes(1 << 16))
+                except BlockingIOError:
+                    return sent[0]
+                return sent[0]
+
+            wait_until_still(push)
+            taken = town.counters().bytes_up
+            assert taken <= HIGH_WATER_BYTES + READ_BYTES + kernel_buffers()
+        stop.set()
+
+
+def wait_until_still(value: Callable[[], int]) -> int:
+    """The value once it has not changed for a while."""
+    last, since = value(), time.monotonic()
+    deadline = since + TIMEOUT_S
+    while time.monotonic() - since < 0.3:
+        assert time.monotonic() < deadline, "it goes on for ever"
+        threading.Event().wait(0.002)
+        if value() != last:
+            last, since = value(), time.monotonic()
+    return last
+
+
+def kernel_buffers() -> int:
+    """What one loopback connection may keep in the kernel, both ends."""
+    limits = [Path(f"/proc/sys/net/ipv4/tcp_{which}").read_text() for which in ("rmem", "wmem")]
+    return sum(int(limit.split()[2]) for limit in limits)
+
+
+def test_a_bulk_transfer_does_not_starve_another_connection(
+    town: Town, contexts: Contexts
+) -> None:
+    def handle(peer: Peer) -> None:
+        if peer.read() != b"bulk":
+            peer.send(b"quick")
+            return
+        while True:
+            peer.send(bytes(1 << 16))
+
+    with serve(town, contexts, upgraded(handle)), town.connect() as bulk:
+        bulk.sendall(b"bulk")
+        reader = threading.Thread(target=read_until_closed, args=(bulk,))
+        reader.start()
+        with town.connect() as quick:
+            quick.settimeout(2)
+            quick.sendall(b"x")
+            assert quick.recv(10) == b"quick"
+        bulk.shutdown(socket.SHUT_RDWR)
+        reader.join(TIMEOUT_S)
+
+
+def read_until_closed(client: socket.socket) -> None:
+    try:
+        while client.recv(1 << 16):
+            continue
+    except OSError:
+        return
+
+
+# Ends that are no ends
+
+
+def test_a_reset_of_the_client_is_passed_on(town: Town, contexts: Contexts) -> None:
+    faults: list[Exception] = []
+    reading = threading.Event()
+
+    def handle(peer: Peer) -> None:
+        peer.read()
+        reading.set()
+        try:
+            peer.read()
+        except OSError as exc:
+            faults.append(exc)
+
+    with serve(town, contexts, upgraded(handle)):
+        client = town.connect()
+        client.sendall(b"x")
+        assert reading.wait(TIMEOUT_S)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        client.close()
+        wait_until_closed(town)
+    assert [type(fault) for fault in faults] == [ConnectionResetError]
+    assert town.counters().failed == 0
+
+
+def test_a_reset_of_the_ingress_is_passed_on_after_what_came_before(
+    town: Town, contexts: Contexts
+) -> None:
+    go = threading.Event()
+
+    def handle(peer: Peer) -> None:
+        peer.send(b"half")
+        assert go.wait(TIMEOUT_S)
+        peer.reset()
+
+    with serve(town, contexts, upgraded(handle)), town.connect() as client:
+        assert client.recv(10) == b"half"
+        go.set()
+        with pytest.raises(ConnectionResetError):
+            client.recv(10)
+        wait_until_closed(town)
+    assert town.counters().failed == 1
+    assert "reset" in town.counters().last_error
+
+
+def test_a_truncated_stream_is_a_reset_for_the_client(town: Town, contexts: Contexts) -> None:
+    with serve(town, contexts, upgraded(lambda peer: peer.send(b"half"))):
+        with town.connect() as client:
+            assert client.recv(10) == b"half"
+            with pytest.raises(ConnectionResetError):
+                client.recv(10)
+        wait_until_closed(town)
+    assert "may be incomplete" in town.counters().last_error
+
+
+def test_a_client_that_gives_up_while_the_tunnel_is_made_is_noticed(
+    town: Town, contexts: Contexts
+) -> None:
+    arrived, left = threading.Event(), threading.Event()
+
+    def handle(peer: Peer) -> None:
+        arrived.set()
+        while peer.sock.recv(1 << 16):
+            continue
+        left.set()
+
+    with serve(town, contexts, handle):
+        client = town.connect()
+        assert arrived.wait(TIMEOUT_S)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        client.close()
+        assert left.wait(TIMEOUT_S), "long before connect_timeout"
+    assert "the client left" in town.counters().last_error
+
+
+def test_a_half_closed_connection_ends_once_nothing_moves(contexts: Contexts) -> None:
+    town = Town(ForwardSettings(half_close_timeout=0.2))
+    stop = threading.Event()
+
+    def handle(peer: Peer) -> None:
+        assert peer.read_all() == b""
+        for _ in range(6):
+            peer.send(b"x")
+            stop.wait(0.1)
+        stop.wait(TIMEOUT_S)
+
+    with serve(town, contexts, upgraded(handle)), town.connect() as client:
+        client.shutdown(socket.SHUT_WR)
+        assert read_all(client) == b"x" * 6, "progress puts the end off"
+        stop.set()
+    town.close()
+
+
+def test_an_idle_connection_ends_after_idle_timeout(contexts: Contexts) -> None:
+    town = Town(ForwardSettings(idle_timeout=0.1))
+    with serve(town, contexts, upgraded(echo)) as ingress, town.connect() as client:
+        assert read_all(client) == b""
+        ingress.wait()
+    assert ingress.faults == [], "the ingress is told in order"
+    town.close()
+
+
+# Faults of the ingress
+
+
+def test_an_endpoint_ngrok_does_not_know_is_told_with_its_code(
+    town: Town, contexts: Contexts, caplog: pytest.LogCaptureFixture
+) -> None:
+    def handle(peer: Peer) -> None:
+        peer.handshake()
+        peer.read_request()
+        peer.answer(wire.ConnResponse(error_code="ERR_NGROK_706", error_message="not\nfound"))
+
+    with serve(town, contexts, handle):
+        assert failure(town) == "ngrok refused: ERR_NGROK_706 not found"
+    assert "web.ns:80: ngrok refused: ERR_NGROK_706 not found" in caplog.text
+
+
+def test_a_burst_of_one_fault_is_one_line(
+    town: Town, contexts: Contexts, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serve(town, contexts, lambda peer: None):
+        for _ in range(20):
+            with pytest.raises(ConnectionResetError), town.connect() as client:
+                client.recv(1)
+        wait_until_closed(town)
+    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(warnings) == 1
+    assert town.counters().failed == 20
+
+
+def test_notices_are_logged_once_and_the_connection_works(
+    town: Town, contexts: Contexts, caplog: pytest.LogCaptureFixture
+) -> None:
+    def handle(peer: Peer) -> None:
+        peer.handshake()
+        peer.read_request()
+        peer.answer(wire.ConnResponse(notices=("please update",)))
+        echo(peer)
+
+    with serve(town, contexts, handle):
+        for _ in range(2):
+            with town.connect() as client:
+                client.sendall(b"x")
+                assert client.recv(1) == b"x"
+    assert caplog.text.count("please update") == 1
+
+
+def test_an_ingress_that_refuses_tcp(town: Town, contexts: Contexts) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        address = Address(*closed.getsockname())
+    town.forwarder.set_ingress(Ingress(SERVER_NAME, (address,), contexts.client))
+
+    assert failure(town) == (
+        f"cannot reach the ingress {SERVER_NAME}: {address}: it refused the TCP connection"
+    )
+
+
+def hang(peer: Peer) -> None:
+    peer.sock.recv(1 << 16)
+    peer.sock.recv(1)
+
+
+def hang_after_handshake(peer: Peer) -> None:
+    peer.handshake()
+    peer.read_request()
+    peer.send(b"\x05")  # the first half of a length
+    peer.sock.recv(1)
+
+
+@pytest.mark.parametrize(
+    ("handle", "text"),
+    [
+        (hang, "did not complete the TLS handshake in time"),
+        (hang_after_handshake, "did not answer the request for the endpoint in time"),
+    ],
+)
+def test_an_ingress_that_hangs_is_left_in_time(
+    contexts: Contexts, handle: Handler, text: str
+) -> None:
+    town = Town(ForwardSettings(connect_timeout=0.2))
+    with serve(town, contexts, handle):
+        assert text in failure(town)
+    town.close()
+
+
+def test_an_ingress_that_accepts_no_tcp_is_left_in_time(contexts: Contexts) -> None:
+    town = Town(ForwardSettings(connect_timeout=0.2))
+    with socket.socket() as full:  # its queue holds one connection; the next SYN is dropped
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        address = Address(*full.getsockname())
+        with socket.create_connection((address.ip, address.port)):
+            town.forwarder.set_ingress(Ingress(SERVER_NAME, (address,), contexts.client))
+            assert "did not accept a TCP connection in time" in failure(town)
+    town.close()
+
+
+def reset_at_once(peer: Peer) -> None:
+    peer.sock.recv(1 << 16)
+    peer.reset()
+
+
+def reset_after_handshake(peer: Peer) -> None:
+    peer.handshake()
+    peer.reset()
+
+
+def end_after_handshake(peer: Peer) -> None:
+    peer.handshake()
+    peer.read_request()
+
+
+def close_at_once(peer: Peer) -> None:
+    peer.sock.recv(1 << 16)
+
+
+def garbage_answer(peer: Peer) -> None:
+    peer.handshake()
+    peer.read_request()
+    peer.send(b"\x02\x00\xff\xff")
+
+
+def plain_http(peer: Peer) -> None:
+    peer.sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    peer.sock.recv(1 << 16)
+
+
+@pytest.mark.parametrize(
+    ("handle", "text"),
+    [
+        (reset_at_once, "reset the connection during the TLS handshake"),
+        (reset_after_handshake, "reset the connection before it answered"),
+        (close_at_once, "closed the connection during the TLS handshake"),
+        (end_after_handshake, "when it does not know our certificate"),
+        (garbage_answer, "broke the protocol"),
+        (plain_http, "TLS failed during the TLS handshake: wrong version number"),
+    ],
+)
+def test_each_fault_of_the_ingress_is_told_apart(
+    town: Town, contexts: Contexts, handle: Handler, text: str
+) -> None:
+    with serve(town, contexts, handle):
+        assert text in failure(town)
+
+
+def test_a_certificate_of_an_unknown_authority_is_refused(
+    town: Town, contexts: Contexts, tmp_path: Path
+) -> None:
+    evil = Authority(tmp_path, "Evil CA")
+    server = server_context(evil.issue(SERVER_NAME), evil.cert)
+    with TestIngress(upgraded(echo), server, contexts.client) as ingress:
+        town.forwarder.set_ingress(ingress.ingress)
+        text = failure(town)
+    assert "not trusted (" in text
+    assert "`server.ca_file`" in text
+
+
+def test_an_expired_certificate_is_refused_with_the_reason(town: Town, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    server = server_context(authority.issue(SERVER_NAME, valid_days=-1), authority.cert)
+    client = client_context(authority.cert, authority.issue("client"))
+    with TestIngress(upgraded(echo), server, client) as ingress:
+        town.forwarder.set_ingress(ingress.ingress)
+        assert "certificate has expired" in failure(town)
+
+
+def test_a_certificate_for_another_name_is_refused_with_the_name(
+    town: Town, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    server = server_context(authority.issue("another.test"), authority.cert)
+    client = client_context(authority.cert, authority.issue("client"))
+    with TestIngress(upgraded(echo), server, client) as ingress:
+        town.forwarder.set_ingress(ingress.ingress)
+        assert f"its certificate is not for {SERVER_NAME}" in failure(town)
+
+
+@pytest.mark.parametrize("version", list(VERSIONS.values()), ids=list(VERSIONS))
+@pytest.mark.parametrize("shown", ["of another authority", "none"])
+def test_our_certificate_refused_is_said_as_such(
+    town: Town, tmp_path: Path, version: ssl.TLSVersion, shown: str
+) -> None:
+    authority, other = Authority(tmp_path), Authority(tmp_path, "Other CA")
+    server = server_context(authority.issue(SERVER_NAME), authority.cert, version)
+    pair = other.issue("client") if shown != "none" else None
+    client = client_context(authority.cert, pair, version)
+    with TestIngress(upgraded(echo), server, client) as ingress:
+        town.forwarder.set_ingress(ingress.ingress)
+        assert "our certificate" in failure(town)
+
+
+def test_the_next_address_is_tried_and_remembered(town: Town, contexts: Contexts) -> None:
+    tried: list[str] = []
+
+    def dead(peer: Peer) -> None:
+        tried.append("dead")
+
+    with TestIngress(dead, contexts.server, contexts.client) as first, TestIngress(
+        upgraded(echo), contexts.server, contexts.client
+    ) as second:
+        addresses = (first.address, second.address)
+        town.forwarder.set_ingress(Ingress(SERVER_NAME, addresses, contexts.client))
+        for _ in range(3):
+            with town.connect() as client:
+                client.sendall(b"x")
+                assert client.recv(1) == b"x"
+        wait_until_closed(town)
+    assert tried == ["dead"]
+    assert town.counters().failed == 0
+
+
+def test_without_an_ingress_a_client_is_turned_away_and_counted(town: Town) -> None:
+    with town.connect() as client:
+        assert client.recv(1) == b""
+    counters = town.counters()
+    assert (counters.total, counters.failed) == (1, 1)
+    assert "no ingress is known" in counters.last_error
+
+
+def test_an_address_that_would_need_resolving_is_refused(town: Town, contexts: Contexts) -> None:
+    with pytest.raises(ValueError, match="localhost"):
+        town.forwarder.set_ingress(
+            Ingress(SERVER_NAME, (Address("localhost", 443),), contexts.client)
+        )
+
+
+# What other threads do
+
+
+def test_retarget_changes_new_connections_only(town: Town, contexts: Contexts) -> None:
+    other = Target("new.ns", 81)
+
+    def handle(peer: Peer) -> None:
+        peer.handshake()
+        target = peer.read_request()
+        peer.answer(wire.ConnResponse())
+        while peer.read():
+            peer.send(str(target).encode())
+
+    with serve(town, contexts, handle), town.connect() as before:
+        before.sendall(b"x")
+        assert before.recv(100) == b"web.ns:80"
+        town.forwarder.retarget(town.address, other)
+        with town.connect() as after:
+            after.sendall(b"x")
+            assert after.recv(100) == b"new.ns:81"
+        before.sendall(b"x")
+        assert before.recv(100) == b"web.ns:80"
+        assert town.counters().total == town.counters(other).total == 1
+
+
+def test_removed_listeners_are_closed_and_running_connections_go_on(
+    town: Town, contexts: Contexts
+) -> None:
+    kept = town.listen(Target("kept.ns", 80))
+    with serve(town, contexts, upgraded(echo)), town.connect() as running:
+        running.sendall(b"a")
+        assert running.recv(1) == b"a"
+        town.forwarder.remove_listeners([town.address, Address("127.0.0.1", 1)])
+        with pytest.raises(ConnectionRefusedError):
+            town.connect()
+        with socket.create_server((town.address.ip, town.address.port)):
+            running.sendall(b"b")
+            assert running.recv(1) == b"b"
+        with town.connect(kept) as client:
+            client.sendall(b"c")
+            assert client.recv(1) == b"c"
+
+
+def test_live_bytes_are_counted_and_the_time_to_open_is_kept(
+    town: Town, contexts: Contexts
+) -> None:
+    with serve(town, contexts, upgraded(echo)), town.connect() as client:
+        client.sendall(b"12345")
+        assert client.recv(5) == b"12345"
+        wait_until(lambda: town.counters().bytes_down == 5)
+        counters = town.counters()
+        assert (counters.open, counters.total, counters.bytes_up) == (1, 1, 5)
+        assert counters.last_activity == pytest.approx(time.time(), abs=5)
+        assert town.forwarder.open_connections() == 1
+    histogram = town.forwarder.connect_seconds()
+    assert histogram.count == histogram.counts[-1] == 1
+    assert 0 < histogram.sum < 10
+    assert len(histogram.counts) == len(histogram.bounds)
+
+
+def test_over_the_limit_a_client_is_turned_away(contexts: Contexts) -> None:
+    town = Town(ForwardSettings(max_connections=1))
+    with serve(town, contexts, upgraded(echo)), town.connect() as first:
+        first.sendall(b"x")
+        assert first.recv(1) == b"x"
+        with town.connect() as second:
+            assert second.recv(1) == b""
+        assert "forward.max_connections" in town.counters().last_error
+        first.sendall(b"y")
+        assert first.recv(1) == b"y"
+    town.close()
+
+
+def test_new_settings_are_for_new_connections(town: Town, contexts: Contexts) -> None:
+    with serve(town, contexts, upgraded(echo)), town.connect() as before:
+        before.sendall(b"x")
+        assert before.recv(1) == b"x"
+        town.forwarder.configure(ForwardSettings(idle_timeout=0.05))
+        with town.connect() as after:
+            assert read_all(after) == b""
+        before.sendall(b"y")
+        assert before.recv(1) == b"y"
+
+
+def test_drain_returns_when_the_last_connection_ends(town: Town, contexts: Contexts) -> None:
+    left: list[int] = []
+    with serve(town, contexts, upgraded(echo)):
+        client = town.connect()
+        client.sendall(b"x")
+        assert client.recv(1) == b"x"
+        drain = threading.Thread(
+            target=lambda: left.append(town.forwarder.drain(TIMEOUT_S, threading.Event()))
+        )
+        drain.start()
+        assert left == []
+        client.close()
+        drain.join(TIMEOUT_S)
+    assert left == [0]
+
+
+def test_drain_is_cut_short(town: Town, contexts: Contexts) -> None:
+    cut = threading.Event()
+    with serve(town, contexts, upgraded(echo)), town.connect() as client:
+        client.sendall(b"x")
+        assert client.recv(1) == b"x"
+        threading.Timer(0.05, cut.set).start()
+        began = time.monotonic()
+        assert town.forwarder.drain(TIMEOUT_S, cut) == 1
+        assert town.forwarder.drain(0.01, threading.Event()) == 1
+        assert time.monotonic() - began < TIMEOUT_S / 2
+
+
+def test_stop_closes_everything_and_may_be_called_twice(contexts: Contexts) -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    threads = threading.active_count()
+    town = Town()
+    with serve(town, contexts, upgraded(echo)), town.connect() as client:
+        client.sendall(b"x")
+        assert client.recv(1) == b"x"
+        town.forwarder.stop()
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+        with pytest.raises(ConnectionRefusedError):
+            town.connect()
+        town.forwarder.stop()
+        assert town.forwarder.open_connections() == 0
+        assert town.counters().total == 1
+    assert set(os.listdir("/proc/self/fd")) == before
+    assert threading.active_count() == threads
+
+
+def test_no_descriptor_is_left_after_many_connections_and_faults(
+    town: Town, contexts: Contexts
+) -> None:
+    with serve(town, contexts, upgraded(echo)) as ingress:
+        wait_until_closed(town)
+        before = len(os.listdir("/proc/self/fd"))
+        for number in range(30):
+            ingress.handle = upgraded(echo) if number % 2 else reset_at_once
+            with contextlib.suppress(ConnectionError), town.connect() as client:
+                client.sendall(b"x")
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        wait_until_closed(town)
+        wait_until(lambda: len(os.listdir("/proc/self/fd")) <= before)
+
+
+def test_a_crash_of_the_thread_is_reported_once_and_closes_everything(
+    contexts: Contexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crashed = threading.Event()
+    town = Town()
+    town.forwarder._on_crash = lambda fault: (town.crashes.append(fault), crashed.set())[1]  # type: ignore[func-returns-value]
+    with serve(town, contexts, upgraded(echo)), town.connect() as client:
+        client.sendall(b"x")
+        assert client.recv(1) == b"x"
+        town.forwarder._loop.call_soon(lambda: 1 // 0)  # type: ignore[arg-type]
+        assert crashed.wait(TIMEOUT_S)
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+        with pytest.raises(ConnectionRefusedError):
+            town.connect()
+    assert [type(fault) for fault in town.crashes] == [ZeroDivisionError]
+    assert town.forwarder.open_connections() == 0
+    town.forwarder.stop()
+
+
+def test_a_bug_in_one_connection_costs_that_connection_only(
+    town: Town, contexts: Contexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve(town, contexts, upgraded(echo)), town.connect() as good:
+        good.sendall(b"x")
+        assert good.recv(1) == b"x"
+        with monkeypatch.context() as patch:
+            patch.setattr("ngrokd.forward.opening.Tls", None)
+            with pytest.raises(ConnectionResetError), town.connect() as bad:
+                bad.recv(1)
+        assert "internal error" in town.counters().last_error
+        good.sendall(b"y")
+        assert good.recv(1) == b"y"
+
+
+EXHAUST = """
+import os, resource, socket, sys, threading, time
+from ngrokd.config import ForwardSettings
+from ngrokd.forward.forwarder import Forwarder
+from ngrokd.model import Address, Ingress, Target
+import ssl
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+forwarder = Forwarder(ForwardSettings(max_connections=1000), lambda fault: os._exit(3))
+forwarder.start()
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+hole = socket.create_server(("127.0.0.1", 0), backlog=256)
+forwarder.set_ingress(Ingress("x", (Address(*hole.getsockname()),), context))
+listening = socket.create_server(("127.0.0.1", 0), backlog=256)
+print(listening.getsockname()[1], flush=True)
+forwarder.add_listener(listening, Target("a.ns", 1))
+sys.stdin.readline()
+counters = forwarder.counters()[Target("a.ns", 1)]
+print(counters.failed, counters.last_error, flush=True)
+cpu = time.process_time()
+sys.stdin.readline()
+print(time.process_time() - cpu, time.monotonic() - forwarder.heartbeat(), flush=True)
+forwarder.stop()
+"""
+
+
+def test_without_descriptors_clients_are_turned_away_and_the_loop_does_not_spin() -> None:
+    daemon = subprocess.Popen(
+        [sys.executable, "-c", EXHAUST],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert daemon.stdin and daemon.stdout
+    port = int(daemon.stdout.readline())
+    clients = [socket.create_connection(("127.0.0.1", port), TIMEOUT_S) for _ in range(60)]
+    for client in clients:
+        client.setblocking(False)
+    wait_until(lambda: any(gone(client) for client in clients))
+    daemon.stdin.write("\n")
+    daemon.stdin.flush()
+    failed, text = daemon.stdout.readline().split(" ", 1)
+    threading.Event().wait(0.5)
+    daemon.stdin.write("\n")
+    daemon.stdin.flush()
+    cpu_s, silence_s = (float(word) for word in daemon.stdout.readline().split())
+    for client in clients:
+        client.close()
+
+    assert daemon.wait(TIMEOUT_S) == 0
+    assert int(failed) >= 1
+    assert "no file descriptor is left" in text
+    assert cpu_s < 0.2
+    assert silence_s < 2
+
+
+def gone(client: socket.socket) -> bool:
+    try:
+        return client.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except OSError as exc:
+        assert exc.errno == errno.ECONNRESET
+        return True
