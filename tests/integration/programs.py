@@ -16,6 +16,7 @@ from typing import IO, Optional
 from tests.integration.netns import PATIENCE_S, PAUSE_S, Network
 from tests.namespace import Namespace
 
+MOST_SHOWN = 40  # lines of a program's output in a failed assertion
 PEERS = Path(__file__).with_name("peers.py")
 
 
@@ -70,9 +71,9 @@ class Program:
                 self._news.wait(left)
 
     def output(self) -> str:
-        """All of it."""
+        """All of it, or the last of it where that is long."""
         with self._news:
-            return "\n".join(self._lines)
+            return "\n".join(self._lines[-MOST_SHOWN:])
 
     def wait(self, timeout_s: float = PATIENCE_S) -> int:
         """Its exit status; the output is whole then."""

@@ -203,6 +203,7 @@ class Site:
         }
         for section, values in (overrides or {}).items():
             config.setdefault(section, {}).update(values)
+        self.config.touch(0o600)
         self.config.write_text(json.dumps(config, indent=2) + "\n")
 
     def run(self, *argv: object, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,185 @@
+"""An API that answers wrongly changes nothing on this machine, is named, and is recovered from."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.integration import programs
+from tests.integration.netns import receive_exactly
+from tests.integration.site import API_PORT, Daemon, Site
+
+pytestmark = pytest.mark.root
+
+KEPT = ("tcp://one.ns:7000", "tcp://two.ns:7000")
+WHERE = rf"http://127\.0\.0\.1:{API_PORT}"
+UNUSABLE = f"the ngrok API at {WHERE} gave no usable answer to GET /kubernetes_operators/"
+UNABLE = f"the ngrok API at {WHERE} cannot answer GET /kubernetes_operators/"
+FAULTS: dict[str, tuple[dict[str, Any], str]] = {
+    "429": (
+        {"kind": "status", "status": 429, "error_code": "ERR_NGROK_226"},
+        f"{UNABLE}.*HTTP 429, ERR_NGROK_226.*tried again",
+    ),
+    "500": ({"kind": "status", "status": 500}, f"{UNABLE}.*HTTP 500.*tried again"),
+    "503_of_a_proxy": (
+        {"kind": "html", "status": 503},
+        f"{UNABLE}.*HTTP 503, an HTML page.*tried again",
+    ),
+    "html": ({"kind": "html"}, f"{UNUSABLE}.*an HTML page.*api.url or a proxy"),
+    "half_a_json": ({"kind": "truncated"}, f"{UNUSABLE}.*cut short"),
+    "garbage": ({"kind": "garbage"}, f"{UNUSABLE}.*not JSON.*api.url or a proxy"),
+    "an_empty_object": ({"kind": "empty"}, f"{UNUSABLE}.*endpoints"),
+    "no_list": ({"kind": "body", "body": '{"endpoints": null}'}, f"{UNUSABLE}.*endpoints"),
+    "no_answer": ({"kind": "drop"}, f"the ngrok API at {WHERE}.*GET /kubernetes_operators/"),
+    "401": (
+        {"kind": "status", "status": 401, "error_code": "ERR_NGROK_203"},
+        "ngrok refuses GET /kubernetes_operators/.*HTTP 401, ERR_NGROK_203.*ngrokctl set-api-key",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def daemon(shared_site: Site) -> Daemon:
+    """Ready, with two endpoints."""
+    site = shared_site
+    site.keep(programs.peers(site.namespace, site.network, "echo=7000"))
+    site.start_cloud(*(f"{url}=127.0.0.1:7000" for url in KEPT))
+    return site.start_daemon().ready()
+
+
+@pytest.fixture
+def client(shared_site: Site, daemon: Daemon) -> Iterator[socket.socket]:
+    """A connection that must not notice anything."""
+    with shared_site.network.connect("one.ns", 7000) as connection:
+        _must_echo(connection)
+        yield connection
+        _must_echo(connection)
+    shared_site.cloud.heal()
+    daemon.ctl("refresh", check=False)  # not only when it is due, for the next test
+
+
+def _must_echo(client: socket.socket) -> None:
+    client.sendall(b"hello")
+    assert receive_exactly(client, 5) == b"hello"
+
+
+def _machine(site: Site) -> tuple[bytes, list[str]]:
+    return site.namespace.hosts.read_bytes(), site.interface_words()
+
+
+@pytest.mark.parametrize(("fault", "line"), FAULTS.values(), ids=FAULTS)
+def test_a_wrong_answer_to_a_poll_changes_nothing_and_the_next_good_one_recovers(
+    shared_site: Site, daemon: Daemon, client: socket.socket, fault: dict[str, Any], line: str
+) -> None:
+    cloud, before = shared_site.cloud, _machine(shared_site)
+    since = len(daemon.lines)
+
+    cloud.api_fault(path="/bound_endpoints", **fault)
+    daemon.expect(f"WARNING.*{line}", since)
+    asked = daemon.ctl("refresh", check=False)
+
+    assert asked.returncode == 1
+    status = daemon.eventually(lambda now: now["state"] == "degraded", "not degraded")
+    assert any("poll" in problem for problem in status["problems"])
+    assert status["api"]["last_error"] in asked.stderr
+    assert status["endpoints"]["open"] == len(KEPT)
+    assert daemon.ready_page() == 200
+    assert _machine(shared_site) == before
+    _must_echo(client)
+    with shared_site.network.connect("two.ns", 7000) as another:
+        _must_echo(another)
+    assert len(daemon.matching(" (WARNING|ERROR|CRITICAL) |Traceback", since)) == 1
+
+    cloud.heal()
+    daemon.refresh()
+    assert daemon.status()["problems"] == []
+    assert daemon.status()["state"] == "ready"
+    daemon.expect("works again", since)
+    assert _machine(shared_site) == before
+
+
+def test_recovery_needs_nobody(shared_site: Site, daemon: Daemon, client: socket.socket) -> None:
+    since = len(daemon.lines)
+
+    shared_site.cloud.api_fault("status", status=502, count=2, path="/bound_endpoints")
+
+    daemon.expect("WARNING.*HTTP 502", since)
+    daemon.expect("INFO.*works again after 2 failures", since)
+    daemon.eventually(lambda now: now["state"] == "ready", "not ready again")
+
+
+def test_retry_after_is_honoured(shared_site: Site, daemon: Daemon, client: socket.socket) -> None:
+    since = len(daemon.lines)
+
+    shared_site.cloud.api_fault(
+        "status", status=429, retry_after="3", count=1, path="/bound_endpoints"
+    )
+
+    daemon.expect(r"WARNING.*HTTP 429.*next try in [34] s", since)
+    daemon.expect("INFO.*works again", since)
+
+
+def test_an_operator_that_ngrok_lost_is_registered_again_and_nothing_else_changes(
+    shared_site: Site, daemon: Daemon, client: socket.socket
+) -> None:
+    cloud, before = shared_site.cloud, _machine(shared_site)
+    since = len(daemon.lines)
+    old = daemon.status()["operator_id"]
+
+    cloud.ask("DELETE", f"/operators/{old}")
+
+    daemon.expect("WARNING.*ngrok no longer knows this operator.*registered again", since)
+    daemon.expect("INFO.*registered as", since)
+    daemon.refresh()
+    operators = [each["id"] for each in cloud.operators()]
+    assert operators == [daemon.status()["operator_id"]] and operators != [old]
+    assert _machine(shared_site) == before
+    with shared_site.network.connect("two.ns", 7000) as another:
+        _must_echo(another)
+    daemon.eventually(lambda now: now["state"] == "ready", "not ready again")
+
+
+def test_a_404_that_stays_does_not_register_an_operator_a_second(
+    shared_site: Site, daemon: Daemon, client: socket.socket
+) -> None:
+    cloud, before = shared_site.cloud, _machine(shared_site)
+    since = len(daemon.lines)
+    created = _registrations(shared_site)
+
+    cloud.api_fault("status", status=404, path="/bound_endpoints")
+    daemon.expect("WARNING.*ngrok no longer knows this operator", since)
+    for _ in range(5):
+        daemon.ctl("refresh", check=False)
+
+    assert _machine(shared_site) == before
+    assert _registrations(shared_site) - created <= 2
+    cloud.heal()
+    daemon.eventually(lambda now: now["state"] == "ready", "not ready again")
+    with shared_site.network.connect("two.ns", 7000) as another:
+        _must_echo(another)
+
+
+def test_a_key_that_is_revoked_is_named_and_a_new_one_recovers_without_a_restart(
+    shared_site: Site, daemon: Daemon, client: socket.socket
+) -> None:
+    since = len(daemon.lines)
+    fault = shared_site.cloud.api_fault(
+        "status", status=401, error_code="ERR_NGROK_203", message="The API key is invalid."
+    )
+    daemon.expect("WARNING.*ERR_NGROK_203.*ngrokctl set-api-key", since)
+    shared_site.cloud.ask("DELETE", f"/faults/{fault}")
+
+    daemon.ctl("set-api-key", "sandbox-key")
+
+    daemon.eventually(lambda now: now["state"] == "ready", "not ready again")
+    assert daemon.matching("sandbox-key") == []
+
+
+def _registrations(site: Site) -> int:
+    return sum(
+        each["method"] == "POST" and each["path"] == "/kubernetes_operators"
+        for each in site.cloud.requests()
+    )
