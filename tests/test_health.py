@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
+import logging
+import queue
+import select
 import socket
+import struct
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
+from typing import Optional, Union
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ngrokd.control import connections, health
+from ngrokd.control.connections import Connections
 from ngrokd.control.health import HealthReport, HealthServer
+from ngrokd.control.server import ControlServer
 from ngrokd.errors import HostError
 from tests.control_room import PATIENCE_S, read_all
 
@@ -21,16 +30,18 @@ GOOD = HealthReport(healthy=True, ready=True, status={"healthy": True, "endpoint
 BAD = HealthReport(healthy=False, ready=False, status={"healthy": False})
 
 
-def _fault() -> HealthReport:
-    raise ValueError("internal words")
-
-
 class Daemon:
     """What the pages tell can be changed while they are served."""
 
     def __init__(self) -> None:
         self.report = GOOD
-        self.server = HealthServer("127.0.0.1", 0, lambda: self.report, lambda: "ngrokd_up 1\n")
+        self.fault: Optional[Exception] = None
+        self.server = HealthServer("127.0.0.1", 0, self._report, lambda: "ngrokd_up 1\n")
+
+    def _report(self) -> HealthReport:
+        if self.fault is not None:
+            raise self.fault
+        return self.report
 
     def get(self, path: str, method: str = "GET") -> tuple[HTTPResponse, str]:
         http = HTTPConnection("127.0.0.1", self.server.port, timeout=PATIENCE_S)
@@ -107,18 +118,50 @@ def test_nothing_can_be_changed_here(daemon: Daemon, method: str) -> None:
     assert response.headers["Allow"] == "GET, HEAD"
 
 
-def test_a_page_that_fails_costs_only_itself(
-    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("kind", [ValueError, TimeoutError, BrokenPipeError])
+def test_a_page_that_fails_costs_only_itself_and_one_line(
+    daemon: Daemon, kind: type[Exception], caplog: pytest.LogCaptureFixture
 ) -> None:
-    broken = HealthServer("127.0.0.1", 0, _fault, lambda: "")
-    broken.start()
-    daemon.server, whole = broken, daemon.server
+    daemon.fault = kind("internal words")
     response, body = daemon.get("/health")
-    daemon.server = whole
-    broken.stop()
     assert response.status == 500
     assert "internal words" not in body
-    assert "internal words" in caplog.text
+    (line,) = caplog.records
+    assert line.getMessage() == "health: 'GET /health HTTP/1.1' failed"
+    assert line.exc_info is not None
+    assert line.exc_info[1] is daemon.fault
+    assert daemon.get("/metrics")[0].status == 200
+
+
+def test_a_status_that_is_no_json_is_a_page_that_fails(daemon: Daemon) -> None:
+    daemon.report = HealthReport(healthy=True, ready=True, status={"no json": {1, 2}})
+    assert daemon.get("/status")[0].status == 500
+
+
+def test_nothing_of_python_is_told_and_no_request_is_logged(
+    daemon: Daemon, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.INFO)
+    answers = daemon.raw(b"GET /health HTTP/1.0\r\n\r\n") + daemon.raw(b"nonsense\r\n\r\n")
+    assert b"python" not in answers.lower()
+    assert b"<html" not in answers.lower()
+    assert not caplog.records
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_client_that_leaves_early_is_no_news(
+    daemon: Daemon, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.INFO)
+    daemon.report = HealthReport(healthy=True, ready=True, status={"large": "x" * 8_000_000})
+    for sent in (b"", b"GET /hea", b"GET /status HTTP/1.1\r\n\r\n"):
+        with daemon.connect() as conn:
+            conn.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            conn.sendall(sent)
+    daemon.get("/health")  # is accepted after them
+    daemon.server.stop()
+    assert not caplog.records
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
@@ -128,6 +171,11 @@ def test_a_page_that_fails_costs_only_itself(
         (b"\r\n\r\n", 400),
         (b"GET /health\r\n\r\n", 400),
         (b"GET /health HTTP/1.1", 200),
+        (b"GET /health HTTP/1.0\r\n\r\n", 200),
+        (b"GET /health HTTP/1.1\n\r\nmore", 200),
+        (b"BREW /health HTTP/1.1\r\n\r\n", 405),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+        (b"GET /health HTTP/1.1\r\n" + b"a: b\r\n" * 200 + b"\r\n", 431),
         (b"GET /health HTTP/1.1\n\n", 200),
         (b"GET /" + b"x" * 20_000, 431),
     ],
@@ -136,10 +184,15 @@ def test_strange_requests_get_an_http_answer(daemon: Daemon, sent: bytes, code: 
     assert daemon.raw(sent).startswith(b"HTTP/1.1 %d " % code)
 
 
-@given(st.binary(max_size=300))
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+_HTTP_WORDS = [b"GET", b"HEAD", b" ", b"/", b"HTTP/", b"1", b".", b"\xb2", b"\r\n", b":", b"\x85"]
+
+
+@given(st.binary(max_size=300) | st.lists(st.sampled_from(_HTTP_WORDS)).map(b"".join))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 def test_arbitrary_bytes_get_an_http_answer(daemon: Daemon, sent: bytes) -> None:
-    assert daemon.raw(sent).startswith(b"HTTP/1.1 4")
+    answer = daemon.raw(sent)
+    assert answer.startswith((b"HTTP/1.1 4", b"HTTP/1.1 505 "))
+    assert b"\r\nContent-Length: " in answer
 
 
 def test_a_request_that_does_not_come_is_told_so(
@@ -148,6 +201,19 @@ def test_a_request_that_does_not_come_is_told_so(
     monkeypatch.setattr(health, "REQUEST_S", 0.1)
     with daemon.connect() as conn:
         conn.sendall(b"GET /health HTTP/1.1\r\n")
+        assert read_all(conn).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_client_that_drips_gains_no_time(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "REQUEST_S", 0.3)
+    began = time.monotonic()
+    with daemon.connect() as conn:
+        conn.sendall(b"GET /health?")
+        while not select.select([conn], [], [], 0.02)[0]:
+            conn.sendall(b"x")
+            assert time.monotonic() - began < PATIENCE_S
         assert read_all(conn).startswith(b"HTTP/1.1 408 ")
 
 
@@ -193,3 +259,35 @@ def test_stop_frees_the_port_and_leaves_no_thread() -> None:
     again = HealthServer("127.0.0.1", daemon.server.port, lambda: GOOD, lambda: "")
     again.start()
     again.stop()
+
+
+def _health_server(_: Path) -> HealthServer:
+    return HealthServer("127.0.0.1", 0, lambda: GOOD, lambda: "")
+
+
+def _control_server(folder: Path) -> ControlServer:
+    return ControlServer(str(folder / "s"), "", {})
+
+
+@pytest.mark.parametrize("make", [_health_server, _control_server])
+def test_a_fault_that_ends_a_server_reaches_the_hook_of_the_daemon(
+    make: Callable[[Path], Union[HealthServer, ControlServer]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    died: queue.SimpleQueue[tuple[Optional[threading.Thread], Optional[BaseException]]]
+    died = queue.SimpleQueue()
+    fault = RuntimeError("a bug")
+
+    def wait(_: Connections, woken: socket.socket) -> bool:
+        raise fault
+
+    monkeypatch.setattr(threading, "excepthook", lambda args: died.put((args[3], args[1])))
+    monkeypatch.setattr(Connections, "_wait", wait)
+    server = make(tmp_path)
+    server.start()
+    thread, error = died.get(timeout=PATIENCE_S)
+    server.stop()
+    assert error is fault
+    assert thread is not None
+    assert thread.name == make.__name__.split("_")[1]

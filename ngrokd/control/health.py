@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import os
+import re
 import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
 from typing import Optional
 
 from ngrokd.control import metrics as metrics_page
@@ -23,20 +27,10 @@ logger = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 32
 MAX_HEAD_BYTES = 16 * 1024  # a scraper's request has some hundred; this bounds its memory
-REQUEST_S = 5.0
+REQUEST_S = 5.0  # for all of a request, so that one byte at a time gains nothing
 ANSWER_S = 5.0
 
-PLAIN = "text/plain; charset=utf-8"
-_REASONS = {
-    200: "OK",
-    400: "Bad Request",
-    404: "Not Found",
-    405: "Method Not Allowed",
-    408: "Request Timeout",
-    431: "Request Header Fields Too Large",
-    500: "Internal Server Error",
-    503: "Service Unavailable",
-}
+_EMPTY_LINE = re.compile(rb"\n\r?\n")
 
 
 @dataclass(frozen=True)
@@ -45,7 +39,7 @@ class Page:
 
     code: int
     body: str
-    content_type: str = PLAIN
+    content_type: str = "text/plain; charset=utf-8"
 
 
 class HealthServer:
@@ -62,7 +56,7 @@ class HealthServer:
         self._port = port
         self._health = health
         self._metrics = metrics
-        self._connections = Connections("health", MAX_CONNECTIONS, self._serve, _refuse_busy)
+        self._connections = Connections("health", MAX_CONNECTIONS, self._serve, self._refuse_busy)
 
     @property
     def port(self) -> int:
@@ -71,7 +65,14 @@ class HealthServer:
 
     def start(self) -> None:
         """Raises HostError if the address and port cannot be had."""
-        listening = _listen(self._address, self._port)
+        try:
+            listening = socket.create_server((self._address, self._port), backlog=BACKLOG)
+        except OSError as exc:
+            reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else exc.strerror
+            raise HostError(
+                f"health pages on {self._address}:{self._port}: {reason}; set server.health_address"
+                " and server.health_port to what is free (health_port 0: no pages)"
+            ) from exc
         self._port = listening.getsockname()[1]
         self._connections.start(listening)
 
@@ -82,30 +83,14 @@ class HealthServer:
     # ON A CONNECTION'S THREAD
 
     def _serve(self, conn: socket.socket) -> None:
+        exchange = _Exchange(self._page)
         try:
-            head = _read_head(conn)
+            answer = exchange.answer(_read_head(conn))
         except TimeoutError:
-            _send(conn, Page(408, f"no whole request came within {REQUEST_S:g} s\n"))
-        else:
-            method, page = self._answer(head)
-            _send(conn, page, with_body=method != "HEAD")
+            answer = exchange.refuse(408, f"no whole request came within {REQUEST_S:g} s")
+        conn.settimeout(ANSWER_S)
+        conn.sendall(answer)
         linger(conn)
-
-    def _answer(self, head: Optional[bytes]) -> tuple[str, Page]:
-        """The method and the page. None: the head was too large."""
-        if head is None:
-            return "", Page(431, f"a request may have {MAX_HEAD_BYTES} bytes\n")
-        words = head.split(b"\r\n", 1)[0].split(b"\n", 1)[0].decode("latin-1").split(" ")
-        if len(words) != 3 or not words[2].startswith("HTTP/"):
-            return "", Page(400, "that is not an HTTP request\n")
-        method = words[0]
-        if method not in ("GET", "HEAD"):
-            return method, Page(405, "only GET and HEAD\n")
-        try:
-            return method, self._page(words[1].partition("?")[0])
-        except Exception:
-            logger.exception("health: %s failed", words[1][:80])
-            return method, Page(500, "failed; the log of ngrokd has the details\n")
 
     def _page(self, path: str) -> Page:
         if path in ("/health", "/healthz"):
@@ -120,69 +105,78 @@ class HealthServer:
             return Page(200, self._metrics(), metrics_page.CONTENT_TYPE)
         return Page(404, "there are /health /ready /status /metrics\n")
 
+    # ON THE ACCEPTING THREAD
 
-def _read_head(conn: socket.socket) -> Optional[bytes]:
-    """Everything up to the empty line, or what came before the client's end; None: too large."""
+    def _refuse_busy(self, conn: socket.socket) -> None:
+        conn.setblocking(False)
+        answer = _Exchange(self._page).refuse(503, "every connection is in use; try again")
+        with contextlib.suppress(OSError):  # it is being dropped anyway
+            conn.send(answer)
+
+
+class _Exchange(BaseHTTPRequestHandler):
+    """One request and its answer, both in memory. Owner: the thread that made it."""
+
+    protocol_version = "HTTP/1.1"
+    default_request_version = request_version = ""  # "HTTP/0.9" would be answered without a head
+    requestline = command = ""
+
+    def __init__(self, page: Callable[[str], Page]) -> None:
+        # Not the base class's: that one reads from a socket, without a bound on the whole request.
+        self._page = page
+        self.wfile = self._answer = io.BytesIO()
+
+    def answer(self, head: bytes) -> bytes:
+        """All that is to be sent, whatever came."""
+        if len(head) > MAX_HEAD_BYTES:
+            return self.refuse(431, f"a request may have {MAX_HEAD_BYTES} bytes")
+        self.rfile = io.BytesIO(head)
+        self.raw_requestline = self.rfile.readline()
+        try:
+            if self.parse_request() and self.request_version:
+                self._send(self._wanted())
+        except Exception:
+            logger.exception("health: %.80a failed", self.requestline)
+            return self.refuse(500, "failed; the log of ngrokd has the details")
+        return self._answer.getvalue() or self.refuse(400, "that is not an HTTP request")
+
+    def refuse(self, code: int, reason: str) -> bytes:
+        """All that is to be sent to a client that gets no page."""
+        self._send(Page(code, f"{reason}\n"))
+        return self._answer.getvalue()
+
+    def send_error(self, code: int, message: Optional[str] = None, explain: object = None) -> None:
+        """Called by `parse_request`. The base class's own answers in HTML and writes to stderr."""
+        self.refuse(code, message or HTTPStatus(code).phrase)
+
+    def _wanted(self) -> Page:
+        if self.command in ("GET", "HEAD"):
+            return self._page(self.path.partition("?")[0])
+        return Page(405, "only GET and HEAD\n")
+
+    def _send(self, page: Page) -> None:
+        body = page.body.encode("utf-8")
+        self.send_response_only(page.code)
+        self.send_header("Date", self.date_time_string())
+        self.send_header("Content-Type", page.content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Connection", "close")
+        if page.code == 405:
+            self.send_header("Allow", "GET, HEAD")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+
+def _read_head(conn: socket.socket) -> bytes:
+    """What comes up to the empty line, the client's end or the bound. Raises TimeoutError."""
     deadline = time.monotonic() + REQUEST_S
-    head = bytearray()
-    while b"\r\n\r\n" not in head and b"\n\n" not in head:
+    head = b""
+    while len(head) <= MAX_HEAD_BYTES and not _EMPTY_LINE.search(head):
         data = receive(conn, deadline)
         if not data:
             break
         head += data
-        if len(head) > MAX_HEAD_BYTES:
-            return None
-    return bytes(head)
-
-
-def _send(conn: socket.socket, page: Page, with_body: bool = True) -> None:
-    conn.settimeout(ANSWER_S)
-    conn.sendall(_encode(page, with_body))
-
-
-def _encode(page: Page, with_body: bool = True) -> bytes:
-    body = page.body.encode("utf-8")
-    lines = [
-        f"HTTP/1.1 {page.code} {_REASONS[page.code]}",
-        f"Content-Type: {page.content_type}",
-        f"Content-Length: {len(body)}",
-        "Cache-Control: no-store",
-        "X-Content-Type-Options: nosniff",
-        "Connection: close",
-    ]
-    if page.code == 405:
-        lines.append("Allow: GET, HEAD")
-    head = "\r\n".join(lines) + "\r\n\r\n"
-    return head.encode("ascii") + (body if with_body else b"")
-
-
-def _refuse_busy(conn: socket.socket) -> None:
-    conn.setblocking(False)
-    with contextlib.suppress(OSError):  # it is being dropped anyway
-        conn.send(_encode(Page(503, f"{MAX_CONNECTIONS} connections are in use; try again\n")))
-
-
-def _listen(address: str, port: int) -> socket.socket:
-    try:
-        family, kind, _, _, where = socket.getaddrinfo(
-            address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listening = socket.socket(family, kind)
-    except OSError as exc:
-        raise _cannot_listen(address, port, exc) from exc
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(where)
-        listening.listen(BACKLOG)
-    except OSError as exc:
-        listening.close()
-        raise _cannot_listen(address, port, exc) from exc
-    return listening
-
-
-def _cannot_listen(address: str, port: int, exc: OSError) -> HostError:
-    reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else str(exc.strerror or exc)
-    return HostError(
-        f"health pages on {address}:{port}: {reason}; "
-        "set server.health_address and server.health_port to what is free (health_port 0: no pages)"
-    )
+    return head
