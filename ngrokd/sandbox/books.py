@@ -92,13 +92,6 @@ class Books:
             self.endpoints[identifier], spec=spec, updated_at=rfc3339(self.now())
         )
 
-    def pooled(self, endpoint: Listed) -> bool:
-        """Another endpoint has its URL."""
-        return any(
-            other.spec.url == endpoint.spec.url and other.id != endpoint.id
-            for other in self.endpoints.values()
-        )
-
     def route(self, target: Target) -> Optional[Route]:
         """The member whose turn it is; None if nothing has that host and port."""
         members = []

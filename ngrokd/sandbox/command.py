@@ -15,10 +15,9 @@ import yaml
 
 from ngrokd.errors import NgrokdError
 from ngrokd.sandbox.cloud import Sandbox
-from ngrokd.sandbox.endpoints import EndpointSpec, SpecError, parse_argument
+from ngrokd.sandbox.endpoints import MAX_PORT, PORT, EndpointSpec, SpecError, parse_argument
 from ngrokd.sandbox.stopping import StopSignal
 
-MAX_PORT = 65535
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 EXIT_DONE, EXIT_FAILED = 0, 1
 
@@ -118,6 +117,6 @@ def _endpoint(text: str) -> EndpointSpec:
 
 
 def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) <= MAX_PORT):
+    if not PORT.fullmatch(text) or int(text) > MAX_PORT:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to {MAX_PORT}")
     return int(text)

@@ -14,7 +14,10 @@ DEFAULT_PORTS = {"http": 80, "https": 443, "tls": 443}
 SCHEMES = ("http", "https", "tcp", "tls")
 MAX_PORT = 65535
 HOSTNAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*", re.IGNORECASE)
-UPSTREAM = re.compile(r"(?:\[(?P<literal>[0-9a-fA-F:.]+)\]|(?P<name>[^\s:/\[\]]+)):(?P<port>\d+)")
+PORT = re.compile(r"[0-9]{1,5}")
+UPSTREAM = re.compile(
+    r"(?:\[(?P<literal>[0-9a-fA-F:.]+)\]|(?P<name>[^\s\x00-\x1f:/\[\]]+)):(?P<port>[0-9]{1,5})"
+)
 
 Fields = Mapping[str, object]
 
@@ -83,7 +86,7 @@ def _check_url(url: str) -> None:
     hostname, colon, port = rest.partition(":")
     if not HOSTNAME.fullmatch(hostname):
         raise SpecError(f"the URL {url!r} is not SCHEME://HOSTNAME[:PORT]")
-    if colon and not (port.isascii() and port.isdigit() and 1 <= int(port) <= MAX_PORT):
+    if colon and not (PORT.fullmatch(port) and 1 <= int(port) <= MAX_PORT):
         raise SpecError(f"the port of the URL {url!r} is not a number from 1 to {MAX_PORT}")
     if scheme == "tcp" and not colon:
         raise SpecError(f"the URL {url!r} needs a port: tcp has no default one")

@@ -93,6 +93,10 @@ def parse_api_fault(body: Mapping[str, Any]) -> ApiFault:
     fault = _build(ApiFault, body, API_KINDS)
     if fault.status and not 200 <= fault.status <= 599:
         raise FaultError(f"status: {fault.status} is not an HTTP status from 200 to 599")
+    for name in ("retry_after", "content_type"):
+        value = getattr(fault, name)
+        if not (value.isascii() and value.isprintable()):
+            raise FaultError(f"{name}: {value!r} cannot stand in an HTTP header")
     return fault
 
 

@@ -11,6 +11,7 @@ from typing import Any, Optional
 from ngrokd.sandbox import rules
 from ngrokd.sandbox.ca import Issued
 from ngrokd.sandbox.rules import Refusal, Schema, at_most, text, texts
+from ngrokd.sandbox.selectors import SelectorError, compile_selector
 
 ZERO_DATE = "0001-01-01T00:00:00Z"  # what the API gives for a certificate that does not exist
 
@@ -98,7 +99,7 @@ def _features(given: list[str]) -> tuple[str, ...]:
 def _binding(before: Binding, given: Mapping[str, Any], operator_id: str, sign: Sign) -> Binding:
     changes: dict[str, Any] = {}
     if given.get("endpoint_selectors") is not None:
-        changes["endpoint_selectors"] = tuple(given["endpoint_selectors"])
+        changes["endpoint_selectors"] = _selectors(given["endpoint_selectors"])
     if given.get("ingress_endpoint") is not None:
         changes["ingress_endpoint"] = given["ingress_endpoint"]
     if given.get("csr"):
@@ -107,6 +108,16 @@ def _binding(before: Binding, given: Mapping[str, Any], operator_id: str, sign: 
             cert=issued.pem, not_before=issued.not_before, not_after=issued.not_after
         )
     return dataclasses.replace(before, **changes)
+
+
+def _selectors(given: list[str]) -> tuple[str, ...]:
+    for selector in given:
+        try:
+            compile_selector(selector)
+        except SelectorError as exc:
+            text = f"Failed to validate endpoint selectors! Reason: {exc}"
+            raise Refusal(400, "ERR_NGROK_19003", text) from exc
+    return tuple(given)
 
 
 def _invalid(reason: str) -> str:

@@ -22,6 +22,7 @@ from ngrokd.sandbox.channel import Buffer, TlsChannel
 from ngrokd.sandbox.stopping import StopSignal
 
 CHUNK_BYTES = 256 << 10  # a read: batches of TLS records are what makes this fast
+FIRST_CHUNK_BYTES = 16 << 10  # 500 idle tunnels with full-sized buffers would hold 250 MB
 RECORD_BYTES = 16 << 10  # the most that one TLS record holds
 HIGH_WATER_BYTES = 256 << 10  # not read above this; the outbox may exceed it by one read
 
@@ -97,8 +98,8 @@ class Relay:
         self._stopping = stopping
         self._up, self._down = Direction(), Direction()
         self._to_upstream, self._to_client = Outbox(upstream), Outbox(client)
-        self._chunk = memoryview(bytearray(CHUNK_BYTES))
-        self._plain = memoryview(bytearray(CHUNK_BYTES))
+        self._chunk = memoryview(bytearray(FIRST_CHUNK_BYTES))  # grows with what comes
+        self._plain = memoryview(bytearray(FIRST_CHUNK_BYTES + RECORD_BYTES))
         self._watched: dict[int, Optional[int]] = {}
         self.bytes_up = 0
         self.bytes_down = 0
@@ -173,6 +174,7 @@ class Relay:
             return
         self._channel.receive_data(self._chunk[:count])
         self._read_plaintext()
+        self._grow(count)
 
     def _read_plaintext(self) -> None:
         """All of it: what is left in the channel would be lost by `close_write`."""
@@ -181,7 +183,7 @@ class Relay:
             count = self._channel.read_into(self._plain[filled:])
             if count:
                 filled += count
-            if filled and (not count or CHUNK_BYTES - filled < RECORD_BYTES):
+            if filled and (not count or len(self._plain) - filled < RECORD_BYTES):
                 self._forward_up(self._plain[:filled])
                 filled = 0
             if count is None:
@@ -216,8 +218,15 @@ class Relay:
             self.bytes_down += count
             self._channel.send(self._chunk[:count])
             self._send_ciphertext()
+            self._grow(count)
         else:
             self._down.ended = True
+
+    def _grow(self, count: int) -> None:
+        """A read that filled the buffer wants a larger one."""
+        if count == len(self._chunk) < CHUNK_BYTES:
+            self._chunk = memoryview(bytearray(len(self._chunk) * 4))
+            self._plain = memoryview(bytearray(len(self._chunk) + RECORD_BYTES))
 
     def _send_ciphertext(self) -> None:
         data = self._channel.data_to_send()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Iterable
 from typing import Optional, TypeVar
 
@@ -13,6 +14,7 @@ from ngrokd.sandbox.endpoints import Listed
 from ngrokd.sandbox.messages import Reply, Request, json_reply
 from ngrokd.sandbox.operators import Operator, rfc3339
 from ngrokd.sandbox.rules import Page, Refusal
+from ngrokd.sandbox.selectors import compile_selector, selects
 
 PAGING = ("limit", "before_id")
 OPERATOR_PREFIX, ENDPOINT_PREFIX = "k8sop_", "ep_"
@@ -85,12 +87,19 @@ class Service:
     def _bound_endpoints(self, request: Request, operator: Operator) -> Reply:
         rules.check_no_body(request)
         page = rules.parse_query(request.query, PAGING, ENDPOINT_PREFIX)
-        shown, rest = _cut(self._books.endpoints.values(), page)
-        objects = [
-            endpoints.to_json(item, self.api_url, self._books.pooled(item)) for item in shown
+        urls = Counter(item.spec.url for item in self._books.endpoints.values())
+        objects = {
+            item.id: endpoints.to_json(item, self.api_url, urls[item.spec.url] > 1)
+            for item in self._books.endpoints.values()
+        }
+        binding = operator.binding
+        wanted = [compile_selector(text) for text in (binding and binding.endpoint_selectors) or ()]
+        selected = [
+            item for item in self._books.endpoints.values() if selects(wanted, objects[item.id])
         ]
+        shown, rest = _cut(selected, page)
         path = f"/kubernetes_operators/{operator.id}/bound_endpoints"
-        return self._page("endpoints", path, objects, page, rest)
+        return self._page("endpoints", path, [objects[item.id] for item in shown], page, rest)
 
     def _page(
         self,

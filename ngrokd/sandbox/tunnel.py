@@ -220,7 +220,7 @@ class _Tunnel:
                 link.send(answer[index : index + 1], deadline + fault.delay_s * len(answer))
             return
         if fault and fault.kind == "early_data":
-            answer += fault.data.encode() or self._first_payload(upstream)
+            answer += fault.data.encode("utf-8", "surrogatepass") or self._first_payload(upstream)
         link.send(answer, deadline)
 
     def _first_payload(self, upstream: socket.socket) -> bytes:

@@ -1,0 +1,219 @@
+"""`ngrokd sandbox` says how to use it, serves, and leaves nothing; its samples answer."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Optional
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ngrokd.sandbox.cloud import Sandbox
+from ngrokd.sandbox.endpoints import SpecError, Upstream, locate, parse_argument, parse_upstream
+from ngrokd.sandbox.selectors import SelectorError, compile_selector, selects
+from tests.sandbox_client import Operator, running
+
+PROGRAM = (
+    "import argparse, sys\n"
+    "from ngrokd.sandbox import command\n"
+    "parser = argparse.ArgumentParser(prog='ngrokd sandbox')\n"
+    "command.add_arguments(parser)\n"
+    "sys.exit(command.run(parser.parse_args()))\n"
+)
+TIMEOUT_S = 20
+
+
+def start(*arguments: str, temporary: Optional[Path] = None) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={"TMPDIR": str(temporary)} if temporary else None,
+    )
+
+
+def printed(program: subprocess.Popen[str]) -> str:
+    """What it prints before it waits."""
+    assert program.stdout is not None
+    lines = []
+    for line in program.stdout:
+        lines.append(line)
+        if line.strip().startswith("subnet:"):
+            return "".join(lines)
+    raise AssertionError(program.communicate())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_prints_a_configuration_serves_and_leaves_nothing(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    program = start("--endpoint", "tcp://db.example:5432=localhost:6000", temporary=tmp_path)
+    text = printed(program)
+    config = yaml.safe_load(text)
+    assert config["api"]["key"] == "sandbox-key"
+    assert config["net"]["subnet"] == "127.107.0.0/16"
+    assert Path(config["server"]["ca_file"]).exists()
+    assert "tcp://db.example:5432 -> localhost:6000" in text
+    assert list(tmp_path.iterdir())
+    program.send_signal(number)
+    output, errors = program.communicate(timeout=TIMEOUT_S)
+    assert (program.returncode, output, errors) == (0, "", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_asked_for_stays_and_gives_the_same_authority(tmp_path: Path) -> None:
+    anchors = []
+    for _ in range(2):
+        program = start("--dir", str(tmp_path / "keep"), "--no-samples")
+        config = yaml.safe_load(printed(program))
+        anchors.append(Path(config["server"]["ca_file"]).read_bytes())
+        program.terminate()
+        program.communicate(timeout=TIMEOUT_S)
+        assert program.returncode == 0
+    assert anchors[0] == anchors[1]
+
+
+def test_a_second_one_on_the_same_port_says_so(tmp_path: Path) -> None:
+    first = start(temporary=tmp_path)
+    port = re.search(r"http://127\.0\.0\.1:(\d+)", printed(first))
+    assert port is not None
+    second = start("--port", port[1], temporary=tmp_path)
+    output, errors = second.communicate(timeout=TIMEOUT_S)
+    first.terminate()
+    first.communicate(timeout=TIMEOUT_S)
+    assert (second.returncode, output) == (1, "")
+    assert f"127.0.0.1:{port[1]}: another program listens there" in errors
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--endpoint", "nonsense"], "write URL=HOST:PORT"),
+        (["--endpoint", "ftp://a.ns=localhost:1"], "http://, https://, tcp://, tls://"),
+        (["--endpoint", "tcp://a.ns=localhost:1"], "needs a port"),
+        (["--endpoint", "http://a.ns=localhost"], "HOST:PORT"),
+        (["--endpoint", "http://a.ns:0=localhost:1"], "1 to 65535"),
+        (["--endpoint", "http://a.ns/path=localhost:1"], "SCHEME://HOSTNAME"),
+        (["--port", "70000"], "0 to 65535"),
+        (["--ingress-port", "x"], "0 to 65535"),
+    ],
+)
+def test_a_bad_argument_is_named_and_ends_with_2(arguments: list[str], word: str) -> None:
+    program = start(*arguments)
+    _, errors = program.communicate(timeout=TIMEOUT_S)
+    assert program.returncode == 2
+    assert arguments[0] in errors
+    assert word in errors
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    program = start("--dir", str(tmp_path / "file" / "below"))
+    _, errors = program.communicate(timeout=TIMEOUT_S)
+    assert program.returncode == 1
+    assert f"{tmp_path}/file/below cannot be made" in errors
+
+
+def test_cryptography_is_not_loaded_by_parsing_arguments() -> None:
+    code = "import sys, ngrokd.sandbox.command; sys.exit('cryptography' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=TIMEOUT_S)
+
+
+# Arguments and selectors, whatever they are
+
+
+@given(text=st.text(max_size=40))
+def test_no_argument_gives_anything_but_an_endpoint_or_its_fault(text: str) -> None:
+    for parse in (parse_argument, parse_upstream):
+        try:
+            parse(text)
+        except SpecError as exc:
+            assert str(exc)
+
+
+@given(text=st.text(alphabet="htps:/[].*ab09@?#= \n", max_size=30))
+def test_no_url_stops_the_listing(text: str) -> None:
+    scheme, target = locate(text)
+    assert isinstance(scheme, str)
+    assert target is None or target.port > 0
+
+
+def test_an_ipv6_upstream_is_written_in_brackets() -> None:
+    assert parse_upstream("[::1]:80") == Upstream("::1", 80)
+    assert str(Upstream("::1", 80)) == "[::1]:80"
+
+
+@given(text=st.text(alphabet="endpoint.url()!&|=<>\"'\\[], 019-x", max_size=40))
+def test_no_selector_gives_anything_but_a_choice_or_its_fault(text: str) -> None:
+    try:
+        expression = compile_selector(text)
+    except SelectorError as exc:
+        assert str(exc)
+    else:
+        assert selects([expression], {"url": "x"}) in (True, False)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "maybe", "endpoint", "endpoint.url ==", "true)", "(" * 60, "!" * 60, '"open', "1.x()"],
+)
+def test_what_is_no_selector_is_refused(text: str) -> None:
+    with pytest.raises(SelectorError):
+        compile_selector(text)
+
+
+# Samples
+
+
+@pytest.fixture(scope="module")
+def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    for sandbox in running(tmp_path_factory.mktemp("samples")):
+        yield Operator(sandbox, sandbox.folder)
+
+
+def fetch(operator: Operator, host: str, port: int, request: bytes) -> bytes:
+    with operator.connect(host, port) as tunnel:
+        tunnel.send(request)
+        return tunnel.early + tunnel.recv_all()
+
+
+def test_hello_says_hello_and_shows_the_request(operator: Operator) -> None:
+    request = (
+        b"POST /a?b HTTP/1.1\r\nHost: hello.sandbox\r\nX-Mine: yes\r\nContent-Length: 4\r\n"
+        b"Connection: close\r\n\r\nbody"
+    )
+    answer = fetch(operator, "hello.sandbox", 80, request)
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    for part in (b"Hello from the ngrokd", b"POST /a?b HTTP/1.1", b"X-Mine: yes", b"\nbody"):
+        assert part in answer
+
+
+def test_files_serves_its_folder(operator: Operator) -> None:
+    (operator.sandbox.folder / "files" / "mine.txt").write_text("my text")
+    request = b"GET /%s HTTP/1.1\r\nHost: f\r\nConnection: close\r\n\r\n"
+    mine = fetch(operator, "files.sandbox", 8000, request % b"mine.txt")
+    assert mine.endswith(b"\r\n\r\nmy text")
+    assert b"zeros-16M.bin" in fetch(operator, "files.sandbox", 8000, request % b"")
+    assert b" 404 " in fetch(operator, "files.sandbox", 8000, request % b"../operators.json")
+
+
+def test_echo_gives_back_everything_after_a_half_close(operator: Operator) -> None:
+    with operator.connect("echo.sandbox", 7000) as tunnel:
+        tunnel.send(b"one two")
+        tunnel.close_write()
+        assert tunnel.early + tunnel.recv_all() == b"one two"
+
+
+def test_the_overlay_is_what_a_daemon_needs(operator: Operator) -> None:
+    config: dict[str, dict[str, Any]] = operator.sandbox.config()
+    assert config["api"] == {"url": operator.sandbox.api_url, "key": Sandbox.api_key}
+    assert set(config) == {"api", "server", "net"}
