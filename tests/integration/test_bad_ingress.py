@@ -1,0 +1,154 @@
+"""An ingress that refuses, hangs, resets or lies costs only the connection it does that to."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.integration import programs
+from tests.integration.netns import receive_exactly
+from tests.integration.site import Daemon, Site
+
+pytestmark = pytest.mark.root
+
+CONNECT_TIMEOUT_S = 2
+SLACK_S = 2.0  # of a busy machine
+WAITING = "in time"
+FAULTS: dict[str, tuple[dict[str, Any], str]] = {
+    "refuses": ({"kind": "refuse"}, "refused the TCP connection"),
+    "hangs_before_tls": ({"kind": "hang", "at": "connect"}, f"handshake {WAITING}"),
+    "hangs_after_the_request": ({"kind": "hang"}, f"answer the request.*{WAITING}"),
+    "answers_too_slowly": ({"kind": "slow", "delay_s": 1.5}, f"answer the request.*{WAITING}"),
+    "resets_before_tls": ({"kind": "reset", "at": "connect"}, "reset the connection"),
+    "resets_after_the_request": ({"kind": "reset"}, "reset the connection"),
+    "has_a_certificate_of_its_own_making": (
+        {"kind": "certificate", "identity": "self_signed"},
+        "certificate is not trusted.*server.ca_file",
+    ),
+    "has_a_certificate_for_another_name": (
+        {"kind": "certificate", "identity": "wrong_name"},
+        "certificate is not for localhost.*ingressEndpoint",
+    ),
+    "has_an_expired_certificate": (
+        {"kind": "certificate", "identity": "expired"},
+        "certificate.*expired",
+    ),
+    "refuses_the_endpoint": (
+        {"kind": "error", "error_code": "ERR_NGROK_706", "error_message": "endpoint not found"},
+        "ngrok refused.*ERR_NGROK_706.*endpoint not found",
+    ),
+    "answers_with_nonsense": ({"kind": "raw", "hex": "0300ffffff"}, "broke the protocol"),
+    "answers_half_a_frame": ({"kind": "raw", "hex": "ff000a"}, "closed the connection before"),
+    "announces_an_endless_frame": ({"kind": "raw", "hex": "ffff" + "00" * 64}, "localhost"),
+}
+
+
+@pytest.fixture(scope="module")
+def daemon(shared_site: Site) -> Daemon:
+    """Ready; an endpoint for each fault: the log speaks of each one once in a while."""
+    site = shared_site
+    site.keep(programs.peers(site.namespace, site.network, "echo=7000"))
+    names = ["other", "noticed", *(f"x{number}" for number in range(len(FAULTS)))]
+    site.start_cloud(*(f"tcp://{name}.ns:7000=127.0.0.1:7000" for name in names))
+    return site.start_daemon({"forward": {"connect_timeout": CONNECT_TIMEOUT_S}}).ready()
+
+
+@pytest.fixture
+def client(shared_site: Site, daemon: Daemon) -> Iterator[socket.socket]:
+    """A connection of another endpoint that must not notice anything."""
+    with shared_site.network.connect("other.ns", 7000) as connection:
+        _must_echo(connection)
+        yield connection
+        _must_echo(connection)
+    shared_site.cloud.heal()
+
+
+def _must_echo(client: socket.socket) -> None:
+    client.sendall(b"hello")
+    assert receive_exactly(client, 5) == b"hello"
+
+
+def _asks_in_vain(site: Site, name: str) -> float:
+    """Seconds until the daemon closed the connection; nothing was received."""
+    began = time.monotonic()
+    closed = contextlib.suppress(ConnectionResetError, BrokenPipeError)
+    with site.network.connect(name, 7000) as connection, closed:
+        connection.sendall(b"hello")
+        assert connection.recv(5) == b""
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("number", range(len(FAULTS)), ids=FAULTS)
+def test_a_client_is_let_go_in_time_with_one_line_that_says_why(
+    shared_site: Site, daemon: Daemon, client: socket.socket, number: int
+) -> None:
+    name, (fault, cause) = f"x{number}.ns", list(FAULTS.values())[number]
+    since = len(daemon.lines)
+
+    shared_site.cloud.ingress_fault(**fault)
+    took = _asks_in_vain(shared_site, name)
+    for _ in range(2 if took < 1 else 0):
+        _asks_in_vain(shared_site, name)
+
+    assert took < CONNECT_TIMEOUT_S + SLACK_S
+    daemon.expect(f"WARNING.*{name}:7000.*{cause}", since)
+    assert len(daemon.matching(" (WARNING|ERROR|CRITICAL) |Traceback", since)) == 1
+    listed = daemon.endpoints()[f"tcp://{name}:7000"]
+    assert listed["state"] == "open"
+    assert listed["errors"] == listed["total_connections"] > 0
+    assert listed["last_error"]
+    _must_echo(client)
+
+    shared_site.cloud.heal()
+    with shared_site.network.connect(name, 7000) as connection:
+        _must_echo(connection)
+
+
+def test_a_fault_of_one_endpoint_leaves_new_connections_to_others_alone(
+    shared_site: Site, daemon: Daemon, client: socket.socket
+) -> None:
+    shared_site.cloud.ingress_fault("hang", host="x1.ns")
+
+    hung = shared_site.network.connect("x1.ns", 7000)
+    with shared_site.network.connect("other.ns", 7000) as another:
+        _must_echo(another)
+    hung.close()
+
+
+def test_an_upstream_that_is_away_is_ngroks_error_with_its_code(
+    shared_site: Site, daemon: Daemon, client: socket.socket
+) -> None:
+    shared_site.cloud.add("tcp://away.ns:7000", "127.0.0.1:9")
+    daemon.refresh()
+    since = len(daemon.lines)
+
+    _asks_in_vain(shared_site, "away.ns")
+
+    daemon.expect("WARNING.*away.ns:7000.*ERR_NGROK_8012", since)
+    shared_site.cloud.remove("tcp://away.ns:7000")
+    daemon.refresh()
+
+
+def test_a_notice_of_ngroks_is_logged_and_the_connection_works(
+    shared_site: Site, daemon: Daemon, client: socket.socket
+) -> None:
+    since = len(daemon.lines)
+    shared_site.cloud.ingress_fault("notice", error_message="mind the gap", host="noticed.ns")
+
+    with shared_site.network.connect("noticed.ns", 7000) as connection:
+        _must_echo(connection)
+
+    daemon.expect("noticed.ns:7000.*mind the gap", since)
+
+
+def test_the_daemon_still_ends_cleanly_after_all_that(shared_site: Site, daemon: Daemon) -> None:
+    daemon.eventually(lambda now: now["connections"]["open"] == 0, "connections stay open")
+
+    assert daemon.stop() == 0
+
+    shared_site.assert_nothing_is_left(daemon)
