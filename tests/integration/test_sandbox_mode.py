@@ -1,0 +1,159 @@
+"""`ngrokd --foreground --sandbox`, as `make run` starts it, for an ordinary user and for root."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+import pytest
+
+from tests.integration.programs import Program
+from tests.integration.site import NGROKD, clean_environment
+from tests.namespace import Namespace
+
+pytestmark = pytest.mark.root
+
+NOBODY = 65534
+REPOSITORY = Path(__file__).resolve().parents[2]
+AS_USER = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+
+# Shows "$@" to every user of this namespace, also where a folder above is root's alone.
+OPEN_UP = """
+set -e
+stash=$1; blocked=$2; shift 2
+count=0
+for path in "$@"; do
+  count=$((count + 1)); mkdir -p "$stash/$count"; mount --bind "$path" "$stash/$count"
+done
+mount -t tmpfs -o mode=755 none "$blocked"
+count=0
+for path in "$@"; do
+  count=$((count + 1)); mkdir -p "$path"; mount --bind "$stash/$count" "$path"
+done
+"""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A namespace in which everybody can run our Python, and a folder for the user's files."""
+
+    namespace: Namespace
+    folder: Path
+
+    def start(self, *prefix: str) -> Program:
+        """Returns once it has said what to try."""
+        argv = (*prefix, NGROKD, "--foreground", "--sandbox")
+        program = Program(self.namespace, argv, self.environment())
+        program.expect("End with Ctrl-C")
+        return program
+
+    def run_as_typed(self, line: str, *prefix: str) -> subprocess.CompletedProcess[str]:
+        """A command line in a shell of that user."""
+        argv = (*prefix, "sh", "-c", line)
+        return self.namespace.run(
+            *argv, env=self.environment(), check=False, timeout=20, stdin=subprocess.DEVNULL
+        )
+
+    def environment(self) -> dict[str, str]:
+        """Ours, with the user's own temporary folder."""
+        home = str(self.folder)
+        return {**clean_environment(), "TMPDIR": home, "HOME": home, "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """Of this module's own, because what it mounts would be in others' way."""
+    folder = tmp_path_factory.mktemp("machine")
+    with tempfile.TemporaryDirectory(prefix="user-") as home, Namespace(folder) as namespace:
+        os.chown(home, NOBODY, NOBODY)
+        _open_up(namespace, folder)
+        yield Machine(namespace, Path(home))
+
+
+def _open_up(namespace: Namespace, folder: Path) -> None:
+    needed = [Path(sys.base_prefix), Path(sys.prefix), REPOSITORY]
+    blocked = {top for path in needed if (top := _first_closed(path)) is not None}
+    for top in blocked:
+        inside = [path for path in needed if top in path.parents]
+        namespace.run("sh", "-c", OPEN_UP, "sh", folder / f"stash{top.name}", top, *inside)
+
+
+def _first_closed(path: Path) -> Optional[Path]:
+    """The topmost folder above `path` that others may not enter."""
+    for parent in reversed(path.parents):
+        if not parent.stat().st_mode & 0o001:
+            return parent
+    return None
+
+
+def _commands(program: Program) -> list[str]:
+    """What it says to try."""
+    lines = [line.strip() for line in program.lines]
+    start = next(number for number, line in enumerate(lines) if line.startswith("Try"))
+    end = next(number for number, line in enumerate(lines) if line.startswith("End with Ctrl-C"))
+    return [line for line in lines[start + 1 : end] if line]
+
+
+def _try_them(machine: Machine, program: Program, *prefix: str) -> list[str]:
+    """Runs every command; their outputs."""
+    outputs = []
+    for command in _commands(program):
+        done = machine.run_as_typed(command, *prefix)
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        assert done.stdout, command
+        outputs.append(done.stdout)
+    return outputs
+
+
+def _assert_nothing_is_left(machine: Machine, hosts_before: bytes, links_before: str) -> None:
+    assert machine.namespace.hosts.read_bytes() == hosts_before
+    assert machine.namespace.run("ip", "-br", "addr").stdout == links_before
+    assert machine.namespace.run("ss", "-Htln").stdout == ""
+    assert list(machine.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("prefix", [AS_USER, ()], ids=["user", "root"])
+def test_every_command_it_prints_works_as_it_stands_and_afterwards_nothing_is_left(
+    machine: Machine, prefix: tuple[str, ...]
+) -> None:
+    hosts_before = machine.namespace.hosts.read_bytes()
+    links_before = machine.namespace.run("ip", "-br", "addr").stdout
+
+    with machine.start(*prefix) as program:
+        outputs = _try_them(machine, program, *prefix)
+        published = b"hello.sandbox" in machine.namespace.hosts.read_bytes()
+        program.send(signal.SIGINT)
+        assert program.wait() == 0
+
+    commands = _commands(program)
+    together = "".join(outputs)
+    assert len(commands) >= 5
+    assert [line.split()[0] for line in commands if "hello.sandbox" in line] == ["curl"]
+    assert "hello\n" in outputs  # of the echo
+    assert "ready" in together and "zeros-16M.bin" in together
+    assert published == (prefix == ())
+    assert program.matching("Traceback") == []
+    _assert_nothing_is_left(machine, hosts_before, links_before)
+
+
+def test_names_work_for_every_program_where_root_runs_it(machine: Machine) -> None:
+    with machine.start() as program:
+        page = machine.run_as_typed("curl -sS http://hello.sandbox/")
+        assert page.returncode == 0 and "hello" in page.stdout.lower()
+        assert machine.run_as_typed("getent hosts echo.sandbox").stdout.startswith("127.107.")
+        program.send(signal.SIGTERM)
+        assert program.wait() == 0
+
+
+def test_a_user_is_told_why_names_are_not_published(machine: Machine) -> None:
+    with machine.start(*AS_USER) as program:
+        assert program.matching("/etc/hosts") != []
+        program.send(signal.SIGTERM)
+        assert program.wait() == 0
