@@ -274,11 +274,55 @@ def test_an_endpoint_that_does_not_read_holds_the_client_back(
         stop.set()
 
 
-def wait_until_still(value: Callable[[], int]) -> int:
+def test_an_ended_client_whose_bytes_must_wait_costs_no_cpu(
+    town: Town, contexts: Contexts
+) -> None:
+    go = threading.Event()
+    received: list[bytes] = []
+
+    def handle(peer: Peer) -> None:
+        peer.end()
+        assert go.wait(TIMEOUT_S)
+        received.append(peer.read_all())
+
+    with serve(town, contexts, upgraded(handle)) as ingress:
+        with town.connect() as client:
+            assert client.recv(1) == b""
+            size = send_until_untaken(town, client)
+        threading.Event().wait(0.1)  # its FIN is there, behind bytes that cannot be read yet
+        cpu = time.process_time()
+        threading.Event().wait(0.3)
+        assert time.process_time() - cpu < 0.1
+        go.set()
+        ingress.wait()
+    assert [len(data) for data in received] == [size]
+
+
+def send_until_untaken(town: Town, client: socket.socket) -> int:
+    """Send until the forwarder leaves bytes in the kernel; how many were sent."""
+    sent = 0
+    while wait_until_still(lambda: town.counters().bytes_up, 0.05) == sent:
+        client.sendall(bytes(1 << 18))
+        sent += 1 << 18
+    return sent
+
+
+def test_five_hundred_connections_at_once(town: Town, contexts: Contexts) -> None:
+    with serve(town, contexts, upgraded(echo)), contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(town.connect()) for _ in range(500)]
+        for number, client in enumerate(clients):
+            client.sendall(b"%d" % number)
+        for number, client in enumerate(clients):
+            assert client.recv(10) == b"%d" % number
+        counters = town.counters()
+        assert (counters.open, counters.total, counters.failed) == (500, 500, 0)
+
+
+def wait_until_still(value: Callable[[], int], still_s: float = 0.3) -> int:
     """The value once it has not changed for a while."""
     last, since = value(), time.monotonic()
     deadline = since + TIMEOUT_S
-    while time.monotonic() - since < 0.3:
+    while time.monotonic() - since < still_s:
         assert time.monotonic() < deadline, "it goes on for ever"
         threading.Event().wait(0.002)
         if value() != last:
@@ -792,6 +836,7 @@ def test_no_descriptor_is_left_after_many_connections_and_faults(
             with contextlib.suppress(ConnectionError), town.connect() as client:
                 client.sendall(b"x")
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        wait_until(lambda: town.counters().total == 30)
         wait_until_closed(town)
         wait_until(lambda: len(os.listdir("/proc/self/fd")) <= before)
 

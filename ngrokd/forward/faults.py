@@ -60,7 +60,7 @@ def printable(text: str) -> str:
 def _tls_reason(fault: ssl.SSLError, state: TunnelState, server_name: str) -> str:
     if isinstance(fault, ssl.SSLCertVerificationError):
         return _certificate_reason(fault, server_name)
-    name = fault.reason or ""
+    name = getattr(fault, "reason", None) or ""  # set by OpenSSL's own faults only
     if "ALERT" in name and any(word in name for word in CERTIFICATE_ALERTS):
         return f"{NOT_OURS} (TLS alert {_alert(name)})"
     if isinstance(fault, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):

@@ -42,15 +42,12 @@ class Leg:
 
     def want(self, events: int) -> None:
         """Watch for `events`; the poller is told only of changes."""
-        if events == self._watched:
-            return
         if self._hung_up and not events:
-            if self._watched is not None:
-                self._loop.unwatch(self.fd)
-                self._watched = None
-            return
-        self._loop.watch(self.fd, events, self._participant)
-        self._watched = events
+            self._loop.unwatch(self.fd)
+            self._watched = None
+        elif events != self._watched:
+            self._loop.watch(self.fd, events, self._participant)
+            self._watched = events
 
     def check(self) -> None:
         """The loop reported a reset or hang-up that nobody is about to read.

@@ -41,6 +41,7 @@ class Tls:
         self._object = context.wrap_bio(
             self._incoming, self._outgoing, server_hostname=server_name
         )
+        self._fin = False  # the peer's TCP end has been received
         self.ended = False  # the peer's close_notify has been read
         self.fault: Optional[ssl.SSLError] = None  # ended reading, after what was read before it
 
@@ -57,6 +58,7 @@ class Tls:
         if len(data):
             self._incoming.write(data)
         else:
+            self._fin = True
             self._incoming.write_eof()
 
     def read_into(self, buffer: memoryview) -> int:
@@ -72,16 +74,27 @@ class Tls:
             while True:
                 got = read(len(buffer) - count, buffer[count:])
                 if not got:
-                    self.ended = True
+                    self._end()
                     return count
                 count += got
         except ssl.SSLWantReadError:
             return count
         except ssl.SSLZeroReturnError:
-            self.ended = True
+            self._end()
         except ssl.SSLError as exc:
             self.fault = exc
         return count
+
+    def _end(self) -> None:
+        """The stream is over: by close_notify, unless it took the FIN to show.
+
+        Some Pythons set OP_IGNORE_UNEXPECTED_EOF (3.9 with OpenSSL 3), which makes a truncation
+        look like an end. But all that came before the FIN was read before the FIN came.
+        """
+        if self._fin and not self.ended:
+            self.fault = ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "EOF occurred in violation of protocol")
+        else:
+            self.ended = True
 
     def send(self, data: memoryview) -> None:
         """Encrypt `data`, at most `STEP_BYTES` at a time."""

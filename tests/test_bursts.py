@@ -1,0 +1,76 @@
+"""Which faults become log lines."""
+
+from __future__ import annotations
+
+from ngrokd.forward.bursts import BURST_S, NOTICES_KEPT, Bursts
+from ngrokd.model import Target
+
+WEB, DB = Target("web.ns", 80), Target("db.ns", 5432)
+
+
+def test_the_first_fault_is_said_at_once_and_its_repeats_are_not() -> None:
+    bursts = Bursts()
+
+    assert bursts.fault(WEB, "it broke", 0) == "web.ns:80: it broke"
+    assert bursts.fault(WEB, "it broke", 1) is None
+    assert bursts.fault(WEB, "otherwise", 2) is None
+
+
+def test_each_target_has_its_own_burst() -> None:
+    bursts = Bursts()
+    bursts.fault(WEB, "it broke", 0)
+
+    assert bursts.fault(DB, "it broke", 0) == "db.ns:5432: it broke"
+
+
+def test_a_later_line_says_how_many_more_there_were() -> None:
+    bursts = Bursts()
+    for moment in range(6):
+        bursts.fault(WEB, f"fault {moment}", moment)
+
+    assert bursts.next_due() == BURST_S
+    assert bursts.due(BURST_S - 1) == []
+    assert bursts.due(BURST_S) == [
+        "web.ns:80: 5 more connections failed within 30 s, the last with: fault 5"
+    ]
+
+
+def test_the_later_line_says_if_it_works_again() -> None:
+    bursts = Bursts()
+    bursts.fault(WEB, "it broke", 0)
+    bursts.fault(WEB, "it broke", 1)
+    bursts.success(WEB)
+
+    assert bursts.due(BURST_S) == [
+        "web.ns:80: 1 more connection failed within 30 s, the last with: it broke; it works again"
+    ]
+
+
+def test_a_burst_that_goes_on_gives_one_line_a_period() -> None:
+    bursts = Bursts()
+    lines = [bursts.fault(WEB, "it broke", moment / 10) for moment in range(300)]
+    for moment in range(300, 600):
+        lines += bursts.due(moment / 10)
+        lines.append(bursts.fault(WEB, "it broke", moment / 10))
+
+    assert len([line for line in lines if line]) == 2
+
+
+def test_after_a_quiet_period_a_fault_is_said_at_once_again() -> None:
+    bursts = Bursts()
+    bursts.fault(WEB, "it broke", 0)
+
+    assert bursts.due(BURST_S) == []
+    assert bursts.next_due() is None
+    assert bursts.fault(WEB, "it broke", BURST_S + 1) is not None
+
+
+def test_a_notice_is_said_once_and_memory_is_bounded() -> None:
+    bursts = Bursts()
+
+    assert bursts.notice(WEB, "update") == "web.ns:80: ngrok says: update"
+    assert bursts.notice(WEB, "update") is None
+    for number in range(2 * NOTICES_KEPT):
+        bursts.notice(WEB, f"notice {number}")
+    assert bursts.notice(WEB, "update") is not None
+    assert len(bursts._notices) == NOTICES_KEPT

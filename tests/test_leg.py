@@ -1,0 +1,81 @@
+"""One socket of a connection."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from ngrokd.forward import sockets
+from ngrokd.forward.leg import UNANSWERED_PULSES, Leg, LegLost
+from ngrokd.forward.loop import Loop
+from tests.test_loop import Recorder
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Both ends of a loopback connection."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        one = socket.create_connection(server.getsockname())
+        other, _ = server.accept()
+        with one, other:
+            yield one, other
+
+
+def test_a_peer_that_merely_does_not_read_is_not_lost(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    one, _ = ends
+    leg = Leg(one, Loop(), Recorder())
+    sockets.prepare(one)
+    while leg.send(memoryview(bytes(1 << 16))):
+        continue
+
+    for _ in range(2 * UNANSWERED_PULSES):
+        leg.pulse()
+
+
+def test_a_peer_that_acknowledges_nothing_for_long_is_lost(
+    ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leg = Leg(ends[0], Loop(), Recorder())
+    monkeypatch.setattr(sockets, "is_unanswered", lambda sock: True)
+    for _ in range(UNANSWERED_PULSES - 1):
+        leg.pulse()
+
+    with pytest.raises(LegLost, match="timed out"):
+        leg.pulse()
+
+
+def test_one_answer_starts_the_count_anew(
+    ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leg = Leg(ends[0], Loop(), Recorder())
+    answers = iter([True, True, False] * 10)
+    monkeypatch.setattr(sockets, "is_unanswered", lambda sock: next(answers))
+
+    for _ in range(30):
+        leg.pulse()
+
+
+def test_a_reset_peer_is_lost_at_every_touch(ends: tuple[socket.socket, socket.socket]) -> None:
+    one, other = ends
+    leg = Leg(one, Loop(), Recorder())
+    sockets.reset_on_close(other)
+    other.close()
+
+    with pytest.raises(LegLost, match="reset"):
+        leg.check()
+    with pytest.raises(LegLost, match="pipe"):
+        leg.send(memoryview(b"x"))
+
+
+def test_both_legs_are_kept_alive_and_undelayed(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    sockets.prepare(ends[0])
+
+    assert ends[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    assert ends[0].getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert not ends[0].getblocking()
