@@ -21,6 +21,8 @@ from ngrokd.model import Target
 from ngrokd.sandbox.cloud import Sandbox
 
 TIMEOUT_S = 10
+IGNORE_UNEXPECTED_EOF = ssl.Options(0x80)  # set by Python 3.9 and 3.10
+PARTIAL_CHAIN = ssl.VerifyFlags(0x80000)  # has a name in the ssl module from Python 3.10 on
 KEY_HEADERS = {"Authorization": "Bearer sandbox-key", "Ngrok-Version": "2"}
 JSON_HEADERS = {"Content-Type": "application/json"}
 
@@ -103,7 +105,8 @@ class Operator:
     def context(self) -> ssl.SSLContext:
         """Verifies the ingress with the sandbox's CA file alone, and shows our certificate."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.verify_flags |= PARTIAL_CHAIN
+        context.options &= ~IGNORE_UNEXPECTED_EOF
         context.load_verify_locations(self.sandbox.ca_file)
         context.load_cert_chain(self._cert_file, self._key_file)
         return context

@@ -18,7 +18,7 @@ import pytest
 from ngrokd.errors import HostError, StateError
 from ngrokd.model import Target
 from ngrokd.sandbox.cloud import Sandbox
-from tests.sandbox_client import TIMEOUT_S, Operator, control, running
+from tests.sandbox_client import PARTIAL_CHAIN, TIMEOUT_S, Operator, control, running
 
 MIB = 1 << 20
 Serve = Callable[[socket.socket], None]
@@ -224,7 +224,7 @@ def test_an_upstream_that_resets_resets_the_client(sandbox: Sandbox, operator: O
 
     with upstream(sandbox, "tcp://rst.ns:1", serve), operator.connect("rst.ns", 1) as tunnel:
         tunnel.send(b"x")
-        with pytest.raises((ConnectionResetError, ssl.SSLEOFError)):
+        with pytest.raises((ConnectionResetError, ssl.SSLError)):
             tunnel.recv_all()
 
 
@@ -272,7 +272,7 @@ def refused(operator: Operator, context: ssl.SSLContext) -> bool:
 
 def test_a_client_without_a_certificate_is_refused(operator: Operator) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.verify_flags |= PARTIAL_CHAIN
     context.load_verify_locations(operator.sandbox.ca_file)
     assert refused(operator, context)
     ended(operator.sandbox, "TLS: ")
@@ -280,7 +280,7 @@ def test_a_client_without_a_certificate_is_refused(operator: Operator) -> None:
 
 def test_the_alert_says_that_a_certificate_was_required(operator: Operator) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.verify_flags |= PARTIAL_CHAIN
     context.load_verify_locations(operator.sandbox.ca_file)
     required = pytest.raises(ssl.SSLError, match="CERTIFICATE_REQUIRED")
     with operator.dial(context) as tunnel, required:
@@ -319,7 +319,7 @@ def test_a_daemons_strict_verification_accepts_the_ingress(operator: Operator) -
 def test_garbage_instead_of_a_request_ends_only_that_connection(operator: Operator) -> None:
     with operator.dial() as tunnel:
         tunnel.send(b"\x02\x00\xff\xff")
-        with pytest.raises((ssl.SSLEOFError, ConnectionError)):
+        with pytest.raises((ssl.SSLError, ConnectionError)):
             tunnel.recv()
     assert not refused(operator, operator.context())
 
@@ -327,7 +327,7 @@ def test_garbage_instead_of_a_request_ends_only_that_connection(operator: Operat
 def test_a_client_that_sends_no_request_is_dropped_in_time(own: Sandbox, tmp_path: Path) -> None:
     control(own, "PATCH", "settings", {"upgrade_timeout": 0.2})
     operator = Operator(own, tmp_path)
-    with operator.dial() as tunnel, pytest.raises((ssl.SSLEOFError, ConnectionError)):
+    with operator.dial() as tunnel, pytest.raises((ssl.SSLError, ConnectionError)):
         tunnel.recv()
     ended(own, "too slow")
 
@@ -355,9 +355,9 @@ def test_stop_cuts_open_connections_and_leaves_no_thread(tmp_path: Path) -> None
         sandbox.stop()
         sandbox.stop()
         for each in (tunnel, waiting):
-            with pytest.raises((ssl.SSLEOFError, ConnectionError)):
+            with pytest.raises((ssl.SSLError, ConnectionError)):
                 each.recv()
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before
 
 
 def test_a_fixed_port_that_is_taken_is_named(tmp_path: Path) -> None:
@@ -367,7 +367,7 @@ def test_a_fixed_port_that_is_taken_is_named(tmp_path: Path) -> None:
         for options in ({"port": port}, {"ingress_port": port}):
             with pytest.raises(HostError, match=f"127.0.0.1:{port}: another program"):
                 Sandbox(tmp_path, **options).start()
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before
 
 
 def test_a_damaged_authority_is_named_with_the_mend(tmp_path: Path) -> None:

@@ -6,6 +6,10 @@ import ssl
 
 from ngrokd.sandbox.ca import SERVER_IDENTITIES, Authority
 
+# Python 3.9 and 3.10 set it with OpenSSL 3: a client that vanishes would look like one that has
+# ended. The ssl module has a name for it from Python 3.10 on.
+IGNORE_UNEXPECTED_EOF = ssl.Options(0x80)
+
 VERSIONS = {
     "": (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.MAXIMUM_SUPPORTED),
     "1.2": (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_2),
@@ -33,6 +37,7 @@ def _context(authority: Authority, identity: str, version: str) -> ssl.SSLContex
     context.minimum_version, context.maximum_version = VERSIONS[version]
     context.verify_mode = ssl.CERT_REQUIRED  # mTLS: a client without our certificate ends here
     context.options |= ssl.OP_NO_RENEGOTIATION
+    context.options &= ~IGNORE_UNEXPECTED_EOF
     for anchor in (authority.root_file, authority.ca_file):
         context.load_verify_locations(anchor)
     context.load_cert_chain(*authority.server_files(identity))
