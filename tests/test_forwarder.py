@@ -422,6 +422,25 @@ def test_a_truncated_stream_is_a_reset_for_the_client(town: Town, contexts: Cont
     assert "may be incomplete" in town.counters().last_error
 
 
+def test_a_client_that_is_slow_gets_every_byte_before_the_reset(
+    town: Town, contexts: Contexts
+) -> None:
+    with serve(town, contexts, upgraded(lambda peer: peer.send(FIVE_MB))):
+        with socket.socket() as client:  # with little room, so that much waits on our side
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
+            client.settimeout(TIMEOUT_S)
+            client.connect((town.address.ip, town.address.port))
+            received = bytearray(client.recv(1))
+            wait_until_still(lambda: town.counters().bytes_down, 0.1)
+            with pytest.raises(ConnectionResetError):
+                while True:
+                    part = client.recv(1 << 16)
+                    assert part, "an end in order, of a stream that has none"
+                    received += part
+        wait_until_closed(town)
+    assert received == FIVE_MB
+
+
 def test_a_client_that_gives_up_while_the_tunnel_is_made_is_noticed(
     town: Town, contexts: Contexts
 ) -> None:

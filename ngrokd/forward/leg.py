@@ -85,6 +85,14 @@ class Leg:
         except OSError as exc:
             raise LegLost(self, exc) from exc
 
+    @property
+    def delivered(self) -> bool:
+        """The peer's kernel has everything, so a reset takes nothing from it."""
+        try:
+            return not sockets.unsent(self._sock)
+        except OSError as exc:
+            raise LegLost(self, exc) from exc
+
     def pulse(self) -> None:
         """Called now and then: a peer that acknowledges nothing for long is lost."""
         self._unanswered = self._unanswered + 1 if sockets.is_unanswered(self._sock) else 0

@@ -16,6 +16,9 @@ from ngrokd.forward.loop import Timer
 from ngrokd.forward.tunnel import Tunnel, TunnelState
 
 PULSE_S = 30.0  # how often the peers are asked whether they still acknowledge what is sent
+# How often a client that is to be reset is asked whether it has all its bytes. The kernel throws
+# away what it has not sent at a reset, and tells nobody when the last byte is acknowledged.
+DELIVERY_CHECK_S = 0.02
 
 
 class Relay:
@@ -145,7 +148,7 @@ class Relay:
         if tunnel.local_end_due:
             self._local.send_end()
             tunnel.local_end_sent()
-        if tunnel.cut_due:
+        if tunnel.cut_due and self._local.delivered:
             self._end_cut()
         elif tunnel.finished:
             self._end("both sides are done")
@@ -155,6 +158,8 @@ class Relay:
                 self._remote.want(tunnel.remote_interest())
             if self._timer is None or tunnel.half_closed is not self._half_closed:
                 self._arm()
+            elif tunnel.cut_due:
+                self._arm()  # the last bytes have just left, and only now is there cause to look
 
     def _remote_lost(self, fault: Exception) -> None:
         self._tunnel.remote_lost(fault)
@@ -172,7 +177,8 @@ class Relay:
 
     def _end_idle(self, limit: float) -> None:
         text = f"nothing moved for {limit:g} s"
-        stuck = bool(self._tunnel.to_local or self._tunnel.to_remote)
+        tunnel = self._tunnel
+        stuck = bool(tunnel.to_local or tunnel.to_remote) or tunnel.fault is not None
         if stuck:
             self._connection.failed_quietly(text)
         self._end(text, reset=stuck)
@@ -219,6 +225,8 @@ class Relay:
         limit = self._idle_limit()
         if limit:
             when = min(when, self._connection.progress + limit)
+        if self._tunnel.cut_due:
+            when = min(when, self._board.loop.now + DELIVERY_CHECK_S)
         self._timer = self._board.loop.call_at(when, self)
 
     def _pulse(self, _events: int) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import socket
 import struct
+import sys
+import termios
 
 # A peer that vanished while nothing was under way is noticed after 60 + 4 * 15 seconds. Cloud load
 # balancers and NAT forget a silent connection after 5 minutes or so: the probes keep it known.
@@ -68,6 +71,11 @@ def is_unanswered(sock: socket.socket) -> bool:
         return False
     info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
     return bool(info[_TCP_INFO_RETRANSMITS] or info[_TCP_INFO_PROBES])
+
+
+def unsent(sock: socket.socket) -> int:
+    """How many bytes the peer's kernel has not acknowledged yet (tcp(7), SIOCOUTQ)."""
+    return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
 def reset_on_close(sock: socket.socket) -> None:
