@@ -1,4 +1,4 @@
-"""`ngrokd --foreground --sandbox`, as `make run` starts it, for an ordinary user and for root."""
+"""ngrokd as people type it, root or not: the sandbox of `make run`, and a first start."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Optional
 import pytest
 
 from tests.integration.programs import Program
-from tests.integration.site import NGROKD, clean_environment
+from tests.integration.site import NGROKCTL, NGROKD, clean_environment
 from tests.namespace import Namespace
 
 pytestmark = pytest.mark.root
@@ -74,6 +74,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     with tempfile.TemporaryDirectory(prefix="user-") as home, Namespace(folder) as namespace:
         os.chown(home, NOBODY, NOBODY)
         _open_up(namespace, folder)
+        _make_private(namespace, "/run")  # where a daemon is by default
         yield Machine(namespace, Path(home))
 
 
@@ -83,6 +84,11 @@ def _open_up(namespace: Namespace, folder: Path) -> None:
     for top in blocked:
         inside = [path for path in needed if top in path.parents]
         namespace.run("sh", "-c", OPEN_UP, "sh", folder / f"stash{top.name}", top, *inside)
+
+
+def _make_private(namespace: Namespace, folder: str) -> None:
+    """An empty folder of root's, in this namespace only."""
+    namespace.run("mount", "-t", "tmpfs", "-o", "mode=755", "none", folder)
 
 
 def _first_closed(path: Path) -> Optional[Path]:
@@ -157,3 +163,67 @@ def test_a_user_is_told_why_names_are_not_published(machine: Machine) -> None:
         assert program.matching("/etc/hosts") != []
         program.send(signal.SIGTERM)
         assert program.wait() == 0
+
+
+def test_a_first_start_without_a_configuration_writes_a_commented_one_and_waits_for_a_key(
+    machine: Machine,
+) -> None:
+    folder = machine.namespace.etc / "ngrokd"
+    hosts_before = machine.namespace.hosts.read_bytes()
+
+    argv = (NGROKD, "--foreground")
+    with Program(machine.namespace, argv, machine.environment()) as program:
+        program.expect("ngrokctl set-api-key")
+        shown = machine.run_as_typed(f"{NGROKCTL} status")
+        assert program.stop(signal.SIGTERM) == 0
+
+    assert shown.returncode == 0
+    assert "# " in (folder / "config.yml").read_text()
+    assert (folder / "config.yml").stat().st_mode & 0o777 == 0o600
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert machine.run_as_typed(f"{NGROKD} check-config").returncode == 0
+    assert machine.namespace.hosts.read_bytes() == hosts_before
+    assert machine.namespace.run("ls", "/run").stdout == ""
+
+
+def test_a_user_who_may_not_write_the_default_configuration_is_told_what_to_do(
+    machine: Machine,
+) -> None:
+    done = machine.run_as_typed(f"{NGROKD} --foreground", *AS_USER)
+
+    assert done.returncode == 2
+    assert "/etc/ngrokd" in done.stderr and "--config" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_configuration_that_may_not_be_read_is_named(machine: Machine) -> None:
+    config = machine.folder / "secret.yml"
+    config.write_text("api: {key: abc}\n")
+    config.chmod(0o600)
+
+    done = machine.run_as_typed(f"{NGROKD} --foreground --config {config}", *AS_USER)
+    config.unlink()
+
+    assert done.returncode == 2
+    assert str(config) in done.stderr and "Permission denied" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_folders_that_may_not_be_written_are_named_with_the_setting_that_mends_it(
+    machine: Machine,
+) -> None:
+    config = machine.folder / "config.yml"
+    own = f"socket_path: {machine.folder}/s, pid_file: {machine.folder}/p"
+    keys = "client_cert: /run/state/tls.crt, client_key: /run/state/tls.key"
+
+    config.write_text("server: {client_cert: /run/state/tls.crt}\n")
+    pid_file = machine.run_as_typed(f"{NGROKD} --foreground --config {config}", *AS_USER)
+    config.write_text(f"server: {{{own}, {keys}}}\n")
+    state = machine.run_as_typed(f"{NGROKD} --foreground --config {config}", *AS_USER)
+    config.unlink()
+
+    assert (pid_file.returncode, state.returncode) == (1, 1)
+    assert "server.pid_file" in pid_file.stderr
+    last = state.stderr.splitlines()[-1]
+    assert "/run/state" in last and "server.client_cert" in last
+    assert "Traceback" not in pid_file.stderr + state.stderr

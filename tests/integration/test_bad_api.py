@@ -78,8 +78,9 @@ def test_a_wrong_answer_to_a_poll_changes_nothing_and_the_next_good_one_recovers
     since = len(daemon.lines)
 
     cloud.api_fault(path="/bound_endpoints", **fault)
-    daemon.expect(f"WARNING.*{line}", since)
+    daemon.ctl("refresh", check=False)
     asked = daemon.ctl("refresh", check=False)
+    daemon.expect(f"WARNING.*{line}", since)
 
     assert asked.returncode == 1
     status = daemon.eventually(lambda now: now["state"] == "degraded", "not degraded")

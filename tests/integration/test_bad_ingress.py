@@ -76,8 +76,8 @@ def _must_echo(client: socket.socket) -> None:
 def _asks_in_vain(site: Site, name: str) -> float:
     """Seconds until the daemon closed the connection; nothing was received."""
     began = time.monotonic()
-    closed = contextlib.suppress(ConnectionResetError, BrokenPipeError)
-    with site.network.connect(name, 7000) as connection, closed:
+    closed = contextlib.suppress(ConnectionResetError, BrokenPipeError)  # even while connecting
+    with closed, site.network.connect(name, 7000) as connection:
         connection.sendall(b"hello")
         assert connection.recv(5) == b""
     return time.monotonic() - began

@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,7 @@ BIG_MIB = 256
 MANY = 50
 BUFFERED_MIB = 12  # of one connection, in kernels and programs on the way
 FIVE_MB = 5_000_000
+IDLE_CLIENTS = 20
 
 
 class Web:
@@ -86,6 +88,16 @@ def daemon(shared_site: Site, web: Web, iperf: Program) -> Daemon:
         "tls://greets.ns=127.0.0.1:7004",
     )
     return site.start_daemon().ready()
+
+
+@pytest.fixture(params=["1.2", "1.3"])
+def tls_version(
+    shared_site: Site, daemon: Daemon, request: pytest.FixtureRequest
+) -> Iterator[str]:
+    """The ingress speaks only that one meanwhile."""
+    shared_site.cloud.ask("PATCH", "/settings", {"tls_version": request.param})
+    yield request.param
+    shared_site.cloud.ask("PATCH", "/settings", {"tls_version": ""})
 
 
 def test_curl_gets_a_page_by_name_with_the_host_it_asked_for(
@@ -223,7 +235,7 @@ def test_iperf3_moves_128_mib_over_four_streams(
 
 
 def test_nc_sends_5_mb_and_its_end_and_the_answer_still_arrives_whole(
-    shared_site: Site, daemon: Daemon
+    shared_site: Site, daemon: Daemon, tls_version: str
 ) -> None:
     question = shared_site.folder / "question"
     question.write_bytes(os.urandom(FIVE_MB))
@@ -237,7 +249,7 @@ def test_nc_sends_5_mb_and_its_end_and_the_answer_still_arrives_whole(
 
 
 def test_when_the_far_side_ends_first_5_mb_sent_afterwards_all_arrive(
-    shared_site: Site, daemon: Daemon
+    shared_site: Site, daemon: Daemon, tls_version: str
 ) -> None:
     body = os.urandom(FIVE_MB)
 
@@ -271,6 +283,24 @@ def test_first_bytes_that_share_the_ingress_answers_record_are_delivered(
         assert receive_exactly(client, 6) == b"and on"
 
 
+def test_clients_that_do_not_read_cost_bounded_memory_and_delay_nobody(
+    shared_site: Site, daemon: Daemon
+) -> None:
+    before = _resident_mib(daemon)
+    idle = [shared_site.network.connect("web.ns", 80) for _ in range(IDLE_CLIENTS)]
+    for client in idle:
+        client.sendall(b"GET /big.bin HTTP/1.0\r\nHost: web.ns\r\n\r\n")
+    _until_nothing_moves(daemon)
+
+    grown = _resident_mib(daemon) - before
+
+    assert shared_site.run("curl", "-sSf", "-m", "5", "http://web.ns/host").stdout == "web.ns\n"
+    for client in idle:
+        client.close()
+    assert grown < IDLE_CLIENTS * 2
+    daemon.eventually(lambda now: now["connections"]["open"] == 0, "connections stay open")
+
+
 def test_afterwards_no_connection_is_open_and_none_failed(
     shared_site: Site, daemon: Daemon
 ) -> None:
@@ -281,6 +311,21 @@ def test_afterwards_no_connection_is_open_and_none_failed(
     assert status["connections"]["failed"] == 0
     assert status["problems"] == []
     assert daemon.matching(" (WARNING|ERROR|CRITICAL) |Traceback") == []
+
+
+def _resident_mib(daemon: Daemon) -> float:
+    status = Path(f"/proc/{daemon.pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+
+
+def _until_nothing_moves(daemon: Daemon) -> None:
+    seen: list[int] = []
+
+    def still(now: dict[str, Any]) -> bool:
+        seen.append(now["bytes"]["down"])
+        return len(seen) > 3 and seen[-3] == seen[-1]
+
+    daemon.eventually(still, "bytes flow for ever")
 
 
 def _upgrade(client: socket.socket, host: str) -> None:
