@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Callable, Optional
 
@@ -20,7 +20,7 @@ from ngrokd.model import Status
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
-Overlay = Mapping[str, Mapping[str, object]]
+Overlay = dict[str, dict[str, object]]
 
 
 
@@ -111,7 +111,9 @@ def _sandboxed(args: argparse.Namespace) -> int:
             settings = cloud.config()
             if not _in_foreground(args):
                 settings["server"]["log_file"] = str(folder / "ngrokd.log")
-            source = configfile.Source(path, os.environ, _overlay(args, settings))
+            # The user's own ingress would refuse a certificate of the sandbox.
+            overlay = {**_overlay(args, settings), "ingressEndpoint": ""}
+            source = configfile.Source(path, os.environ, overlay)
             config = source.load()
             return _serve(args, config, source, up, _print_hints(config))
 
@@ -162,9 +164,10 @@ def _in_foreground(args: argparse.Namespace) -> bool:
 
 def _overlay(args: argparse.Namespace, base: Optional[Overlay] = None) -> Overlay:
     """`base`, and what the arguments set over every other source."""
-    if not args.verbose:
-        return base or {}
-    return {**(base or {}), "server": {**(base or {}).get("server", {}), "log_level": "debug"}}
+    settings = dict(base or {})
+    if args.verbose:
+        settings["server"] = {**settings.get("server", {}), "log_level": "debug"}
+    return settings
 
 
 def _print_hints(config: Config) -> Callable[[Status], None]:
