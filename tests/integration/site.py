@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -226,11 +225,21 @@ class Site:
         assert "10.107." not in self.run("ip", "addr").stdout
         assert not self.socket_path.exists()
         assert not (self.folder / "ngrokd.pid").exists()
-        assert f"pid={daemon.pid}," not in self.run("ss", "-tlnp").stdout
-        assert not Path(f"/proc/{daemon.pid}/task").exists() or daemon.process.poll() is not None
-        assert sorted(path.name for path in self.namespace.etc.glob("*hosts*")) == sorted(
-            path.name for path in Path("/etc").glob("*hosts*")
-        )
+        listening = self.run("ss", "-Htln").stdout
+        assert "10.107." not in listening and f":{HEALTH_PORT} " not in listening
+        assert not Path(f"/proc/{daemon.pid}").exists()
+        assert self._processes() == []
+        assert _hosts_files(self.namespace.etc) == _hosts_files(Path("/etc"))
+
+    def _processes(self) -> list[str]:
+        """Command lines that name this site's configuration."""
+        found = []
+        for file in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                line = file.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                if str(self.config) in line:
+                    found.append(line)
+        return found
 
     def close(self) -> None:
         """Ends everything, in the reverse order of its start."""
@@ -249,9 +258,9 @@ def clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("NGROK")}
 
 
-def stop(daemon: Daemon, number: signal.Signals = signal.SIGTERM) -> int:
-    """Its exit status after that signal."""
-    return daemon.stop(number)
+def _hosts_files(etc: Path) -> list[str]:
+    """A temporary file that was left would be among them."""
+    return sorted(path.name for path in etc.glob("*hosts*"))
 
 
 def run_ngrokd(site: Site, *words: object) -> subprocess.CompletedProcess[str]:

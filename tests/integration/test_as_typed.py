@@ -176,9 +176,12 @@ def test_a_first_start_without_a_configuration_writes_a_commented_one_and_waits_
     with Program(machine.namespace, argv, machine.environment()) as program:
         program.expect("ngrokctl set-api-key")
         shown = machine.run_as_typed(f"{NGROKCTL} status")
+        forbidden = machine.run_as_typed(f"{NGROKCTL} status", *AS_USER)
         assert program.stop(signal.SIGTERM) == 0
 
     assert shown.returncode == 0
+    assert (forbidden.returncode, forbidden.stdout) == (5, "")
+    assert "/var/run/ngrokd.sock" in forbidden.stderr
     assert "# " in (folder / "config.yml").read_text()
     assert (folder / "config.yml").stat().st_mode & 0o777 == 0o600
     assert folder.stat().st_mode & 0o777 == 0o700

@@ -115,6 +115,30 @@ def test_a_connection_goes_on_when_its_endpoint_is_removed(site: Site) -> None:
     client.close()
 
 
+def test_what_others_take_away_is_there_again_after_the_next_poll(site: Site) -> None:
+    site.keep(programs.peers(site.namespace, site.network, "greeter=7000"))
+    site.start_cloud("tcp://one.ns:7000=127.0.0.1:7000", "tcp://two.ns:7000=127.0.0.1:7000")
+    daemon = site.start_daemon().ready()
+    section = "/ngrokd managed section/,/ngrokd managed section/d"
+    damages = (
+        "ip addr del 10.107.0.2/32 dev ngrokd0",
+        "ip link set ngrokd0 down",
+        "ip link delete ngrokd0",
+        f"sed '{section}' /etc/hosts >/etc/hosts.new; mv /etc/hosts.new /etc/hosts",
+    )
+
+    for damage in damages:
+        site.run("sh", "-c", damage)
+        daemon.refresh()
+        daemon.refresh()  # what the first one found in its way
+        for name in ("one.ns", "two.ns"):
+            with site.network.connect(name, 7000) as client:
+                assert receive_exactly(client, 8) == b"goodbye\n", damage
+
+    assert daemon.stop() == 0
+    site.assert_nothing_is_left(daemon)
+
+
 def test_names_share_a_port_and_a_name_has_several_ports(site: Site) -> None:
     site.keep(programs.peers(site.namespace, site.network, "echo=7000", "greeter=7001"))
     site.start_cloud(

@@ -149,6 +149,33 @@ def test_health_pages_and_metrics_tell_of_the_endpoints(site: Site) -> None:
     assert 'hostname="one.ns"' in metrics
 
 
+def test_a_renewed_certificate_serves_new_connections_and_leaves_running_ones_alone(
+    site: Site,
+) -> None:
+    site.keep(programs.peers(site.namespace, site.network, "echo=7000"))
+    site.start_cloud("tcp://one.ns:7000=127.0.0.1:7000")
+    daemon = site.start_daemon().ready()
+    before = (site.state / "tls.crt").read_bytes(), (site.state / "tls.key").read_bytes()
+    running = site.network.connect("one.ns", 7000)
+    running.sendall(b"hello")
+    assert receive_exactly(running, 5) == b"hello"
+
+    daemon.ctl("rotate-cert")
+    daemon.eventually(
+        lambda now: (site.state / "tls.crt").read_bytes() != before[0], "the old one is kept"
+    )
+
+    assert (site.state / "tls.key").read_bytes() != before[1]
+    assert (site.state / "tls.key").stat().st_mode & 0o777 == 0o600
+    with site.network.connect("one.ns", 7000) as another:
+        another.sendall(b"anew")
+        assert receive_exactly(another, 4) == b"anew"
+    running.sendall(b"still")
+    assert receive_exactly(running, 5) == b"still"
+    running.close()
+    assert len(site.cloud.operators()) == 1
+
+
 def test_ngrokctl_without_a_daemon_says_so_and_exits_with_3(site: Site) -> None:
     done = site.run(
         *(NGROKCTL, "--socket", site.socket_path, "status"), check=False, env=clean_environment()

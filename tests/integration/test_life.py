@@ -155,6 +155,30 @@ def test_a_second_signal_ends_at_once(site: Site) -> None:
     site.assert_nothing_is_left(daemon)
 
 
+def test_an_api_that_does_not_answer_does_not_hold_up_the_end(site: Site) -> None:
+    daemon = _serving(site)
+    site.cloud.api_fault("delay", delay_s=60, path="/bound_endpoints")
+    asked = len(site.cloud.requests())
+    daemon.eventually(lambda now: len(site.cloud.requests()) > asked, "it does not poll")
+    began = time.monotonic()
+
+    assert daemon.stop() == 0
+
+    assert time.monotonic() - began < CERTAIN_S
+    site.assert_nothing_is_left(daemon)
+
+
+def test_stop_on_the_control_socket_ends_it_as_a_signal_does(site: Site) -> None:
+    daemon = _serving(site)
+    asks = f"nc -U {site.socket_path} | jq .success"
+
+    answer = site.run("sh", "-c", f"""echo '{{"command":"stop"}}' | {asks}""")
+
+    assert answer.stdout == "true\n"
+    assert daemon.wait() == 0
+    site.assert_nothing_is_left(daemon)
+
+
 def test_a_hangup_reads_the_configuration_again_and_nothing_is_disturbed(site: Site) -> None:
     daemon = _serving(site)
     client = _open_echo(site)
