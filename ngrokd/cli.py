@@ -82,8 +82,8 @@ def _daemon(args: argparse.Namespace) -> int:
     if args.sandbox:
         return _sandboxed(args)
     path = Path(args.config or DEFAULT_CONFIG_PATH).absolute()
-    if args.config is None and not path.exists():
-        configfile.write_default(path)
+    if args.config is None:
+        configfile.write_default(path)  # where there is none
     source = configfile.Source(path, os.environ, _overlay(args))
     config = source.load()  # before the fork, so that its faults reach the person who typed
 

@@ -72,6 +72,7 @@ class Daemon:
         stack.enter_context(signals.posted(self.post))
         limits.raise_descriptor_limit()
         self._conductor.recall()
+        self._conductor.publish()  # before anybody can ask
         control = ControlServer(
             self._server.socket_path, self._server.socket_group, self._commands.table()
         )

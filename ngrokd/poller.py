@@ -51,6 +51,7 @@ class Poller:
         self._failures = dict.fromkeys(JobKind, 0)
         self._not_before = dict.fromkeys(JobKind, 0.0)
         self._problems: dict[JobKind, str] = {}
+        self._faults: dict[JobKind, object] = {}  # told in the log already
         self._checking: Optional[tuple[str, Future[Any]]] = None
         self._rotate = False
         self.requests: dict[str, int] = {}  # HTTP status or "error": how many
@@ -203,6 +204,7 @@ class Poller:
             logger.info("%s works again after %d failures", kind.value, self._failures[kind])
         self._failures[kind] = 0
         self._problems.pop(kind, None)
+        self._faults.pop(kind, None)
 
     def _failed(self, kind: JobKind, error: BaseException, now: float) -> None:
         if not isinstance(error, (ApiError, StateError)):
@@ -216,8 +218,9 @@ class Poller:
             # at every poll.
             self._not_before[JobKind.ENROL] = now if self._failures[kind] == 1 else now + wait
         text = f"{kind.value} failed: {error}"
-        if self._problems.get(kind) != text:
+        if self._faults.get(kind) != _fault(error):
             logger.warning("%s; next try in %.0f s", text, wait)
+        self._faults[kind] = _fault(error)
         self._problems[kind] = text
         self.last_error = str(error)
 
@@ -240,6 +243,14 @@ class Poller:
             return
         self._key = key
         self._problems.clear()
+        self._faults.clear()
         self._not_before = dict.fromkeys(JobKind, 0.0)
         logger.info("a new API key was set")
         reply.set_result({"checked": error is None, "note": str(error) if error else ""})
+
+
+def _fault(error: BaseException) -> object:
+    """What makes it another fault than the last one: texts hold an id that is never the same."""
+    if isinstance(error, ApiError):
+        return type(error), error.status, error.code
+    return str(error)

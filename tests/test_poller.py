@@ -142,6 +142,18 @@ def test_a_failed_poll_gives_nothing_to_apply_and_backs_off() -> None:
     assert not desk.poller.problems
 
 
+def test_a_fault_that_stays_is_one_line_whatever_its_text(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    desk = Desk().enrolled()
+    for operation in ("op_1", "op_2"):
+        desk.done(JobKind.POLL, error=ApiUnavailable(f"503 {operation}", 503))
+    desk.done(JobKind.POLL, error=ApiUnavailable("429", 429))
+    told = [r for r in caplog.records if r.levelname == "WARNING"]
+    assert len(told) == 2
+    assert desk.poller.problems == ("poll failed: 429",)
+
+
 def test_an_operator_lost_at_ngrok_is_registered_again_at_once_but_not_for_ever() -> None:
     desk = Desk().enrolled()
     desk.started()
