@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import select
+import selectors
 import socket
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from ngrokd.forward import sockets
+from ngrokd.forward.interest import READ, WRITE
 from ngrokd.forward.leg import UNANSWERED_PULSES, Leg, LegLost
 from ngrokd.forward.loop import Loop
-from tests.test_loop import Recorder
+from tests.test_loop import TIMEOUT_S, Recorder
+
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
 
 
 @pytest.fixture
@@ -69,6 +76,89 @@ def test_a_reset_peer_is_lost_at_every_touch(ends: tuple[socket.socket, socket.s
         leg.check()
     with pytest.raises(LegLost, match="pipe"):
         leg.send(memoryview(b"x"))
+
+
+def test_a_client_is_looked_at_without_taking_its_bytes(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    one, other = ends
+    sockets.prepare(one)
+    leg = Leg(one, Loop(), Recorder())
+    assert not leg.has_spoken()
+
+    other.send(b"x")
+    select.select([one], [], [], TIMEOUT_S)
+
+    assert leg.has_spoken()
+    assert one.recv(10) == b"x"
+
+
+def test_a_fin_alone_is_no_loss(ends: tuple[socket.socket, socket.socket]) -> None:
+    one, other = ends
+    leg = Leg(one, Loop(), Recorder())
+    other.shutdown(socket.SHUT_WR)
+
+    assert leg.has_spoken()
+    leg.check()
+
+
+def test_a_reset_alone_is_a_loss(ends: tuple[socket.socket, socket.socket]) -> None:
+    one, other = ends
+    leg = Leg(one, Loop(), Recorder())
+    sockets.reset_on_close(other)
+    other.close()
+
+    with pytest.raises(LegLost, match="reset"):
+        leg.has_spoken()
+
+
+class CountedSelector(selectors.DefaultSelector):
+    """Counts what it is told. Owner: the test."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[str] = []
+
+    def register(
+        self, fileobj: FileDescriptorLike, events: int, data: object = None
+    ) -> selectors.SelectorKey:
+        self.told.append(f"register {events}")
+        return super().register(fileobj, events, data)
+
+    def modify(
+        self, fileobj: FileDescriptorLike, events: int, data: object = None
+    ) -> selectors.SelectorKey:
+        self.told.append(f"modify {events}")
+        return super().modify(fileobj, events, data)
+
+    def unregister(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
+        self.told.append("unregister")
+        return super().unregister(fileobj)
+
+
+def test_the_selector_is_told_of_changes_only(ends: tuple[socket.socket, socket.socket]) -> None:
+    selector = CountedSelector()
+    loop = Loop(lambda: selector)
+    leg = Leg(ends[0], loop, Recorder())
+
+    def change() -> None:
+        selector.told.clear()
+        for events in (0, READ, READ, READ | WRITE, 0, 0, WRITE):
+            leg.want(events)
+        leg.give_up()
+        leg.give_up()
+        loop.stop()
+
+    loop.call_soon(change)
+    loop.run()
+
+    assert selector.told == [
+        f"register {READ}",
+        f"modify {READ | WRITE}",
+        "unregister",
+        f"register {WRITE}",
+        "unregister",
+    ]
 
 
 def test_both_legs_are_kept_alive_and_undelayed(

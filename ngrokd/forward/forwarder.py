@@ -6,6 +6,7 @@ import functools
 import ipaddress
 import logging
 import queue
+import selectors
 import socket
 import threading
 from collections.abc import Callable, Iterable
@@ -33,10 +34,13 @@ class Forwarder:
     """
 
     def __init__(
-        self, settings: ForwardSettings, on_crash: Callable[[BaseException], None]
+        self,
+        settings: ForwardSettings,
+        on_crash: Callable[[BaseException], None],
+        make_selector: Callable[[], selectors.BaseSelector] = selectors.DefaultSelector,
     ) -> None:
         self._on_crash = on_crash
-        self._loop = Loop()
+        self._loop = Loop(make_selector)
         self._board = Switchboard(self._loop, settings)
         self._spare = SpareDescriptor()
         self._listeners: dict[Address, Listener] = {}
@@ -98,21 +102,6 @@ class Forwarder:
     def connect_seconds(self) -> Histogram:
         """How long tunnels took from accept to open."""
         return self._snapshot().connect_seconds
-
-    def drain(self, timeout_s: float, cut: threading.Event) -> int:
-        """Wait until no connection is open, for `timeout_s`, or until `cut`; how many are left."""
-        ends: queue.SimpleQueue[None] = queue.SimpleQueue()
-        if self._alive():
-            waiter = threading.Thread(
-                target=_wait_for_cut, args=(cut, timeout_s, ends), name="drain-cut", daemon=True
-            )
-            waiter.start()
-            self._loop.call_soon(lambda: self._board.when_empty(lambda: ends.put(None)))
-            try:
-                ends.get(timeout=timeout_s)
-            except queue.Empty:
-                logger.debug("the time for open connections is over")
-        return self.open_connections()
 
     # Any thread
 
@@ -190,10 +179,3 @@ class Forwarder:
             if listener is not None:
                 listener.close()
         self._board.listeners = len(self._listeners)
-
-
-def _wait_for_cut(
-    cut: threading.Event, timeout_s: float, ends: queue.SimpleQueue[None]
-) -> None:
-    if cut.wait(timeout_s):
-        ends.put(None)

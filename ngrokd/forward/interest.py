@@ -1,6 +1,4 @@
-"""What a socket may be waited for, in the bits of poll(2) and epoll(7)."""
+"""What a socket may be waited for, in the bits of the standard library's `selectors`."""
 
-READ = 0x01  # POLLIN, EPOLLIN
-WRITE = 0x04  # POLLOUT, EPOLLOUT
-ERROR = 0x08  # POLLERR: reported without being asked for
-HANG_UP = 0x10  # POLLHUP: likewise; a reset, or both directions have ended
+READ = 1  # selectors.EVENT_READ; also reported for an end or a reset
+WRITE = 2  # selectors.EVENT_WRITE; also reported for a reset

@@ -31,8 +31,7 @@ class Leg:
         self._sock = sock
         self._loop = loop
         self._participant = participant
-        self._watched: Optional[int] = None  # None: the loop does not know this socket
-        self._hung_up = False
+        self._watched: Optional[int] = 0  # None: for another participant
         self._unanswered = 0
 
     def hand_over(self, participant: Participant) -> None:
@@ -41,24 +40,30 @@ class Leg:
         self._watched = None
 
     def want(self, events: int) -> None:
-        """Watch for `events`; the poller is told only of changes."""
-        if self._hung_up and not events:
-            self._loop.unwatch(self.fd)
-            self._watched = None
-        elif events != self._watched:
+        """Watch for `events` (0: not at all); the selector is told only of changes."""
+        if events == self._watched:
+            return
+        if events:
             self._loop.watch(self.fd, events, self._participant)
-            self._watched = events
+        else:
+            self._loop.unwatch(self.fd)
+        self._watched = events
 
     def check(self) -> None:
-        """The loop reported a reset or hang-up that nobody is about to read.
-
-        Without an error both directions have ended in order, with bytes still to be read later. The
-        kernel would report that at every turn, so from now on `want(0)` is to watch nothing.
-        """
+        """Notice how connect(2) ended, or a reset, without reading."""
         error = sockets.pending_error(self._sock)
         if error:
             raise LegLost(self, OSError(error, os.strerror(error)))
-        self._hung_up = True
+
+    def has_spoken(self) -> bool:
+        """Whether bytes or a FIN wait, which stay where they are. A reset alone: `LegLost`."""
+        try:
+            self._sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError as exc:
+            raise LegLost(self, exc) from exc
+        return True
 
     def receive_into(self, buffer: memoryview) -> Optional[int]:
         """How many bytes came (0: the peer's FIN), `None`: nothing yet."""
@@ -106,4 +111,4 @@ class Leg:
             with contextlib.suppress(OSError):
                 sockets.reset_on_close(self._sock)
         self._loop.give_up(self._sock)
-        self._watched = None
+        self._watched = 0

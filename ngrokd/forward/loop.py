@@ -1,14 +1,15 @@
 """The event loop of the forwarding thread: sockets, timers and calls from other threads.
 
-Theory of operation. One turn: wait for the poller (until the next timer, a call from elsewhere, or
-HEARTBEAT_S), run the calls, hand each ready descriptor to its participant, run the timers that are
-due.
+Theory of operation. One turn: wait for the selector (until the next timer, a call from elsewhere,
+or HEARTBEAT_S), run the calls, hand each ready descriptor to its participant, run the timers that
+are due.
 
-- epoll and poll are used directly, not through `selectors`: a descriptor that is waited for with no
-  bits at all still reports a reset, which is how a client that gives up while its tunnel is being
-  made is noticed. `selectors` refuses such a registration.
+- What is waited for with no bits is not registered, so nobody hears of a reset there: who wants to
+  know must wait for READ, or ask the socket now and then.
 - A descriptor closed during a turn may be taken by a new socket while an event of the old one is
-  still in this turn's list. So an event is delivered only to who was watching when it was reported.
+  still in this turn's list (kqueue lists READ and WRITE apart, so it may even be the next one, and
+  of the same participant). So what comes for a number given up in this turn is not delivered; what
+  was really ready on the new socket is reported again at the next turn.
 - An exception out of a participant goes to that participant's `on_fault`; it ends one connection.
   An exception out of a call or out of `on_fault` itself is a bug of ours and ends the loop.
 """
@@ -16,10 +17,9 @@ due.
 from __future__ import annotations
 
 import errno
-import functools
 import heapq
 import itertools
-import select
+import selectors
 import socket
 import time
 from collections import deque
@@ -32,18 +32,6 @@ from ngrokd.forward.interest import READ
 HEARTBEAT_S = 1.0  # the loop turns at least this often
 WAKE_BYTES = 4096  # read from the wake-up socket at once
 TIMERS_KEPT = 256  # cancelled timers are swept out once they are this many and the majority
-
-
-class Poller(Protocol):
-    """What epoll and poll objects have in common, except for the unit of the timeout."""
-
-    def register(self, fd: int, eventmask: int) -> None: ...
-
-    def modify(self, fd: int, eventmask: int) -> None: ...
-
-    def unregister(self, fd: int) -> None: ...
-
-    def poll(self, timeout: float) -> list[tuple[int, int]]: ...
 
 
 class Participant(Protocol):
@@ -76,9 +64,12 @@ class Timer:
 class Loop:
     """Owner: the thread in `run`. Any thread: `call_soon`, `stop`, `heartbeat`."""
 
-    def __init__(self, epoll: bool = hasattr(select, "epoll")) -> None:
-        self._epoll = epoll
-        self._participants: dict[int, Participant] = {}
+    def __init__(
+        self, make_selector: Callable[[], selectors.BaseSelector] = selectors.DefaultSelector
+    ) -> None:
+        self._make_selector = make_selector
+        self._participants: dict[int, Participant] = {}  # by the numbers the selector knows
+        self._given_up: set[int] = set()  # numbers closed in this turn
         self._calls: deque[Callable[[], None]] = deque()
         self._timers: list[tuple[float, int, Timer]] = []
         self._timer_numbers = itertools.count()
@@ -115,21 +106,23 @@ class Loop:
     # The loop's thread
 
     def watch(self, fd: int, events: int, participant: Participant) -> None:
-        """Wait for `events` on `fd` (0: only for a reset), in place of what was waited for."""
+        """Wait for `events` (not 0) on `fd`, in place of what was waited for."""
         if fd in self._participants:
-            self._poller.modify(fd, events)
+            self._selector.modify(fd, events)
         else:
-            self._poller.register(fd, events)
+            self._selector.register(fd, events)
         self._participants[fd] = participant
 
     def unwatch(self, fd: int) -> None:
         """Wait for nothing on `fd`; harmless when nothing was."""
         if self._participants.pop(fd, None) is not None:
-            self._poller.unregister(fd)
+            self._selector.unregister(fd)
 
     def give_up(self, sock: socket.socket) -> None:
         """Unwatch and close `sock`; twice is harmless."""
-        self.unwatch(sock.fileno())
+        fd = sock.fileno()
+        self.unwatch(fd)
+        self._given_up.add(fd)
         sock.close()
 
     def call_at(self, when: float, participant: Participant) -> Timer:
@@ -148,7 +141,7 @@ class Loop:
     def run(self) -> None:
         """Turn until `stop`. Makes the descriptors it needs, and closes them."""
         with ExitStack() as stack:
-            self._poller = self._open_poller(stack)
+            self._selector = stack.enter_context(self._make_selector())
             sleeper, self._waker = socket.socketpair()
             stack.callback(self._participants.clear)  # nothing to unregister any more
             stack.callback(self._sleep_for_ever)
@@ -160,19 +153,24 @@ class Loop:
                 self._turn()
 
     def _turn(self) -> None:
-        ready = [
-            (self._participants.get(fd), fd, events)
-            for fd, events in self._poller.poll(self._time_to_wait())
-        ]
+        self._given_up.clear()
+        ready = self._selector.select(self._time_to_wait())
         self.now = self.heartbeat = time.monotonic()
         # The calls come first: what was called before a client came holds for that client.
         for _ in range(len(self._calls)):
             self._calls.popleft()()
-        for participant, fd, events in ready:
-            if participant is None or self._participants.get(fd) is not participant:
-                continue  # given up earlier in this turn
-            self.guard(functools.partial(participant.on_ready, fd, events), participant)
+        for key, events in ready:
+            self._deliver(key.fd, events)
         self._run_timers()
+
+    def _deliver(self, fd: int, events: int) -> None:
+        participant = self._participants.get(fd)
+        if participant is None or fd in self._given_up:
+            return  # nobody waits any more, or somebody who knows nothing of the old socket
+        try:
+            participant.on_ready(fd, events)
+        except Exception as exc:  # noqa: BLE001 - as in `guard`, without a closure for every event
+            participant.on_fault(exc)
 
     def _run_timers(self) -> None:
         while self._timers and self._timers[0][0] <= self.now:
@@ -183,19 +181,12 @@ class Loop:
                 continue
             self.guard(participant.on_timer, participant)
 
-    def _open_poller(self, stack: ExitStack) -> Poller:
-        if not self._epoll:
-            return select.poll()
-        poller = select.epoll()
-        stack.callback(poller.close)
-        return poller
-
     def _time_to_wait(self) -> float:
-        """In the poller's unit: seconds for epoll, milliseconds for poll."""
+        """Seconds until there is something to do even if no descriptor is ready."""
         seconds = 0.0 if self._calls else HEARTBEAT_S
         if self._timers:
             seconds = min(max(self._timers[0][0] - time.monotonic(), 0.0), seconds)
-        return seconds if self._epoll else seconds * 1000
+        return seconds
 
     def _count_cancelled(self) -> None:
         """Sweep, so that a long idle timeout does not keep a timer for every past connection."""

@@ -46,7 +46,7 @@ class Opening:
 
     def begin(self) -> None:
         """Try the first address."""
-        self._local.want(0)  # the client may give up while the tunnel is made
+        self._local.want(READ)  # not to read: the client may give up while the tunnel is made
         self._try_next()
 
     # What the loop calls
@@ -55,8 +55,7 @@ class Opening:
         """One of the sockets is ready."""
         try:
             if fd == self._local.fd:
-                self._local.check()
-                self._local.want(0)
+                self._on_local()
             elif self._remote is not None:
                 self._on_remote(self._remote, events)
         except LegLost as lost:
@@ -127,7 +126,16 @@ class Opening:
         else:
             self._attempt_failed(fault)
 
-    # One attempt
+    # The client, and one attempt
+
+    def _on_local(self) -> None:
+        """The client gave up, or its first bytes or its FIN are there.
+
+        Those stay in the kernel until OPEN, and would be reported at every turn until then. A FIN
+        is no giving up: whoever has nothing to send may still wait for the answer.
+        """
+        if self._local.has_spoken():
+            self._local.want(0)
 
     def _on_remote(self, remote: Leg, events: int) -> None:
         tunnel = self._tunnel
@@ -137,7 +145,7 @@ class Opening:
         else:
             if events & WRITE:
                 self._flush(remote)
-            if events & ~WRITE and tunnel.remote_interest() & READ:
+            if events & tunnel.remote_interest() & READ:
                 count = remote.receive_into(self._board.raw)
                 if count is not None:
                     tunnel.receive_remote(self._board.raw[:count])

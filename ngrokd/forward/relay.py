@@ -10,10 +10,10 @@ from ngrokd.errors import ProtocolError
 from ngrokd.forward import sockets
 from ngrokd.forward.connection import Connection
 from ngrokd.forward.faults import reason
-from ngrokd.forward.interest import ERROR, HANG_UP, READ, WRITE
+from ngrokd.forward.interest import READ, WRITE
 from ngrokd.forward.leg import Leg, LegLost
 from ngrokd.forward.loop import Timer
-from ngrokd.forward.tunnel import Tunnel, TunnelState
+from ngrokd.forward.tunnel import Flow, Tunnel, TunnelState
 
 PULSE_S = 30.0  # how often the peers are asked whether they still acknowledge what is sent
 # How often a client that is to be reset is asked whether it has all its bytes. The kernel throws
@@ -87,11 +87,9 @@ class Relay:
 
     def _on_local(self, events: int) -> None:
         wanted = self._tunnel.local_interest()
-        if events & (ERROR | HANG_UP) and not wanted & READ:
-            self._local.check()
         if events & WRITE:
             self._flush_local()
-        if wanted & READ and events & ~WRITE:
+        if events & wanted & READ:
             raw = self._board.raw
             count = self._local.receive_into(raw)
             if count is not None:
@@ -104,11 +102,9 @@ class Relay:
         if remote is None:
             return
         wanted = self._tunnel.remote_interest()
-        if events & (ERROR | HANG_UP) and not wanted & READ:
-            remote.check()
         if events & WRITE:
             self._flush_remote()
-        if wanted & READ and events & ~WRITE:
+        if events & wanted & READ:
             raw = self._board.raw
             count = remote.receive_into(raw)
             if count is not None:
@@ -230,9 +226,17 @@ class Relay:
         self._timer = self._board.loop.call_at(when, self)
 
     def _pulse(self, _events: int) -> None:
+        """Look for what no event tells: silence, and a reset of a side that is not being read.
+
+        An ingress that is held back for a slow client is not asked: what it sent before its reset
+        is still to be read, and the reset shows behind it.
+        """
         self._local.pulse()
+        self._local.check()
         if self._remote is not None:
             self._remote.pulse()
+            if self._tunnel.down is not Flow.RUNNING:
+                self._remote.check()
 
 
 def last_words(lost: LegLost, tunnel: Tunnel, raw: memoryview) -> Exception:
