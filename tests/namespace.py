@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import subprocess
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Optional
 
-import pytest
-
-needs_root = pytest.mark.root
+_MARK = "private-copy-of-a-test"
 
 # The shell inside reports that the private /etc is mounted, then lives until its input ends,
 # so the namespaces cannot outlive the test process.
@@ -45,6 +44,7 @@ class Namespace:
         assert self._anchor.stdout is not None
         line = self._anchor.stdout.readline()
         assert line == "ready\n", f"the namespace did not come up: {line!r}"
+        self._refuse_the_machines_own_etc()
 
     @property
     def hosts(self) -> Path:
@@ -53,8 +53,9 @@ class Namespace:
 
     def argv(self, *argv: object) -> list[str]:
         """`argv` as a command line that runs inside."""
-        inside = ["nsenter", f"--target={self._anchor.pid}", "--net", "--mount", "--wd=/", "--"]
-        return inside + [str(word) for word in argv]
+        # --root: without it nsenter leaves a chroot that the tests run in, and the private /etc.
+        where = ["--net", "--mount", "--root", "--wd=/"]
+        return ["nsenter", f"--target={self._anchor.pid}", *where, "--", *map(str, argv)]
 
     def run(self, *argv: object, **options: Any) -> subprocess.CompletedProcess[str]:
         """Runs to the end (60 s at most); raises CalledProcessError unless `check=False`."""
@@ -64,6 +65,15 @@ class Namespace:
     def popen(self, *argv: object, **options: Any) -> subprocess.Popen[Any]:
         """Starts a program; `nsenter` execs it, so the pid is the program's own."""
         return subprocess.Popen(self.argv(*argv), **options)
+
+    def _refuse_the_machines_own_etc(self) -> None:
+        """Before anything else runs inside: what is seen there as /etc must be the copy."""
+        token = secrets.token_hex(16)
+        (self.etc / _MARK).write_text(token)
+        seen = self.run("cat", f"/etc/{_MARK}", check=False).stdout
+        if seen != token:
+            self.close()
+            raise RuntimeError("/etc inside the namespace is not the private copy: nothing is run")
 
     def close(self) -> None:
         """Ends the namespaces (programs still in them keep them alive until they end)."""

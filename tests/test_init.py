@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.namespace import Namespace, needs_root
+from tests.namespace import Namespace
 
 INIT = Path(__file__).parent.parent / "init"
 
@@ -136,7 +136,7 @@ def either(request: pytest.FixtureRequest, service: Service, tmp_path: Path) -> 
     return service
 
 
-@needs_root
+@pytest.mark.root
 def test_start_status_and_stop(either: Service) -> None:
     assert either.code("status") == 3
     assert either("start").returncode == 0
@@ -147,7 +147,7 @@ def test_start_status_and_stop(either: Service) -> None:
     assert not either.pid_file.exists()
 
 
-@needs_root
+@pytest.mark.root
 def test_start_of_a_running_daemon_and_stop_of_none_are_done_already(service: Service) -> None:
     assert service.code("stop") == 0
     assert service.code("start") == 0
@@ -156,7 +156,7 @@ def test_start_of_a_running_daemon_and_stop_of_none_are_done_already(service: Se
     assert service.pid == first
 
 
-@needs_root
+@pytest.mark.root
 def test_restart_makes_a_new_process_and_try_restart_only_of_a_running_one(either: Service) -> None:
     assert either.code("try-restart") == 0
     assert either.code("status") == 3
@@ -166,7 +166,7 @@ def test_restart_makes_a_new_process_and_try_restart_only_of_a_running_one(eithe
     assert either.pid != first
 
 
-@needs_root
+@pytest.mark.root
 def test_a_daemon_that_ignores_sigterm_is_killed(either: Service) -> None:
     either.configure("stubborn")
     assert either.code("start") == 0
@@ -174,7 +174,7 @@ def test_a_daemon_that_ignores_sigterm_is_killed(either: Service) -> None:
     assert either.code("status") == 3
 
 
-@needs_root
+@pytest.mark.root
 def test_a_dead_daemon_with_a_pid_file_is_told_and_started_again(service: Service) -> None:
     service("start")
     service.kill()
@@ -183,7 +183,7 @@ def test_a_dead_daemon_with_a_pid_file_is_told_and_started_again(service: Servic
     assert service.code("status") == 0
 
 
-@needs_root
+@pytest.mark.root
 def test_a_pid_that_another_program_has_by_now_is_not_stopped(service: Service) -> None:
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as other:
         service.pid_file.write_text(f"{other.pid}\n")
@@ -194,7 +194,7 @@ def test_a_pid_that_another_program_has_by_now_is_not_stopped(service: Service) 
         other.communicate()
 
 
-@needs_root
+@pytest.mark.root
 def test_a_start_that_never_ends_fails_in_time(service: Service) -> None:
     service.configure("hangs")
     service.defaults(START_TIMEOUT="1")
@@ -203,13 +203,13 @@ def test_a_start_that_never_ends_fails_in_time(service: Service) -> None:
     assert "did not answer within 1 seconds" in result.stderr
 
 
-@needs_root
+@pytest.mark.root
 def test_a_refused_start_is_a_failure(either: Service) -> None:
     either.configure("refuses")
     assert either.code("start") == 1
 
 
-@needs_root
+@pytest.mark.root
 def test_a_wrong_configuration_fails_a_start_and_spares_a_running_daemon(service: Service) -> None:
     service("start")
     running = service.pid
@@ -224,7 +224,7 @@ def test_a_wrong_configuration_fails_a_start_and_spares_a_running_daemon(service
     assert service.code("start") == 6
 
 
-@needs_root
+@pytest.mark.root
 def test_reload_sends_a_signal_and_needs_a_running_daemon(service: Service) -> None:
     assert service.code("force-reload") == 7
     service("start")
@@ -235,14 +235,14 @@ def test_reload_sends_a_signal_and_needs_a_running_daemon(service: Service) -> N
     assert service.seen.read_text() == "reloaded"
 
 
-@needs_root
+@pytest.mark.root
 def test_arguments_and_variables_of_the_defaults_file_reach_the_daemon(service: Service) -> None:
     service.defaults(DAEMON_ARGS="--verbose --extra", NGROK_API_KEY="from-defaults")
     service("start")
     assert service.seen.read_text() == "['--verbose', '--extra'] from-defaults\n"
 
 
-@needs_root
+@pytest.mark.root
 def test_a_missing_program_is_not_installed(service: Service) -> None:
     service.daemon.unlink()
     result = service("start")
@@ -250,7 +250,7 @@ def test_a_missing_program_is_not_installed(service: Service) -> None:
     assert "/etc/default/ngrokd" in result.stderr
 
 
-@needs_root
+@pytest.mark.root
 def test_who_is_not_root_may_ask_for_the_status_only(service: Service, machine: Namespace) -> None:
     def code(action: str) -> int:
         script = (INIT / "ngrokd.init").read_text()
@@ -262,7 +262,7 @@ def test_who_is_not_root_may_ask_for_the_status_only(service: Service, machine: 
     assert code("status") == 3
 
 
-@needs_root
+@pytest.mark.root
 @pytest.mark.parametrize("action", ["", "fly"])
 def test_an_unknown_action_is_a_mistake_of_usage(service: Service, action: str) -> None:
     result = service(action)
@@ -270,7 +270,7 @@ def test_an_unknown_action_is_a_mistake_of_usage(service: Service, action: str) 
     assert "Usage" in result.stderr
 
 
-@needs_root
+@pytest.mark.root
 def test_the_real_daemon_is_started_reloaded_and_stopped(
     machine: Namespace, tmp_path: Path
 ) -> None:
