@@ -262,6 +262,55 @@ def test_a_mapping_that_cannot_be_read_is_not_taken_for_an_empty_one(tmp_path: P
     assert (tmp_path / "folder.json").is_dir()
 
 
+def no_device_of_ours(path: Path) -> None:
+    """What a careless redirection of output leaves behind."""
+    path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, no_device_of_ours])
+def test_what_is_no_regular_file_is_neither_waited_for_nor_read_nor_moved(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    special = tmp_path / "ip_mappings.json"
+    make(special)
+    kind = special.lstat().st_mode
+    with pytest.raises(OSError, match="not a regular file"):
+        files.read_regular(special)
+    with pytest.raises(StateError, match=r"ip_mappings\.json.*not a regular file.*move it away"):
+        files.read_json_mapping(special, str)
+    with pytest.raises(StateError, match="not a regular file"):
+        files.write_json_mapping(special, {"a.ns": "10.107.0.2"})
+    assert special.lstat().st_mode == kind
+
+
+def test_a_file_that_becomes_a_pipe_behind_the_first_look_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    monkeypatch.setattr(files, "refuse_special", lambda _path: None)
+    with pytest.raises(OSError, match="not a regular file"):
+        files.read_regular(pipe)
+
+
+def test_a_file_of_the_largest_size_is_read_and_a_larger_one_is_not(path: Path) -> None:
+    path.write_bytes(b"x" * 100)
+    assert files.read_regular(path, 100) == b"x" * 100
+    with pytest.raises(ValueError, match=r"state\.json is larger than 99 bytes"):
+        files.read_regular(path, 99)
+    with pytest.raises(FileNotFoundError):
+        files.read_regular(path.with_name("none"))
+
+
+def test_a_mapping_too_large_to_be_one_is_kept_aside_without_being_read(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.truncate(files.MAX_STATE_BYTES + 1)  # sparse: costs no disk
+    values, note = files.read_json_mapping(path, str)
+    assert values == {}
+    assert "state.json.corrupt" in note
+    assert path.with_name("state.json.corrupt").stat().st_size == files.MAX_STATE_BYTES + 1
+
+
 def test_a_damaged_file_that_cannot_be_moved_is_told(path: Path) -> None:
     (path.parent / "state.json.corrupt").mkdir()
     (path.parent / "state.json.corrupt" / "x").touch()

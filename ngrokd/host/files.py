@@ -28,6 +28,9 @@ _ONLY_IN_PLACE = frozenset((errno.EBUSY, errno.EXDEV, errno.EROFS, errno.EACCES,
 
 _NO_SUCH_FEATURE = frozenset((errno.ENOTSUP, errno.ENODATA, errno.EINVAL, errno.ENOSYS))
 
+# A hundred thousand endpoints are a few MB; what is larger was not written by us.
+MAX_STATE_BYTES = 16 * 1024 * 1024
+
 # They are signatures of the old content: on the new one they would be false.
 _NOT_COPIED = frozenset(("security.ima", "security.evm"))
 
@@ -77,7 +80,27 @@ def refuse_special(path: Path) -> None:
     """Raises OSError for a device, pipe or folder: renaming onto /dev/null would destroy it."""
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISREG(path.stat().st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+            raise _not_regular(path)
+
+
+def _not_regular(path: Path) -> OSError:
+    return OSError(errno.EINVAL, "it is not a regular file", str(path))
+
+
+def read_regular(path: Path, max_bytes: int = MAX_STATE_BYTES) -> bytes:
+    """The file's content; never waits, as opening a pipe without a writer would.
+
+    Raises OSError (FileNotFoundError too), and ValueError if it is larger than `max_bytes`.
+    """
+    refuse_special(path)  # before `open`, which alone already does something to some devices
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+    with os.fdopen(os.open(path, flags), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise _not_regular(path)
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise ValueError(f"{path} is larger than {max_bytes} bytes")
+    return content
 
 
 def remove_orphans(path: Path) -> None:
@@ -104,13 +127,14 @@ def read_json_mapping(path: Path, kind: type[Value]) -> tuple[dict[str, Value], 
     counts as empty. Raises StateError if it cannot be read: it may then not be overwritten either.
     """
     try:
-        content = path.read_bytes()
+        values = json.loads(read_regular(path))
     except FileNotFoundError:
         return {}, ""
     except OSError as exc:
-        raise StateError(f"{path} cannot be read ({exc.strerror}); see `ls -l {path}`") from exc
-    try:
-        values = json.loads(content)
+        raise StateError(
+            f"{path} cannot be read ({exc.strerror}); see `ls -ld {path}`, "
+            "and move it away if it is not ngrokd's file"
+        ) from exc
     except (ValueError, RecursionError):
         values = None
     # `type(...) is`: `true` is no port, although Python counts it as an int.
@@ -123,8 +147,9 @@ def read_json_mapping(path: Path, kind: type[Value]) -> tuple[dict[str, Value], 
 def write_json_mapping(path: Path, values: Mapping[str, Value], mode: int = 0o600) -> bool:
     """Saves `values` in their order; False: the file holds them already. Raises StateError."""
     content = (json.dumps(dict(values), indent=2) + "\n").encode()
-    with contextlib.suppress(OSError):  # the write below says what is wrong
-        if path.read_bytes() == content:
+    # The write below says what is wrong, and mends what is too large.
+    with contextlib.suppress(OSError, ValueError):
+        if read_regular(path) == content:
             return False
     write_atomic(path, content, mode)
     return True
