@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable
 
 _MAX_CHARACTERS = 16 * 1024  # of a message: what a peer sends must not fill the disk
+_MIN_SECRET_CHARACTERS = 8  # a shorter text is no secret, and blanking it out garbles every line
 _REDACTED = "[redacted]"
 _BEARER = re.compile(r"(?i)\b(bearer)\s+\S+")
 # Levels of syslog(3), which systemd reads from the start of a line: sd-daemon(3).
@@ -36,8 +37,9 @@ class LineFormatter(logging.Formatter):
             self.keep_secret(secret)
 
     def keep_secret(self, secret: str) -> None:
-        """Any thread: readers see the old or the new tuple."""
-        if secret:
+        """Any thread: readers see the old or the new tuple. What is too short is let be."""
+        secret = secret.strip()
+        if len(secret) >= _MIN_SECRET_CHARACTERS:
             known = {*self._secrets, secret}
             self._secrets = tuple(sorted(known, key=len, reverse=True))
 

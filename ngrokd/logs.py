@@ -61,7 +61,10 @@ def set_level(level: str) -> None:
 
 
 def keep_secret(secret: str) -> None:
-    """After `setup`: blanks this text out of every line from now on. Any thread."""
+    """After `setup`: blanks this text out of every line from now on. Any thread.
+
+    A text of less than 8 characters is no secret: without it no line could be read.
+    """
     for _, formatter in _ours():
         formatter.keep_secret(secret)
 

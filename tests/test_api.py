@@ -114,6 +114,20 @@ def test_a_path_in_the_api_url_is_kept(serve: Serve) -> None:
     assert fake.requests[0].path == "/prefix/kubernetes_operators/k8sop_1"
 
 
+@pytest.mark.parametrize("key", ["a", "1234567", "  a     \n"])
+def test_a_text_too_short_for_a_key_is_refused_with_the_mend(serve: Serve, key: str) -> None:
+    fake = serve(lambda _: page())
+    with pytest.raises(ApiRefused, match=r"at least 8 characters.*`ngrokctl set-api-key"):
+        client(fake, key=key).bound_endpoints("k8sop_1")
+    assert fake.requests == []
+
+
+def test_a_key_of_eight_characters_is_left_to_ngrok_to_judge(serve: Serve) -> None:
+    fake = serve(lambda _: page())
+    client(fake, key="12345678").bound_endpoints("k8sop_1")
+    assert len(fake.requests) == 1
+
+
 @pytest.mark.parametrize("key", ["", "  ", "two words", "line\r\nX-Evil: 1", "schlüssel", "a\0b"])
 def test_what_cannot_be_a_key_is_refused_before_anything_is_sent(serve: Serve, key: str) -> None:
     fake = serve(lambda _: page())

@@ -342,7 +342,7 @@ def test_the_api_key_is_kept_over_a_restart(tmp_path: Path) -> None:
     assert loaded(tmp_path).saved_api_key() == KEY
 
 
-@pytest.mark.parametrize("key", ["", " ", "two words", "a\nb", "é"])
+@pytest.mark.parametrize("key", ["", " ", "a", "1234567", "two words", "a\nb", "é" * 20])
 def test_what_cannot_be_a_key_does_not_replace_one(tmp_path: Path, key: str) -> None:
     identity = loaded(tmp_path)
     identity.save_api_key(KEY)
@@ -351,7 +351,7 @@ def test_what_cannot_be_a_key_does_not_replace_one(tmp_path: Path, key: str) -> 
     assert identity.saved_api_key() == KEY
 
 
-@pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe", b"a b", b"\0" * 64])
+@pytest.mark.parametrize("content", [b"", b"\n", b"a", b"\xff\xfe", b"two words", b"\0" * 64])
 def test_a_damaged_api_key_is_kept_beside_and_not_used(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "api_key").write_bytes(content)
     assert loaded(tmp_path).saved_api_key() == ""

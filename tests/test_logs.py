@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ngrokd import logs
+from ngrokd.cloud.apierrors import key_fault
 from ngrokd.config import ServerSettings
 from ngrokd.errors import HostError
 from ngrokd.loglines import LineFormatter
@@ -153,10 +154,31 @@ def test_the_key_of_the_environment_is_kept_from_the_start(
 
 def test_a_secret_that_is_part_of_another_leaves_nothing_of_it(tmp_path: Path) -> None:
     path = to_file(tmp_path)
-    for secret in ("abc", "abcdef", ""):
+    for secret in ("abcdefgh", "abcdefghijkl", ""):
         logs.keep_secret(secret)
-    logger.info("abcdef")
+    logger.info("abcdefghijkl")
     assert path.read_text().endswith("INFO [redacted]\n")
+
+
+@pytest.mark.parametrize("typed", ["a", "ngrokd", "wrong-k", " " * 20, "       a      \n"])
+def test_a_text_too_short_for_a_secret_does_not_ruin_the_log(tmp_path: Path, typed: str) -> None:
+    path = to_file(tmp_path)
+    logs.keep_secret(typed)
+    logger.info("ngrokd has a wrong-key:%s!", " " * 30)
+    assert path.read_text().endswith(f"INFO ngrokd has a wrong-key:{' ' * 30}!\n")
+
+
+def test_white_space_around_a_secret_is_no_part_of_it(tmp_path: Path) -> None:
+    path = to_file(tmp_path)
+    logs.keep_secret(f" {SECRET}\n")
+    logger.info("key %s.", SECRET)
+    assert path.read_text().endswith("INFO key [redacted].\n")
+
+
+def test_every_key_that_can_be_one_is_long_enough_to_be_blanked_out() -> None:
+    shortest = next(key for key in ("k" * length for length in range(100)) if not key_fault(key))
+    formatter = LineFormatter(False, False, False, [shortest])
+    assert formatter.format(record(f"key {shortest}.")) == "INFO key [redacted]."
 
 
 def test_a_secret_is_redacted_before_a_long_line_is_cut() -> None:

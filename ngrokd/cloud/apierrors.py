@@ -12,7 +12,9 @@ from typing import Optional
 from ngrokd.errors import ApiError, ApiRefused, ApiUnavailable, OperatorLost
 
 MAX_TEXT = 600  # of a message the API sent
-MIN_SECRET = 6  # a shorter one is no key, and taking it out would garble every message
+# An API key has 49 characters. What is shorter than this is none, and taking it out of messages and
+# log lines would garble them: `loglines` has the same bound.
+MIN_KEY = 8
 MAX_RETRY_AFTER_S = 3600.0  # a longer wish would keep a daemon silent for a slip of the pen
 
 # Statuses and codes that pass by themselves: time-out, too early, rate and simultaneous-request
@@ -142,6 +144,8 @@ def key_fault(key: str) -> str:
         return f"no API key is set; {_MAKE_KEY}"
     if not re.fullmatch(r"[!-~]{1,4096}", key):
         return f"the API key holds a space, a line break or a character no key has; {_SET_KEY}"
+    if len(key) < MIN_KEY:
+        return f"this is no API key: it would have at least {MIN_KEY} characters; {_MAKE_KEY}"
     return ""
 
 
@@ -186,7 +190,7 @@ def _object(body: bytes) -> Optional[dict[str, object]]:
 
 def _clean(text: str, secret: str) -> str:
     """One line, without the credential and whatever else looks like one."""
-    if len(secret) >= MIN_SECRET:
+    if len(secret) >= MIN_KEY:
         text = text.replace(secret, "[redacted]")
     text = _CREDENTIAL.sub("[redacted]", text)
     line = " ".join(text.split())
