@@ -88,6 +88,14 @@ def test_a_host_to_reach_is_recognised_with_a_final_dot_and_capitals() -> None:
     assert "ngrokd itself" in refusal("ingress.example.com", (), ["Ingress.Example.com."])
 
 
+@pytest.mark.parametrize(
+    "name", ["api.ngrok.com", "API.NGROK.COM", "kubernetes-binding-ingress.ngrok.io"]
+)
+def test_ngroks_own_hosts_are_refused_also_while_others_are_configured(name: str) -> None:
+    assert "ngrokd itself" in refusal(name, (), ["127.0.0.1", "localhost"])
+    assert refusal(f"my-{name}", (), []) == ""
+
+
 @settings(deadline=None)  # a busy machine is no failure
 @given(st.one_of(st.text(), st.from_regex(r"[a-z0-9_.\-#\s*:\[]{1,70}")))
 @example("a.ns\n")

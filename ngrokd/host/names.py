@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
+from ngrokd.config import DEFAULT_INGRESS, ApiSettings
+
 MAX_NAME = 253  # RFC 1035 section 2.3.4, without the final dot
 MAX_LABEL = 63
 
@@ -29,6 +31,10 @@ _LOCAL_NAMES = frozenset(
     )
 )
 
+# Other programs of this machine ask for them, too: never ours to answer for, even while this
+# daemon is configured for another API or ingress.
+_NGROKS_OWN = frozenset((ApiSettings.url.partition("://")[2], DEFAULT_INGRESS.partition(":")[0]))
+
 
 def refusal(hostname: str, reserved: Collection[str], loops: Collection[str]) -> str:
     """"" or why this name may not be published or served.
@@ -45,7 +51,7 @@ def refusal(hostname: str, reserved: Collection[str], loops: Collection[str]) ->
         return "it reads as an address, not as a name"
     if labels[-1] in _LOCAL_DOMAINS or name in _LOCAL_NAMES:
         return "this name always means the machine itself"
-    if name in {host.lower().rstrip(".") for host in loops}:
+    if name in _NGROKS_OWN or name in {host.lower().rstrip(".") for host in loops}:
         return "ngrokd itself must reach ngrok under this name"
     if name in reserved:
         return (
