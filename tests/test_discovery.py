@@ -6,7 +6,7 @@ import json
 from typing import Optional
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ngrokd.cloud.discovery import discover, from_json, to_json
@@ -177,6 +177,14 @@ def test_what_is_shown_of_a_hostile_item_is_bounded_and_printable() -> None:
     assert (skipped.id + skipped.url + skipped.reason).isprintable()
 
 
+@pytest.mark.parametrize("scheme", ["x\x1b[2J\n", "x" * 10_000])
+def test_a_hostile_scheme_is_shown_bounded_and_printable(scheme: str) -> None:
+    found = discover([{"url": "web.ns", "proto": scheme}, item(f"{scheme}://web.ns")])
+    assert len(found.skipped) == 2
+    for skipped in found.skipped:
+        assert len(skipped.reason) <= 300 and skipped.reason.isprintable()
+
+
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
@@ -212,6 +220,8 @@ def test_any_json_is_served_or_skipped_and_never_raises(items: list[object]) -> 
 
 
 @given(st.lists(endpoint_like, max_size=8))
+@example([{"url": "web.ns", "proto": "x"}, {"url": "web.ns", "proto": "y"}])
+@example([item("web ns" + "x" * 300, ""), item("web ns" + "x" * 300 + "\n", "")])
 def test_the_order_of_the_list_changes_nothing(items: list[object]) -> None:
     assert discover(items) == discover(items[::-1])
 

@@ -26,12 +26,15 @@ def discover(items: Sequence[object]) -> Discovered:
         try:
             members.setdefault(_url_of(item), set()).add(_text(item, "id"))
         except Unusable as exc:
-            skipped.append(SkippedEndpoint(_text(item, "id"), _shown_url(item), str(exc)))
+            reason = _printable(str(exc))
+            skipped.append(SkippedEndpoint(_text(item, "id"), _shown_url(item), reason))
     endpoints = [_endpoint(url, ids) for url, ids in members.items()]
     served, shadowed = _one_per_target(endpoints)
     return Discovered(
         endpoints=tuple(sorted(served, key=lambda each: each.target)),
-        skipped=tuple(sorted(skipped + shadowed, key=lambda each: (each.url, each.id))),
+        skipped=tuple(
+            sorted(skipped + shadowed, key=lambda each: (each.url, each.id, each.reason))
+        ),
     )
 
 
