@@ -1,4 +1,4 @@
-"""Becoming a background process, and being the only one: double fork and pid file."""
+"""Becoming a background process, and telling who started it whether it is up."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Callable
 
-import lockfile
 from daemon import DaemonContext
-from daemon.pidfile import PIDLockFile
 
-from ngrokd.errors import HostError, NgrokdError
+from ngrokd.errors import NgrokdError
+from ngrokd.pidfile import held
+from ngrokd.signals import ending_at_once
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +55,7 @@ def _become_daemon(pid_file: str, serve: Serve, writing: int) -> None:
         context = DaemonContext(
             detach_process=True, umask=UMASK, files_preserve=[writing], signal_map={}
         )
-        with context, held(pid_file):
+        with context, ending_at_once(), held(pid_file):
             status = serve(up)
     except NgrokdError as exc:
         logger.error("%s", exc)
@@ -74,41 +72,3 @@ def _tell(writing: int, reason: str) -> None:
     """To the parent, which has gone once the daemon is up; then only the log has it."""
     with contextlib.suppress(OSError):
         os.write(writing, reason.encode())
-
-
-@contextlib.contextmanager
-def held(pid_file: str) -> Iterator[None]:
-    """The pid file is ours while inside. Raises HostError naming a living holder."""
-    lock = PIDLockFile(pid_file)
-    holder = lock.read_pid() if Path(pid_file).exists() else None
-    if holder is not None and is_ngrokd(holder):
-        raise HostError(f"ngrokd already runs with pid {holder} ({pid_file}): stop it first")
-    try:
-        if Path(pid_file).exists():
-            lock.break_lock()  # its process is gone, or the pid is another program's by now
-        lock.acquire(timeout=-1)
-    except lockfile.AlreadyLocked as exc:
-        raise HostError(f"another ngrokd is just starting: {pid_file} was taken") from exc
-    except (OSError, lockfile.LockFailed) as exc:
-        raise HostError(
-            f"pid file {pid_file} cannot be written: {exc}; set server.pid_file or run as root"
-        ) from exc
-    try:
-        yield
-    finally:
-        with contextlib.suppress(lockfile.NotLocked, lockfile.NotMyLock, OSError):
-            lock.release()
-
-
-def is_ngrokd(pid: int) -> bool:
-    """Whether that process lives and is an ngrokd."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # it lives, as another user
-    try:
-        return b"ngrokd" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return True  # no /proc here: respect a living process

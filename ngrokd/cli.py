@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Callable, Optional
 
-from ngrokd import __version__, background, configfile, logs
+from ngrokd import __version__, background, configfile, logs, pidfile, signals
 from ngrokd.config import DEFAULT_CONFIG_PATH, Config
 from ngrokd.errors import ConfigError, NgrokdError, StateError
 from ngrokd.hints import try_lines
 from ngrokd.model import Status
 
+RESOLVERS_FILE = "/etc/hosts"  # the one that programs look names up in
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 Overlay = dict[str, dict[str, object]]
@@ -26,7 +27,11 @@ Overlay = dict[str, dict[str, object]]
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """The process's exit status: 0 done, 1 failed, 2 usage or configuration."""
-    args = _parser().parse_args(argv)
+    _open_standard_streams()
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.sandbox_dir and not args.sandbox:
+        parser.error("--dir goes with --sandbox; `ngrokd sandbox --dir DIR` is the cloud alone")
     try:
         run: Callable[[argparse.Namespace], int] = args.run
         return run(args)
@@ -38,6 +43,13 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return FAILED
     except KeyboardInterrupt:  # before the daemon takes signals itself
         return INTERRUPTED
+
+
+def _open_standard_streams() -> None:
+    """A closed one would be taken by the next file that is opened, and written to."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - for good
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         "--dir", dest="sandbox_dir", metavar="DIR", help="with --sandbox: keep its state in DIR"
     )
     parser.set_defaults(run=_daemon)
-    commands = parser.add_subparsers(title="commands", metavar="")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     check = commands.add_parser("check-config", help="check a configuration file")
     check.add_argument("path", nargs="?", metavar="PATH", help=f"default: {DEFAULT_CONFIG_PATH}")
     check.set_defaults(run=_check_config)
@@ -82,8 +94,8 @@ def _daemon(args: argparse.Namespace) -> int:
     if args.sandbox:
         return _sandboxed(args)
     path = Path(args.config or DEFAULT_CONFIG_PATH).absolute()
-    if args.config is None:
-        configfile.write_default(path)  # where there is none
+    if args.config is None and configfile.write_default(path):
+        print(f"ngrokd: {path} was written, with the defaults", file=sys.stderr)
     source = configfile.Source(path, os.environ, _overlay(args))
     config = source.load()  # before the fork, so that its faults reach the person who typed
 
@@ -138,7 +150,7 @@ def _sandbox_folder(chosen: Optional[str]) -> Path:
 def _run(args: argparse.Namespace, pid_file: str, serve: background.Serve) -> int:
     if not _in_foreground(args):
         return background.run_in_background(pid_file, serve)
-    with background.held(pid_file):
+    with signals.ending_at_once(), pidfile.held(pid_file):
         return serve(lambda: None)
 
 
@@ -172,7 +184,8 @@ def _overlay(args: argparse.Namespace, base: Optional[Overlay] = None) -> Overla
 
 def _print_hints(config: Config) -> Callable[[Status], None]:
     def show(status: Status) -> None:
-        lines = try_lines(status.endpoints, _ngrokctl(), config.server.socket_path)
+        resolved = Path(config.net.hosts_file).resolve() == Path(RESOLVERS_FILE).resolve()
+        lines = try_lines(status.endpoints, _ngrokctl(), config.server.socket_path, resolved)
         with contextlib.suppress(OSError):  # who reads standard output may have gone
             print("\nTry, in another terminal:\n")
             print(*(f"  {line}" for line in lines), sep="\n")

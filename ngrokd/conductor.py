@@ -21,6 +21,7 @@ from ngrokd.ingress import IngressLink
 from ngrokd.memory import Memory
 from ngrokd.messages import (
     ApiAnswered,
+    DumpStatus,
     JobDone,
     JobKind,
     Message,
@@ -61,7 +62,8 @@ class Conductor:
         self._fetched: Optional[Discovered] = None  # to be applied
         self._applied: Optional[Discovered] = None
         self._polled = False  # what is or will be applied came from ngrok, not from the disk
-        self._refreshes: list[Future[Any]] = []
+        self._refreshes: list[Future[Any]] = []  # answered by the poll that comes next
+        self._later: list[Future[Any]] = []  # answered by the poll after the one under way
         self._board = Board(self._identity, self._poller, self.reconciler, self._ingress)
         self.status = Status()
 
@@ -100,6 +102,7 @@ class Conductor:
     def tick(self, now: float) -> float:
         """Starts what is due; returns the seconds until something is due again."""
         self._poller.tick(now)
+        self.publish()  # what was due may have failed before anything was sent
         return self._poller.deadline(now)
 
     def handle(self, message: Message) -> None:
@@ -116,6 +119,8 @@ class Conductor:
             self._reload(message.reply)
         elif isinstance(message, RotateCertificate):
             self._rotate(message.reply)
+        elif isinstance(message, DumpStatus):
+            logger.info("status: %s", self.status)
         if self._fetched is not None and self._ingress.answered:
             self._apply(self._fetched)
         self.publish()
@@ -131,7 +136,7 @@ class Conductor:
             self._ingress.refresh()
         if fetched is not None:
             self._fetched, self._polled = fetched, True
-        elif done.kind is JobKind.POLL and done.error is not None:
+        elif done.error is not None:
             self._answer_refreshes(ControlError("poll_failed", str(done.error)))
 
     def _apply(self, discovered: Discovered) -> None:
@@ -142,7 +147,7 @@ class Conductor:
         self._answer_refreshes(change)
 
     def _answer_refreshes(self, outcome: object) -> None:
-        replies, self._refreshes = self._refreshes, []
+        replies, self._refreshes, self._later = self._refreshes, self._later, []
         for reply in replies:
             if isinstance(outcome, ControlError):
                 reply.set_exception(outcome)
@@ -153,21 +158,23 @@ class Conductor:
     def _loops(self) -> set[str]:
         """Names that must never lead back to us: the API's and the ingress's."""
         api = urlsplit(self.config.api.url).hostname or ""
-        return {api, self._ingress.endpoint.rpartition(":")[0]}
+        return {api, self._ingress.host}
 
     # What people ask for
 
     def _refresh(self, reply: Future[Any]) -> None:
-        if self._poller.next_poll(time.monotonic()) is None:
-            text = "not registered with ngrok yet; `ngrokctl status` says what it waits for"
-            reply.set_exception(ControlError("not_registered", text))
+        if not self._poller.has_key:
+            text = "there is no API key to ask ngrok with: `ngrokctl set-api-key`"
+            reply.set_exception(ControlError("no_api_key", text))
             return
-        self._refreshes.append(reply)
+        # What a poll under way brings may be older than what this one asks for.
+        (self._later if self._poller.polling else self._refreshes).append(reply)
         self._poller.poll_now()
 
     def _rotate(self, reply: Future[Any]) -> None:
         if not self._identity.registered:
-            reply.set_exception(ControlError("not_registered", "there is no certificate to renew"))
+            text = "not registered with ngrok now; `ngrokctl status` says why"
+            reply.set_exception(ControlError("not_registered", text))
             return
         self._poller.rotate_certificate()
         reply.set_result({"requested": True})

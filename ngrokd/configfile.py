@@ -148,14 +148,17 @@ def advice(path: Optional[Path], config: Config) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def write_default(path: Path) -> None:
-    """Writes the commented defaults (mode 0600, in a folder of mode 0700) unless `path` exists."""
+def write_default(path: Path) -> bool:
+    """Writes the commented defaults (mode 0600, in a folder of mode 0700) unless `path` exists.
+
+    True if it did. Raises ConfigError.
+    """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
         if path.parent.is_dir():
-            return  # somebody's own file
+            return False  # somebody's own file
         raise ConfigError([f"{path}: {path.parent} is not a folder, allowed: a folder"]) from None
     except OSError as exc:
         mend = "run as root, or name a file of your own with --config"
@@ -169,6 +172,7 @@ def write_default(path: Path) -> None:
     except OSError as exc:
         path.unlink()  # half a file would be read as the user's own wish
         raise ConfigError([f"{path}: the defaults cannot be written ({exc.strerror})"]) from exc
+    return True
 
 
 def _read(path: Path) -> bytes:

@@ -154,7 +154,7 @@ class Daemon:
         if not left or self._failed:
             return
         timeout = self._conductor.config.forward.drain_timeout
-        logger.info("draining %d connections for up to %g s", left, timeout)
+        logger.info("draining for up to %g s; connections open: %d", timeout, left)
         self._forwarder.when_idle(lambda: self.post(Drained()))
         until = time.monotonic() + timeout
         while (wait := until - time.monotonic()) > 0:
@@ -164,7 +164,7 @@ class Daemon:
             _turn_away(message)
         left = self._forwarder.open_connections()
         if left:
-            logger.warning("%d connections are cut", left)
+            logger.warning("the time is up; connections cut: %d", left)
 
     def _next(self, wait: float) -> Optional[Message]:
         try:

@@ -51,7 +51,13 @@ class IngressLink:
     def endpoint(self) -> str:
         """HOST:PORT: the configured one, else what the API named, else ngrok's default."""
         named = self._config.ingress_endpoint or self._identity.ingress_endpoint
-        return named or DEFAULT_INGRESS
+        host, port = trust.split_endpoint(named or DEFAULT_INGRESS)  # the port may be left out
+        return f"{host}:{port}"
+
+    @property
+    def host(self) -> str:
+        """The name that the ingress's certificate must bear."""
+        return self.endpoint.rpartition(":")[0]
 
     @property
     def answered(self) -> bool:
@@ -105,8 +111,7 @@ class IngressLink:
             self._complain(str(exc))
             return
         self.problem = ""
-        host = self.endpoint.rpartition(":")[0]
-        ingress = Ingress(host, self._addresses, self._context)
+        ingress = Ingress(self.host, self._addresses, self._context)
         if ingress != self._current:
             self._current = ingress
             self._forwarder.set_ingress(ingress)

@@ -11,7 +11,7 @@ from typing import Any, Optional, Union
 class JobKind(enum.Enum):
     """What a worker was asked to do."""
 
-    ENROL = "enrol"  # register, renew or update the operator
+    ENROL = "registration"  # register, renew or update the operator
     POLL = "poll"  # fetch all bound endpoints
     RESOLVE = "resolve"  # the ingress's addresses
     CHECK_KEY = "check key"  # a key given at run time, before it replaces a working one
@@ -46,6 +46,11 @@ class Reload:
     """Read the configuration again (SIGHUP has nobody to reply to)."""
 
     reply: Optional[Future[Any]] = None
+
+
+@dataclass(frozen=True)
+class DumpStatus:
+    """Write the status into the log."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,7 @@ Message = Union[
     SetApiKey,
     Refresh,
     Reload,
+    DumpStatus,
     RotateCertificate,
     ApiAnswered,
     Stop,

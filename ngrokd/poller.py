@@ -11,6 +11,7 @@ from typing import Any, Callable, Optional
 from ngrokd import __version__, logs
 from ngrokd.backoff import wait_s
 from ngrokd.cloud.api import Api
+from ngrokd.cloud.apierrors import key_fault
 from ngrokd.cloud.identity import Identity
 from ngrokd.cloud.polling import poll
 from ngrokd.cloud.registration import Operator, Step
@@ -22,6 +23,8 @@ from ngrokd.workers import Job
 
 logger = logging.getLogger(__name__)
 
+RENEWAL_GAP_S = 60.0  # between two renewals of which the first brought nothing lasting; doubled
+LONGEST_RENEWAL_GAP_S = 3600.0
 JITTER = 0.1  # of an interval: many hosts share one account's request limit
 
 Submit = Callable[[JobKind, Job], None]
@@ -54,6 +57,9 @@ class Poller:
         self._faults: dict[JobKind, object] = {}  # told in the log already
         self._checking: Optional[tuple[str, Future[Any]]] = None
         self._rotate = False
+        self._again = False  # a poll was asked for while one was under way
+        self._losses = 0  # of the operator, since the last good poll
+        self._early_renewals = 0  # in a row, of certificates that were due as they came
         self.requests: dict[str, int] = {}  # HTTP status or "error": how many
         self.last_success: Optional[float] = None  # Unix seconds
         self.last_error = ""
@@ -105,8 +111,14 @@ class Poller:
             self._start(JobKind.POLL, job)
 
     def poll_now(self) -> None:
-        """The next `tick` polls, whatever the schedule said."""
-        self._not_before[JobKind.POLL] = 0.0
+        """The next `tick` polls, after registering if that is due, whatever the schedule said."""
+        self._not_before[JobKind.ENROL] = self._not_before[JobKind.POLL] = 0.0
+        self._again = self.polling
+
+    @property
+    def polling(self) -> bool:
+        """A poll is under way: its answer may be older than what was asked for since."""
+        return JobKind.POLL in self._busy
 
     def rotate_certificate(self) -> None:
         """The next `tick` renews the certificate, however young it is."""
@@ -128,6 +140,10 @@ class Poller:
 
     def set_key(self, key: str, reply: Future[Any]) -> None:
         """Asks ngrok about the key before it replaces another one; `reply` gets the outcome."""
+        fault = key_fault(key)
+        if fault:
+            reply.set_exception(ControlError("bad_arguments", fault))
+            return
         logs.keep_secret(key)
         if self._checking is not None:
             reply.set_exception(ControlError("busy", "another API key is being checked"))
@@ -150,9 +166,11 @@ class Poller:
             return None
         assert isinstance(done.result, Discovered)
         self._succeeded(JobKind.POLL)
-        self.last_success = time.time()
+        self.last_success, self.last_error = time.time(), ""
+        self._losses = 0
         interval = self._config.bound_endpoints.poll_interval
-        self._not_before[JobKind.POLL] = now + interval * (1 + JITTER * self._random())
+        wait = 0.0 if self._again else interval * (1 + JITTER * self._random())
+        self._not_before[JobKind.POLL], self._again = now + wait, False
         return done.result
 
     # How
@@ -198,6 +216,22 @@ class Poller:
         self._succeeded(JobKind.ENROL)
         logger.info("registered as %s", self._identity.operator_id)
         self.poll_now()
+        self._space_renewals(now)
+
+    def _space_renewals(self, now: float) -> None:
+        """A certificate that is due as it comes (a wrong clock, a short life) is not asked for anew
+        at once: every host of the account would be shut out by the API's request limit."""
+        step = self._identity.next_step(time.time(), self._config.bound_endpoints.selectors)
+        if step is not Step.RENEW:
+            self._early_renewals = 0
+            return
+        self._early_renewals += 1
+        wait = min(RENEWAL_GAP_S * 2.0 ** (self._early_renewals - 1), LONGEST_RENEWAL_GAP_S)
+        self._not_before[JobKind.ENROL] = now + wait
+        text = "the new certificate is due for renewal already: compare this machine's clock"
+        if self._problems.get(JobKind.ENROL) != text:
+            logger.warning("%s", text)
+        self._problems[JobKind.ENROL] = text
 
     def _succeeded(self, kind: JobKind) -> None:
         if self._failures[kind]:
@@ -211,12 +245,15 @@ class Poller:
             raise error
         self._failures[kind] += 1
         wait = wait_s(error, self._failures[kind], self._config.bound_endpoints.poll_interval)
-        self._not_before[kind] = now + wait * (1 + JITTER * self._random())
+        asked_again, self._again = self._again, False
+        pause = 0.0 if asked_again else wait * (1 + JITTER * self._random())
+        self._not_before[kind] = now + pause
         if isinstance(error, OperatorLost):
             self._identity.lost()
+            self._losses += 1
             # The first loss is mended at once; an operator that keeps vanishing is not made anew
             # at every poll.
-            self._not_before[JobKind.ENROL] = now if self._failures[kind] == 1 else now + wait
+            self._not_before[JobKind.ENROL] = now if self._losses == 1 else now + wait
         text = f"{kind.value} failed: {error}"
         if self._faults.get(kind) != _fault(error):
             logger.warning("%s; next try in %.0f s", text, wait)
@@ -228,7 +265,9 @@ class Poller:
         assert self._checking is not None
         (key, reply), self._checking = self._checking, None
         if isinstance(error, ApiRefused):
-            reply.set_exception(ControlError("refused", f"ngrok refuses this API key: {error}"))
+            self.last_error = str(error)
+            logger.warning("an API key is not taken: %s", error)
+            reply.set_exception(ControlError("refused", str(error)))
         elif error is not None and self._key:
             text = f"the key in use is kept, because the new one could not be checked: {error}"
             reply.set_exception(ControlError("unchecked", text))

@@ -51,12 +51,12 @@ class Board:
             *self.poller.problems,
             *([self.ingress.problem] if self.ingress.problem else []),
             *self.reconciler.problems,
-            *([f"{failed} endpoints failed: `ngrokctl list` says why"] if failed else []),
+            *([f"endpoints failed: {failed}; `ngrokctl list` says why"] if failed else []),
         )
 
     def _state(self, poll_applied: bool, problems: tuple[str, ...]) -> State:
         if not self.poller.has_key:
             return State.WAITING_FOR_API_KEY
-        if not poll_applied:
+        if not poll_applied or not self.identity.registered:
             return State.REGISTERING
         return State.DEGRADED if problems else State.READY

@@ -13,7 +13,7 @@ import pytest
 
 TIMEOUT_S = 20
 
-# Its file name holds "ngrokd", which is how a living pid is known to be one of ours.
+# Its file is named like the command, which is how a living pid is known to be one of ours.
 SCRIPT = """
 import signal, sys
 from ngrokd.background import run_in_background
@@ -37,7 +37,7 @@ class Program:
     """The script above with a pid file of its own; ends what it started."""
 
     def __init__(self, folder: Path) -> None:
-        self._script = folder / "ngrokd_stand_in.py"
+        self._script = folder / "ngrokd"
         self._script.write_text(SCRIPT)
         self.pid_file = folder / "ngrokd.pid"
 
@@ -56,7 +56,7 @@ class Program:
         return int(self.pid_file.read_text())
 
     def stop(self) -> None:
-        if self.pid_file.exists():
+        if self.pid_file.is_file() and self.pid_file.read_text().strip().isdigit():
             pid = self.pid()
             gone = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
             os.kill(pid, signal.SIGTERM)
@@ -102,7 +102,7 @@ def test_a_crash_while_starting_is_told(program: Program) -> None:
     assert "ZeroDivisionError" in result.stderr
 
 
-@pytest.mark.parametrize("content", ["999999999\n", "1\n", "\n", "no number\n"])
+@pytest.mark.parametrize("content", ["999999999\n", "1\n", "9" * 20, "", "\n", "\0\0\0\0"])
 def test_a_stale_pid_file_is_broken(program: Program, content: str) -> None:
     program.pid_file.write_text(content)
     result = program.start()

@@ -25,6 +25,7 @@ from ngrokd.poller import Poller
 
 INTERVAL = 30.0
 NOW = 1000.0
+OLD_KEY, NEW_KEY, ANOTHER_KEY = "old-key-0123456789", "new-key-0123456789", "two-key-0123456789"
 
 
 class FakeIdentity:
@@ -36,6 +37,7 @@ class FakeIdentity:
         self.kept_key = ""
         self.step: Optional[Step] = Step.REGISTER
         self.full = False
+        self.always_due = False  # every certificate is due for renewal as it comes
         self.begun: list[Step] = []
 
     def saved_api_key(self) -> str:
@@ -56,7 +58,8 @@ class FakeIdentity:
         return lambda: Operator("k8sop_1")
 
     def finish(self, operator: Operator) -> None:
-        self.operator_id, self.registered, self.step = operator.id, True, None
+        self.operator_id, self.registered = operator.id, True
+        self.step = Step.RENEW if self.always_due else None
 
     def lost(self) -> None:
         self.operator_id, self.registered, self.step = "", False, Step.REGISTER
@@ -129,6 +132,43 @@ def test_a_refresh_polls_at_once() -> None:
     assert desk.started(NOW + 1) == [JobKind.POLL]
 
 
+def test_a_refresh_during_a_poll_polls_again_because_the_answer_may_be_older() -> None:
+    desk = Desk().enrolled()
+    desk.started()
+    desk.poller.poll_now()
+    assert desk.started() == [], "one poll at a time"
+    desk.done(JobKind.POLL, Discovered())
+    assert desk.started() == [JobKind.POLL]
+    desk.done(JobKind.POLL, Discovered())
+    assert desk.started() == []
+
+
+def test_a_refresh_registers_at_once_where_that_was_put_off() -> None:
+    desk = Desk()
+    desk.started()
+    desk.done(JobKind.ENROL, error=ApiUnavailable("503"))
+    assert desk.started(NOW + 1) == []
+    desk.poller.poll_now()
+    assert desk.started(NOW + 1) == [JobKind.ENROL]
+
+
+def test_a_certificate_that_is_due_as_it_comes_is_not_renewed_in_a_loop() -> None:
+    desk = Desk().enrolled()
+    desk.identity.step = Step.RENEW
+    desk.started()
+    desk.identity.always_due = True
+    desk.done(JobKind.ENROL, Operator("k8sop_1"))
+    assert "clock" in desk.poller.problems[0]
+    assert JobKind.ENROL not in desk.started(NOW + 59)
+    assert JobKind.ENROL in desk.started(NOW + 60)
+    desk.done(JobKind.ENROL, Operator("k8sop_1"), now=NOW + 60)
+    assert JobKind.ENROL not in desk.started(NOW + 60 + 119)
+    desk.identity.always_due = False
+    assert JobKind.ENROL in desk.started(NOW + 60 + 120)
+    desk.done(JobKind.ENROL, Operator("k8sop_1"))
+    assert not desk.poller.problems
+
+
 def test_a_failed_poll_gives_nothing_to_apply_and_backs_off() -> None:
     desk = Desk().enrolled()
     desk.started()
@@ -191,19 +231,20 @@ def test_rotation_renews_a_young_certificate() -> None:
 
 
 def test_a_key_that_ngrok_refuses_does_not_replace_the_one_in_use() -> None:
-    desk = Desk(key="old")
+    desk = Desk(key=OLD_KEY)
     reply: Future[Any] = Future()
-    desk.poller.set_key("new", reply)
-    desk.done(JobKind.CHECK_KEY, error=ApiRefused("invalid key", 401))
-    with pytest.raises(ControlError, match="refuses"):
+    desk.poller.set_key(NEW_KEY, reply)
+    desk.done(JobKind.CHECK_KEY, error=ApiRefused("ngrok refuses this key", 401))
+    with pytest.raises(ControlError, match="ngrok refuses this key"):
         reply.result(0)
+    assert desk.poller.last_error == "ngrok refuses this key"
     assert desk.identity.kept_key == ""
 
 
 def test_a_key_that_cannot_be_checked_does_not_replace_a_working_one() -> None:
-    desk = Desk(key="old")
+    desk = Desk(key=OLD_KEY)
     reply: Future[Any] = Future()
-    desk.poller.set_key("new", reply)
+    desk.poller.set_key(NEW_KEY, reply)
     desk.done(JobKind.CHECK_KEY, error=ApiUnavailable("no network"))
     with pytest.raises(ControlError, match="kept"):
         reply.result(0)
@@ -212,7 +253,7 @@ def test_a_key_that_cannot_be_checked_does_not_replace_a_working_one() -> None:
 def test_the_first_key_is_taken_even_without_network() -> None:
     desk = Desk(key="")
     reply: Future[Any] = Future()
-    desk.poller.set_key("first", reply)
+    desk.poller.set_key(NEW_KEY, reply)
     desk.done(JobKind.CHECK_KEY, error=ApiUnavailable("no network"))
     assert reply.result(0) == {"checked": False, "note": "no network"}
     assert desk.started() == [JobKind.ENROL]
@@ -222,12 +263,12 @@ def test_two_keys_at_once_are_not_both_checked() -> None:
     desk = Desk()
     first: Future[Any] = Future()
     second: Future[Any] = Future()
-    desk.poller.set_key("one", first)
-    desk.poller.set_key("two", second)
+    desk.poller.set_key(NEW_KEY, first)
+    desk.poller.set_key(ANOTHER_KEY, second)
     with pytest.raises(ControlError, match="being checked"):
         second.result(0)
     desk.done(JobKind.CHECK_KEY)
-    assert first.result(0)["checked"] and desk.identity.kept_key == "one"
+    assert first.result(0)["checked"] and desk.identity.kept_key == NEW_KEY
 
 
 def test_the_key_set_at_run_time_wins_over_the_configured_one(tmp_path: Path) -> None:
