@@ -53,8 +53,8 @@ def unreachable(reason: str) -> str:
     """Exit code 3. Pure."""
     return (
         f"{reason}\n"
-        "  start it with `ngrokd start`, or in the foreground with `ngrokd --foreground`;\n"
-        "  a daemon with another socket is named with --socket PATH or NGROKD_SOCKET"
+        "  start it with `ngrokd` (in the background) or `ngrokd --foreground`; if it runs with\n"
+        "  another socket, name that with --socket PATH or NGROKD_SOCKET"
     )
 
 

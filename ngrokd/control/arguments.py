@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 from collections.abc import Sequence
 
@@ -11,11 +12,15 @@ from ngrokd.config import DEFAULT_SOCKET_PATH
 
 WAIT_S = 60.0
 
+_LEVELS = ("debug", "info", "warning", "error")
+
 _EPILOG = """\
 environment:
   NGROKD_SOCKET, NGROKD_HOST   the daemon's socket, in this order
 exit codes:
-  0 done   1 failed   2 usage   3 no daemon answers   4 timed out   5 not permitted
+  0 done   1 failed   2 usage or bad configuration   3 no daemon answers
+  4 timed out   5 not permitted
+With --json too, errors are text on standard error and standard output is empty.
 """
 
 
@@ -61,13 +66,19 @@ class Arguments:
         self._add("health", "tell whether it is healthy and ready; exit code 1 if not ready")
         self._add("refresh", "ask ngrok for the endpoints now, and return once they are applied")
         self._add("reload", "read the configuration again")
-        self._add("rotate-cert", "renew the client certificate now")
+        self._add("rotate-cert", "ask ngrok for a new client certificate now")
         self._add("ping", "tell whether a daemon answers")
         self._add("version", "show the versions of ngrokctl and of the daemon")
 
     def _with_options(self) -> None:
         listing = self._add("list", "show every endpoint, its local address and its state")
-        listing.add_argument("what", nargs="?", choices=["bound-endpoints"], help="the default")
+        listing.add_argument(
+            "what",
+            nargs="?",
+            choices=["bound-endpoints"],
+            metavar="bound-endpoints",
+            help="the default",
+        )
         listing.add_argument(
             "--all", action="store_true", help="every skipped endpoint too, not only the first few"
         )
@@ -92,7 +103,7 @@ class Arguments:
             help=f"seconds, then exit code 4 (3 if no daemon ever answered); default {WAIT_S:g}",
         )
         level = self._add("log-level", "change how much the daemon logs")
-        level.add_argument("level", choices=["debug", "info", "warning", "error"])
+        level.add_argument("level", choices=_LEVELS, metavar="LEVEL", help=", ".join(_LEVELS))
         about = self._add("help", "show this, or the help of one command")
         about.add_argument("about", nargs="?", metavar="COMMAND", choices=[*self._commands.choices])
 
@@ -110,14 +121,14 @@ def _common(parser: argparse.ArgumentParser, defaults: dict[str, object]) -> Non
 
 
 def _whole(word: str) -> int:
-    number = int(word)
-    if number < 0:
-        raise argparse.ArgumentTypeError("a whole number from 0")
-    return number
+    with contextlib.suppress(ValueError):  # argparse's own message would name this function
+        if int(word) >= 0:
+            return int(word)
+    raise argparse.ArgumentTypeError(f"{word!r} is not a whole number from 0")
 
 
 def _seconds(word: str) -> float:
-    number = float(word)
-    if not 0 <= number < math.inf:
-        raise argparse.ArgumentTypeError("seconds from 0")
-    return number
+    with contextlib.suppress(ValueError):
+        if 0 <= float(word) < math.inf:
+            return float(word)
+    raise argparse.ArgumentTypeError(f"{word!r} is not a number of seconds from 0")

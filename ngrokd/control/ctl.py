@@ -16,7 +16,7 @@ from ngrokd.config import DEFAULT_SOCKET_PATH
 from ngrokd.control import advice
 from ngrokd.control.arguments import Arguments
 from ngrokd.control.commands import COMMANDS, Call, Outcome
-from ngrokd.control.protocol import BAD_ARGUMENTS, TIMEOUT
+from ngrokd.control.protocol import BAD_ARGUMENTS, BAD_CONFIGURATION, TIMEOUT
 from ngrokd.control.text import clean
 from ngrokd.errors import ControlError, DaemonUnreachable, NgrokdError, NotPermitted, TimedOut
 
@@ -30,7 +30,8 @@ INTERRUPTED = 130  # as a shell reports a program that Ctrl-C ended
 
 MAX_KEY = 4096  # characters
 
-_CODES = {TIMEOUT: TIMED_OUT, BAD_ARGUMENTS: USAGE}
+_CODES = {TIMEOUT: TIMED_OUT, BAD_ARGUMENTS: USAGE, BAD_CONFIGURATION: USAGE}
+_SCHEME = "unix://"  # NGROKD_HOST is often written as a URL; the daemon takes it so too
 
 
 class UsageError(NgrokdError):
@@ -103,12 +104,13 @@ def _explain(
 
 
 def _socket_path(options: argparse.Namespace, environ: Mapping[str, str]) -> str:
-    return (
+    named = (
         options.socket
         or environ.get("NGROKD_SOCKET")
         or environ.get("NGROKD_HOST")
         or DEFAULT_SOCKET_PATH
     )
+    return str(named[len(_SCHEME) :] if named.startswith(_SCHEME) else named)
 
 
 def _read_key(given: Optional[str]) -> str:
