@@ -100,8 +100,8 @@ class Daemon:
             "set-api-key": "API key set",
             "refresh": {"endpoints": 3, "opened": ["web.ns:80"], "closed": [], "failed": ["b:1"]},
             "reload": {"changed": ["net", "server"]},
-            "rotate-cert": None,
-            "log-level": {"level": "debug"},
+            "rotate-cert": {"requested": True},
+            "log-level": {"log_level": "debug"},
         }
 
     def commands(self) -> dict[str, Command]:
@@ -189,14 +189,21 @@ def test_without_a_daemon_every_command_exits_with_three_and_says_what_to_do(
     assert out == ""
     assert err == (
         f"ngrokctl: no ngrokd answers on {path} (No such file or directory)\n"
-        "  start it with `ngrokd start`, or in the foreground with `ngrokd --foreground`;\n"
-        "  a daemon with another socket is named with --socket PATH or NGROKD_SOCKET\n"
+        "  start it with `ngrokd` (in the background) or `ngrokd --foreground`; if it runs with\n"
+        "  another socket, name that with --socket PATH or NGROKD_SOCKET\n"
     )
 
 
 @pytest.mark.parametrize(
     ("refusal", "code"),
-    [("failed", 1), ("rate_limited", 1), ("bad_arguments", 2), ("timeout", 4), ("forbidden", 5)],
+    [
+        ("failed", 1),
+        ("rate_limited", 1),
+        ("bad_arguments", 2),
+        ("bad_configuration", 2),
+        ("timeout", 4),
+        ("forbidden", 5),
+    ],
 )
 def test_the_daemons_refusals_have_their_exit_codes(
     daemon: Daemon, capsys: pytest.CaptureFixture[str], refusal: str, code: int
@@ -245,6 +252,16 @@ def test_ngrokd_host_names_the_socket_too(
     assert ctl.main(["ping"]) == 0
 
 
+@pytest.mark.parametrize("variable", ["NGROKD_HOST", "NGROKD_SOCKET"])
+def test_the_socket_may_be_named_as_a_url_as_for_the_daemon(
+    daemon: Daemon, path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.delenv("NGROKD_SOCKET")
+    assert ctl.main(["ping", "--socket", f"unix://{path}"]) == 0
+    monkeypatch.setenv(variable, f"unix://{path}")
+    assert ctl.main(["ping"]) == 0
+
+
 # What is printed
 
 
@@ -275,7 +292,7 @@ ngrokd 0.1.0 is waiting for an API key (pid 1, up 3 s)
 
 Operator     not registered
 Certificate  none yet
-API          no answer yet; last error: 401 from the API
+API          last error: 401 from the API
 Interface    lo 127.107.0.0/16 (loopback)
 Endpoints    0 open
 Connections  0 open, 0 total, 0 failed
@@ -285,6 +302,21 @@ Notes
     no right to make ngrokd0
 
 Give it a key with `ngrokctl set-api-key`."""
+
+
+@pytest.mark.parametrize(
+    ("api", "shown"),
+    [
+        ({}, "no answer yet"),
+        ({"last_success": None, "last_error": None}, "no answer yet"),
+        ({"last_error": "", "next_poll_s": 5.0}, "no answer yet, next poll in 5 s"),
+        ({"last_success": "2023-11-14T22:13:08Z", "last_error": ""}, "answered 12 s ago"),
+        ({"last_error": "401"}, "last error: 401"),
+        ({"last_error": "401", "next_poll_s": 5.0}, "next poll in 5 s; last error: 401"),
+    ],
+)
+def test_status_tells_how_the_api_stands(api: dict[str, object], shown: str) -> None:
+    assert f"\nAPI          {shown}\n" in status_page({**STATUS, "api": api}, NOW, None)
 
 
 def test_status_tells_an_ended_certificate() -> None:
@@ -300,6 +332,20 @@ tcp://cache.ns:6379  10.107.0.3     failed      0      0       0      0 B     0 
     10.107.0.3:6379: address already in use
 tls://*.ns           -              skipped     0      0       0      0 B     0 B
     a wildcard is no name"""
+
+
+def test_list_says_why_connections_failed() -> None:
+    cut = _endpoint(last_error="ERR_NGROK_706: no such\x1b endpoint")
+    cured = _endpoint(id="ep_4", url="http://b.ns", errors=0, last_error="long ago")
+    moved = {**CACHE, "errors": 3, "last_error": "reset by the ingress"}
+    assert list_page([moved, cut, cured], False, None).splitlines()[1:] == [
+        "http://b.ns          10.107.0.2:80  open       2     17       0  1.2 MiB  95 MiB",
+        "http://web.ns        10.107.0.2:80  open       2     17       1  1.2 MiB  95 MiB",
+        "    last error: ERR_NGROK_706: no such\\x1b endpoint",
+        "tcp://cache.ns:6379  10.107.0.3     failed     0      0       3      0 B     0 B",
+        "    10.107.0.3:6379: address already in use",
+        "    last error: reset by the ingress",
+    ]
 
 
 def test_on_a_narrow_terminal_list_leaves_columns_out_and_wraps_reasons() -> None:
@@ -341,7 +387,11 @@ Polled: 1 endpoint
     [
         ("set-api-key 2abc", "API key set. `ngrokctl wait` returns when the daemon is ready."),
         ("reload", "Configuration read again.\nchanged  net, server"),
-        ("rotate-cert", "Certificate renewed."),
+        (
+            "rotate-cert",
+            "A new certificate is being requested. `ngrokctl status` shows the one in use.",
+        ),
+        ("log-level debug", "Log level is debug."),
         ("health", "healthy\nready\n\nProblems\n    cache.ns:6379 cannot be opened"),
         ("wait", "ngrokd is ready, with problems"),
         ("wait --for web.ns", "web.ns is open on 10.107.0.2:80"),
@@ -373,8 +423,8 @@ def test_the_text_of_each_command(
         ),
         ("set-api-key 2abc", {"done": True, "answer": "API key set"}),
         ("reload", {"done": True, "answer": {"changed": ["net", "server"]}}),
-        ("rotate-cert", {"done": True, "answer": None}),
-        ("log-level debug", {"done": True, "answer": {"level": "debug"}}),
+        ("rotate-cert", {"done": True, "answer": {"requested": True}}),
+        ("log-level debug", {"done": True, "answer": {"log_level": "debug"}}),
         (
             "refresh",
             {"endpoints": 3, "opened": ["web.ns:80"], "closed": [], "failed": ["b:1"]},
@@ -407,6 +457,63 @@ def test_ping_tells_how_long_it_took(daemon: Daemon, capsys: pytest.CaptureFixtu
 def test_version_works_without_a_daemon(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ctl.main(["version"]) == 0
     assert capsys.readouterr().out == f"ngrokctl {__version__}\nngrokd not running\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ({"changed": [], "needs_restart": []}, "Configuration read again. Nothing has changed."),
+        (
+            {"changed": ["net.subnet"], "needs_restart": ["server.health_port", "server.pid_file"]},
+            "Configuration read again.\n"
+            "changed        net.subnet\n"
+            "needs restart  server.health_port, server.pid_file",
+        ),
+        (None, "Configuration read again."),
+    ],
+)
+def test_reload_tells_what_it_changed(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str], answer: object, text: str
+) -> None:
+    daemon.answers["reload"] = answer
+    assert ctl.main(["reload"]) == 0
+    assert capsys.readouterr() == (text + "\n", "")
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("frob", "argument COMMAND: invalid choice: 'frob'"),
+        ("log-level loud", "argument LEVEL: invalid choice: 'loud'"),
+        ("log-level", "the following arguments are required: LEVEL"),
+        ("list all", "argument bound-endpoints: invalid choice: 'all'"),
+        ("wait --endpoints x", "argument --endpoints: 'x' is not a whole number from 0\n"),
+        ("wait --endpoints -1", "argument --endpoints: '-1' is not a whole number from 0\n"),
+        ("wait --timeout x", "argument --timeout: 'x' is not a number of seconds from 0\n"),
+        ("wait --timeout nan", "argument --timeout: 'nan' is not a number of seconds from 0\n"),
+    ],
+)
+def test_a_usage_error_names_the_word_and_what_is_allowed(
+    capsys: pytest.CaptureFixture[str], line: str, reason: str
+) -> None:
+    assert ctl.main(line.split()) == 2
+    assert f"error: {reason}" in capsys.readouterr().err
+
+
+def test_help_says_where_errors_go_with_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ctl.main(["help"]) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert "With --json too, errors are text on standard error and standard output is" in words
+
+
+@pytest.mark.parametrize("line", ["status --json", "--json list", "refresh --json"])
+def test_with_json_an_error_leaves_standard_output_empty(
+    path: Path, capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    assert ctl.main(line.split()) == 3
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("ngrokctl: no ngrokd answers")
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -498,12 +605,16 @@ def test_wait_returns_once_the_daemon_has_come_up_and_is_ready(path: Path) -> No
             "tcp://cache.ns:6379 is failed: 10.107.0.3:6379: address already in use",
         ),
         (waiting.Goal(endpoints=1), ""),
-        (waiting.Goal(endpoints=2), "1 of 2 endpoints are open"),
-        (waiting.Goal("web.ns", 2), "1 of 2 endpoints are open"),
+        (waiting.Goal(endpoints=2), "1 of 2 endpoints open"),
+        (waiting.Goal("web.ns", 2), "1 of 2 endpoints open"),
     ],
 )
 def test_what_is_still_missing_is_named(goal: waiting.Goal, missing: str) -> None:
     assert waiting.judge_endpoints(mappings([STAR, CACHE, WEB]), goal).missing == missing
+
+
+def test_one_missing_endpoint_is_counted_in_the_singular() -> None:
+    assert waiting.judge_endpoints([], waiting.Goal(endpoints=1)).missing == "0 of 1 endpoint open"
 
 
 def test_a_name_is_open_only_when_all_of_its_ports_are() -> None:
@@ -512,14 +623,69 @@ def test_a_name_is_open_only_when_all_of_its_ports_are() -> None:
     assert look.missing == "http://web.ns:81 is failed: taken"
 
 
-def test_a_wait_in_vain_says_what_was_missing(
+@pytest.mark.parametrize(
+    ("line", "status", "said"),
+    [
+        (
+            "wait",
+            {"state": "waiting_for_api_key", "problems": []},
+            ["the daemon is waiting for an API key"],
+        ),
+        (
+            "wait",
+            {"state": "registering", "problems": ["401: the key is\x1b wrong", "no ingress"]},
+            [
+                "the daemon is registering with ngrok",
+                "    401: the key is\\x1b wrong",
+                "    no ingress",
+            ],
+        ),
+        (
+            "wait --for none.ns",
+            {"state": "registering", "problems": ["no ingress"]},
+            [
+                "no endpoint has the name none.ns; the daemon is registering with ngrok",
+                "    no ingress",
+            ],
+        ),
+        (
+            "wait --endpoints 2",
+            {"problems": ["no ingress"], "api": {"last_error": "503 from the API"}},
+            [
+                "1 of 2 endpoints open; the daemon is ready, with problems",
+                "    no ingress",
+                "    last error of the API: 503 from the API",
+            ],
+        ),
+        (
+            "wait --endpoints 2",
+            {"problems": ["the API: 503, again in 9 s"], "api": {"last_error": "the API: 503"}},
+            [
+                "1 of 2 endpoints open; the daemon is ready, with problems",
+                "    the API: 503, again in 9 s",
+            ],
+        ),
+    ],
+)
+def test_a_wait_in_vain_says_what_was_missing_and_why(
+    daemon: Daemon,
+    capsys: pytest.CaptureFixture[str],
+    line: str,
+    status: dict[str, object],
+    said: list[str],
+) -> None:
+    daemon.status = {**STATUS, **status}
+    assert ctl.main([*line.split(), "--timeout", "0"]) == 4
+    first, *rest = said
+    assert capsys.readouterr().err.splitlines() == [f"ngrokctl: after 0 s: {first}", *rest]
+
+
+def test_a_wait_in_vain_for_a_daemon_that_does_not_tell_why_says_what_was_missing(
     daemon: Daemon, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    daemon.status = {**STATUS, "state": "waiting_for_api_key"}
-    assert ctl.main(["wait", "--timeout", "0"]) == 4
-    assert capsys.readouterr().err == (
-        "ngrokctl: after 0 s: the daemon is waiting for an API key\n"
-    )
+    daemon.status = ControlError("failed", "broken")
+    assert ctl.main(["wait", "--for", "none.ns", "--timeout", "0"]) == 4
+    assert capsys.readouterr().err == "ngrokctl: after 0 s: no endpoint has the name none.ns\n"
 
 
 def test_wait_does_not_wait_for_what_waiting_cannot_mend(daemon: Daemon) -> None:

@@ -18,7 +18,6 @@ from ngrokd.errors import DaemonUnreachable, NotPermitted, TimedOut
 
 ASK_S = 10.0
 POLL_S = 90.0  # the API may take 30 s for a page
-ISSUE_S = 120.0  # a renewal is a request to the API and a poll
 
 
 @dataclass(frozen=True)
@@ -108,18 +107,24 @@ def ping(call: Call) -> Outcome:
 
 def reload(call: Call) -> Outcome:
     """The configuration is read again."""
-    return _changed("Configuration read again.", call.ask("reload", timeout_s=POLL_S))
+    answer = call.ask("reload", timeout_s=POLL_S)
+    return Outcome({"done": True, "answer": answer}, pages.reload_page(answer))
 
 
 def log_level(call: Call) -> Outcome:
     """Until the next reload or restart."""
     level = call.options.level
-    return _changed(f"Log level is {level}.", call.ask("log-level", [level]))
+    answer = call.ask("log-level", [level])
+    return Outcome({"done": True, "answer": answer}, f"Log level is {level}.")
 
 
 def rotate_cert(call: Call) -> Outcome:
-    """A new key and certificate."""
-    return _changed("Certificate renewed.", call.ask("rotate-cert", timeout_s=ISSUE_S))
+    """The daemon answers once it has taken the request; ngrok's answer comes later."""
+    answer = call.ask("rotate-cert", timeout_s=POLL_S)
+    return Outcome(
+        {"done": True, "answer": answer},
+        "A new certificate is being requested. `ngrokctl status` shows the one in use.",
+    )
 
 
 def version(call: Call) -> Outcome:
@@ -136,11 +141,6 @@ def version(call: Call) -> Outcome:
     return Outcome(
         {"ngrokctl": __version__, "ngrokd": daemon}, f"ngrokctl {__version__}\nngrokd {shown}"
     )
-
-
-def _changed(done: str, answer: object) -> Outcome:
-    remark = pages.remark(answer) if answer not in (None, True) else ""
-    return Outcome({"done": True, "answer": answer}, f"{done}\n{remark}".rstrip())
 
 
 COMMANDS: Mapping[str, Callable[[Call], Outcome]] = {

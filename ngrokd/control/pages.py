@@ -89,8 +89,7 @@ def list_page(
     lines = [titles]
     for endpoint, row in zip(shown, rows):
         lines.append(row)
-        if text(endpoint, "reason"):
-            lines += note(text(endpoint, "reason"), width)
+        lines += [line for remark in _why(endpoint) for line in note(remark, width)]
     hidden = len(others) + len(skipped) - len(shown)
     if hidden:
         lines += ["", f"{hidden} more skipped: `ngrokctl list --all`"]
@@ -115,15 +114,18 @@ def health_page(status: object, width: Optional[int]) -> str:
     return "\n".join(lines + problem_lines(status, width))
 
 
-def remark(answer: object) -> str:
-    """What a changing command has to say beyond "done": its text, or its values line by line."""
-    if isinstance(answer, dict):
-        return "\n".join(pairs((key, _value(value)) for key, value in answer.items()))
-    return "\n".join(note(str(answer), None)).strip() if answer else ""
-
-
-def _value(value: object) -> str:
-    return ", ".join(str(item) for item in value) if isinstance(value, list) else str(value or "")
+def reload_page(answer: object) -> str:
+    """`ngrokctl reload`: the settings that changed, now or at the next start."""
+    done = "Configuration read again."
+    if not isinstance(answer, dict):
+        return done
+    lines = pairs(
+        [
+            ("changed", ", ".join(texts(answer, "changed"))),
+            ("needs restart", ", ".join(texts(answer, "needs_restart"))),
+        ]
+    )
+    return "\n".join([done, *lines]) if lines else f"{done} Nothing has changed."
 
 
 def _remarks(title: str, remarks: Sequence[str], width: Optional[int]) -> list[str]:
@@ -142,11 +144,16 @@ def _certificate(status: object) -> str:
 
 def _api(status: object, now: float) -> str:
     answered = moment(status, "api", "last_success")
-    parts = ["no answer yet" if answered is None else f"answered {span(now - answered)} ago"]
+    error = text(status, "api", "last_error")
+    parts = []
+    if answered is not None:
+        parts.append(f"answered {span(now - answered)} ago")
+    elif not error:
+        parts.append("no answer yet")
     if at(status, "api", "next_poll_s") is not None:
         parts.append(f"next poll in {span(number(status, 'api', 'next_poll_s'))}")
-    error = text(status, "api", "last_error")
-    return ", ".join(parts) + (f"; last error: {error}" if error else "")
+    told = [", ".join(parts)] if parts else []
+    return "; ".join([*told, f"last error: {error}"] if error else told)
 
 
 def _interface(status: object) -> str:
@@ -169,6 +176,14 @@ def _connections(status: object) -> str:
     return ", ".join(
         f"{int(number(status, 'connections', word))} {word}" for word in ("open", "total", "failed")
     )
+
+
+def _why(endpoint: object) -> list[str]:
+    """Why it is not open, and why connections to it failed."""
+    why = [text(endpoint, "reason")]
+    if number(endpoint, "errors") and text(endpoint, "last_error"):
+        why.append(f"last error: {text(endpoint, 'last_error')}")
+    return [remark for remark in why if remark]
 
 
 def _row(endpoint: object) -> list[str]:

@@ -7,13 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Optional
 
-from ngrokd.control.answers import mapping, mappings, text
+from ngrokd.control.answers import mapping, mappings, text, texts
 from ngrokd.control.pages import READY_STATES, state_words
 from ngrokd.control.protocol import BUSY, TIMEOUT
-from ngrokd.errors import ControlError, DaemonUnreachable, TimedOut
+from ngrokd.control.text import INDENT, clean, count
+from ngrokd.errors import ControlError, DaemonUnreachable, NgrokdError, TimedOut
 
 INTERVAL_S = 0.25
 REQUEST_S = 5.0  # for one look
+CAUSES_S = 2.0  # for the last one, after the time is over
 
 Ask = Callable[[str, float], object]  # command and timeout in seconds -> the daemon's data
 
@@ -52,6 +54,8 @@ def wait(ask: Ask, goal: Goal, timeout_s: float, pause: Callable[[float], object
             missing = look.missing
         except DaemonUnreachable as exc:
             failure = exc
+            if missing is not None:
+                missing = str(exc)
         except TimedOut as exc:
             missing = str(exc)
         except ControlError as exc:
@@ -63,7 +67,16 @@ def wait(ask: Ask, goal: Goal, timeout_s: float, pause: Callable[[float], object
         pause(INTERVAL_S)
     if missing is None:
         raise failure
-    raise TimedOut(f"after {timeout_s:g} s: {missing}")
+    raise TimedOut(f"after {timeout_s:g} s: {_with_causes(missing, ask)}")
+
+
+def _with_causes(missing: str, ask: Ask) -> str:
+    """What was missing, and what the daemon knows of why."""
+    try:
+        status = mapping(ask("status", CAUSES_S))
+    except NgrokdError:
+        return missing  # which says itself that no answer came, or is all there is to say
+    return explained(missing, status)
 
 
 def _look(ask: Ask, goal: Goal, timeout_s: float) -> Look:
@@ -80,6 +93,17 @@ def judge_state(status: dict[str, object]) -> Look:
     return Look(missing, f"ngrokd is {state_words(status)}", data)
 
 
+def explained(missing: str, status: dict[str, object]) -> str:
+    """`missing` with the daemon's state and its problems, one a line. Pure."""
+    state = f"the daemon is {state_words(status)}"
+    lines = [missing if missing == state else f"{missing}; {state}"]
+    problems = texts(status, "problems")
+    error = text(status, "api", "last_error")
+    if error and not any(error in problem for problem in problems):
+        problems.append(f"last error of the API: {error}")
+    return "\n".join([*lines, *(INDENT + clean(problem) for problem in problems)])
+
+
 def judge_endpoints(endpoints: list[dict[str, object]], goal: Goal) -> Look:
     """Is the name open on all of its ports, and are enough endpoints open? Pure."""
     is_open = [e for e in endpoints if text(e, "state") == "open"]
@@ -93,7 +117,7 @@ def judge_endpoints(endpoints: list[dict[str, object]], goal: Goal) -> Look:
             missing = f"{text(endpoint, 'url')} is {text(endpoint, 'state')}"
             missing += f": {text(endpoint, 'reason')}" if text(endpoint, "reason") else ""
     if not missing and goal.endpoints is not None and len(is_open) < goal.endpoints:
-        missing = f"{len(is_open)} of {goal.endpoints} endpoints are open"
+        missing = f"{len(is_open)} of {count(goal.endpoints, 'endpoint')} open"
     if goal.hostname:
         found = f"{goal.hostname} is open on {', '.join(_address(e) for e in wanted)}"
     else:
