@@ -17,6 +17,8 @@ TEST_TOOLS := $(RUN_TOOLS) ip=iproute2 unshare=util-linux nginx=nginx-light redi
 
 # $(call need,TARGET,TOOLS): one line that names every missing Debian package.
 need = @missing=; \
+	command -v $(PYTHON) >/dev/null 2>&1 || { echo "make $(1) needs Python 3.9 or later, and there is" \
+	  "no $(PYTHON): apt-get install python3 python3-venv (or say PYTHON=...)" >&2; exit 1; }; \
 	$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || missing=" python3-venv"; \
 	for pair in $(2); do \
 	  command -v "$${pair%%=*}" >/dev/null 2>&1 || missing="$$missing $${pair\#*=}"; \
@@ -26,8 +28,8 @@ need = @missing=; \
 	fi
 
 # $(call launcher,NAME,MODULE): isolated (-I), so that a root daemon reads no PYTHONPATH or user site.
-launcher = python=$$($(PYTHON) -c 'import sys; print(sys.executable)'); \
-	printf '#!%s -I\nimport sys\n\nsys.path.insert(0, "%s")\nfrom %s import main\n\nsys.exit(main())\n' \
+launcher = @python=$$($(PYTHON) -c 'import sys; print(sys.executable)'); \
+	printf '\#!%s -I\nimport sys\n\nsys.path.insert(0, "%s")\nfrom %s import main\n\nsys.exit(main())\n' \
 	  "$$python" "$(LIBDIR)" "$(2)" > "$(DESTDIR)$(PREFIX)/bin/$(1)"; \
 	chmod 755 "$(DESTDIR)$(PREFIX)/bin/$(1)"
 
@@ -61,13 +63,14 @@ dist: needs-venv $(VENV)/dev ## source archive and wheel in dist/
 	$(BIN)/python -m build
 
 install: needs-venv $(BIN)/python ## into $(DESTDIR)$(PREFIX), with its packages; PYTHON is what will run it
-	rm -rf "$(DESTDIR)$(LIBDIR)"
-	$(BIN)/pip install --quiet --disable-pip-version-check --target "$(DESTDIR)$(LIBDIR)" .
-	rm -rf "$(DESTDIR)$(LIBDIR)/bin"
-	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/ngrokd"
-	cp -R init/. "$(DESTDIR)$(PREFIX)/share/ngrokd/init"
+	@rm -rf "$(DESTDIR)$(LIBDIR)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --target "$(DESTDIR)$(LIBDIR)" .
+	@rm -rf "$(DESTDIR)$(LIBDIR)/bin" "$(DESTDIR)$(PREFIX)/share/ngrokd/init"
+	@install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/ngrokd"
+	@cp -R init "$(DESTDIR)$(PREFIX)/share/ngrokd/init"
 	$(call launcher,ngrokd,ngrokd.cli)
 	$(call launcher,ngrokctl,ngrokd.control.ctl)
+	@echo "installed: $(DESTDIR)$(PREFIX)/bin/ngrokd, ngrokctl"
 
 needs-run:
 	$(call need,run,$(RUN_TOOLS))

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from typing import Any, Callable, Optional
 from urllib.parse import urlsplit
 
-from ngrokd import configfile, logs
+from ngrokd import configfile, limits, logs
 from ngrokd.cloud.identity import Identity
 from ngrokd.config import Config
 from ngrokd.configfile import Source
@@ -56,7 +56,9 @@ class Conductor:
         self._forwarder = forwarder
         self._identity = Identity(config.server)
         self._memory = Memory(config.state_folder)
-        self.reconciler = Reconciler(Machine(config.net), forwarder, self._memory)
+        self.reconciler = Reconciler(
+            Machine(config.net), forwarder, self._memory, limits.listeners_allowed()
+        )
         self._ingress = IngressLink(config, self._identity, forwarder, submit)
         self._poller = Poller(config, self._identity, submit, post, random.random)
         self._fetched: Optional[Discovered] = None  # to be applied

@@ -39,6 +39,7 @@ class Daemon:
         on_first_poll: Callable[[Status], None] = lambda status: None,
     ) -> None:
         """`on_up`: started, the control socket answers. `on_first_poll`: names are there too."""
+        limits.raise_descriptor_limit()  # before anything plans with it
         self._on_up = on_up
         self._on_first_poll = on_first_poll
         self._mailbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
@@ -70,7 +71,6 @@ class Daemon:
         """What can refuse comes first, and touches nothing: state folder, then socket."""
         logger.info("ngrokd %s starts", __version__)
         stack.enter_context(signals.posted(self.post))
-        limits.raise_descriptor_limit()
         self._conductor.recall()
         self._conductor.publish()  # before anybody can ask
         control = ControlServer(

@@ -4,8 +4,23 @@ from __future__ import annotations
 
 import logging
 import resource
+import sys
 
 logger = logging.getLogger(__name__)
+
+
+# For polls, name resolution, state files, the control socket and some connections: without them a
+# daemon that listens everywhere could do nothing else, not even learn that endpoints have gone.
+RESERVED_DESCRIPTORS = 128
+RESERVED_PART = 2  # of a limit so low that the reserve would be most of it, this part is kept
+
+
+def listeners_allowed() -> int:
+    """How many listeners leave enough descriptors for everything else."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return sys.maxsize
+    return max(soft - RESERVED_DESCRIPTORS, soft // RESERVED_PART)
 
 
 def raise_descriptor_limit() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import logging
+import sys
 from collections.abc import Iterable, Mapping
 from socket import socket
 from typing import Optional, Protocol
@@ -26,6 +27,7 @@ from ngrokd.outcome import Actual, Change
 
 logger = logging.getLogger(__name__)
 
+TOO_MANY = "the descriptor limit allows {} listeners: raise LimitNOFILE or `ulimit -n`"
 BIND_ROUNDS = 3  # a refused low port, then a taken network port, each change the decision once
 
 
@@ -63,7 +65,15 @@ class Memory(Protocol):
 class Reconciler:
     """Owner: main thread. Actual state is what it opened itself and what the machine shows."""
 
-    def __init__(self, machine: Machine, forwarder: Forwarder, memory: Memory) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        forwarder: Forwarder,
+        memory: Memory,
+        max_listeners: int = sys.maxsize,
+    ) -> None:
+        """`max_listeners`: what the descriptor limit allows; more endpoints than that fail."""
+        self._max_listeners = max_listeners
         self._machine = machine
         self._forwarder = forwarder
         self._memory = memory
@@ -181,6 +191,9 @@ class Reconciler:
         for at, to in steps.open.items():
             if at.ip in refused:
                 failed[to] = refused[at.ip]
+                continue
+            if len(self._open) >= self._max_listeners:
+                failed[to] = TOO_MANY.format(self._max_listeners)
                 continue
             try:
                 listening = self._machine.bind(at)

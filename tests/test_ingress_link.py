@@ -69,6 +69,14 @@ def test_the_endpoint_is_configured_or_named_by_ngrok_or_the_default(post: Post)
     assert post.link.endpoint == "mine.example.com:8443"
 
 
+def test_a_port_that_ngrok_leaves_out_is_443(post: Post) -> None:
+    post.ingress_endpoint = "connect.example.com"
+    assert (post.link.endpoint, post.link.host) == (
+        "connect.example.com:443",
+        "connect.example.com",
+    )
+
+
 def test_new_connections_get_name_addresses_and_trust(post: Post) -> None:
     post.link.refresh()
     assert not post.link.answered

@@ -209,6 +209,18 @@ def test_an_interface_that_is_not_there_fails_what_should_listen_on_it() -> None
     assert house.states()[API] is EndpointState.OPEN
 
 
+def test_more_endpoints_than_descriptors_fail_with_the_mend_and_fit_later() -> None:
+    house = House()
+    house.reconciler = Reconciler(house.machine, house.forwarder, house.memory, max_listeners=1)
+    house.reconciler.prepare()
+    house.apply(API, DB)
+    assert house.states() == {API: EndpointState.OPEN, DB: EndpointState.FAILED}
+    assert "ulimit -n" in house.reconciler.endpoints[1].reason
+    house.apply(DB)
+    house.apply(DB)
+    assert house.states() == {DB: EndpointState.OPEN}
+
+
 def test_a_name_that_must_not_be_taken_is_skipped_with_its_reason() -> None:
     house = House()
     house.machine.reserved = frozenset({"api.ns"})
