@@ -219,8 +219,11 @@ class Tunnel:
 
 
 def running(folder: Path, **options: Any) -> Iterator[Sandbox]:
-    """For fixtures: a sandbox that is stopped whatever the test does."""
-    sandbox = Sandbox(folder, **options)
+    """For fixtures: a sandbox that is stopped whatever the test does.
+
+    Its samples are hello.sandbox and so on, whatever other sandbox runs on this machine.
+    """
+    sandbox = Sandbox(folder, **{"domain": "sandbox", **options})
     sandbox.start()
     try:
         yield sandbox

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from ngrokd.sandbox.cloud import Sandbox
 from ngrokd.sandbox.endpoints import SpecError, Upstream, locate, parse_argument, parse_upstream
 from ngrokd.sandbox.selectors import SelectorError, compile_selector, selects
+from ngrokd.sandbox.slots import SLOTS
 from tests.sandbox_client import Operator, running
 
 PROGRAM = (
@@ -59,7 +60,10 @@ def test_it_prints_a_configuration_serves_and_leaves_nothing(
     text = printed(program)
     config = yaml.safe_load(text)
     assert config["api"]["key"] == "sandbox-key"
-    assert config["net"]["subnet"] == "127.107.0.0/16"
+    slot = next(each for each in SLOTS if each.subnet == config["net"]["subnet"])
+    assert config["net"]["interface_name"] == slot.name
+    assert config["server"]["health_port"] == slot.health_port
+    assert f"http://hello.{slot.name} -> 127.0.0.1:" in text
     assert Path(config["server"]["ca_file"]).exists()
     assert "tcp://db.example:5432 -> localhost:6000" in text
     assert list(tmp_path.iterdir())
@@ -126,6 +130,28 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 def test_cryptography_is_not_loaded_by_parsing_arguments() -> None:
     code = "import sys, ngrokd.sandbox.command; sys.exit('cryptography' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=TIMEOUT_S)
+
+
+def test_a_second_one_on_the_same_folder_says_who_has_it_and_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "keep"
+    first = start("--dir", str(folder))
+    printed(first)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    second = start("--dir", str(folder))
+    output, errors = second.communicate(timeout=TIMEOUT_S)
+    after = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    first.kill()
+    first.communicate(timeout=TIMEOUT_S)
+    third = start("--dir", str(folder))
+    printed(third)
+    third.terminate()
+    third.communicate(timeout=TIMEOUT_S)
+    assert (second.returncode, output, third.returncode) == (1, "", 0)
+    assert f"another sandbox runs on {folder} (pid {first.pid})" in errors
+    assert errors.count("\n") == 1
+    assert after == before
 
 
 # Arguments and selectors, whatever they are

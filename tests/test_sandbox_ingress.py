@@ -346,7 +346,7 @@ def test_plain_text_on_the_ingress_is_no_crash(operator: Operator) -> None:
 
 def test_stop_cuts_open_connections_and_leaves_no_thread(tmp_path: Path) -> None:
     before = set(threading.enumerate())
-    sandbox = Sandbox(tmp_path / "cloud")
+    sandbox = Sandbox(tmp_path / "cloud", domain="sandbox")
     sandbox.start()
     operator = Operator(sandbox, tmp_path)
     with operator.connect("echo.sandbox", 7000) as tunnel, operator.dial() as waiting:

@@ -14,23 +14,25 @@ from ngrokd.sandbox.contexts import ServerContexts
 from ngrokd.sandbox.control import ControlApi
 from ngrokd.sandbox.desk import Desk
 from ngrokd.sandbox.endpoints import EndpointSpec
+from ngrokd.sandbox.folderlock import locked
 from ngrokd.sandbox.listener import Listener
 from ngrokd.sandbox.samples import Samples
 from ngrokd.sandbox.service import Service
+from ngrokd.sandbox.slots import SLOTS, held
 from ngrokd.sandbox.store import make_folder
 from ngrokd.sandbox.tunnel import Tunnels
 
 __all__ = ["EndpointSpec", "Sandbox"]
 
 API_KEY = "sandbox-key"
-SUBNET = "127.107.0.0/16"
 
 
 class Sandbox:
     """Owner: who starts it; every part runs on threads of its own, which `stop` joins.
 
     `folder` keeps the certificate authority and the operators: a sandbox started on it again is
-    the same cloud. `api_url`, `ingress` and `ca_file` are known once it is started.
+    the same cloud. `api_url`, `ingress` and `config()` are true once it is started. `domain` is
+    that of the samples; by default the slot's name: sandbox, and sandbox2 for the second to run.
     """
 
     api_key = API_KEY
@@ -42,6 +44,7 @@ class Sandbox:
         samples: bool = True,
         port: int = 0,
         ingress_port: int = 0,
+        domain: str = "",
     ) -> None:
         self.folder = folder.absolute()
         self.api_url = ""
@@ -52,6 +55,8 @@ class Sandbox:
         self._samples = samples
         self._port = port
         self._ingress_port = ingress_port
+        self._domain = domain
+        self._slot = SLOTS[0]
         self._running = contextlib.ExitStack()
 
     def start(self) -> None:
@@ -67,6 +72,8 @@ class Sandbox:
 
     def _start(self, stack: contextlib.ExitStack) -> None:
         make_folder(self.folder)
+        stack.enter_context(locked(self.folder))
+        self._slot = stack.enter_context(held())
         authority = Authority(self.ca_file.parent)
         books = Books(self.folder / "operators.json")
         clerk = Clerk()
@@ -93,7 +100,7 @@ class Sandbox:
         samples = Samples(self.folder / "files")
         stack.callback(samples.stop)
         samples.start()
-        return samples.endpoints()
+        return samples.endpoints(self._domain or self._slot.name)
 
     def config(self) -> dict[str, dict[str, object]]:
         """What a daemon's configuration has to say to use this cloud, without root."""
@@ -106,8 +113,9 @@ class Sandbox:
                 "client_key": str(state / "tls.key"),
                 "socket_path": str(self.folder / "ngrokd.sock"),
                 "pid_file": str(self.folder / "ngrokd.pid"),
+                "health_port": self._slot.health_port,
             },
-            "net": {"interface_name": "sandbox", "subnet": SUBNET},
+            "net": {"interface_name": self._slot.name, "subnet": self._slot.subnet},
         }
 
     def _overview(self) -> dict[str, object]:

@@ -20,13 +20,10 @@ from ngrokd.sandbox.store import make_folder, write_file
 
 logger = logging.getLogger(__name__)
 
-HELLO_URL = "http://hello.sandbox"
-FILES_URL = "http://files.sandbox:8000"
-ECHO_URL = "tcp://echo.sandbox:7000"
 ECHO_BYTES = 64 << 10
 SAMPLE_FILE_BYTES = 16 << 20  # zeros, a sparse file
 WELCOME = (
-    "This folder is served by the ngrokd sandbox at http://files.sandbox:8000/.\n"
+    "This folder is served by the ngrokd sandbox's endpoint `files`.\n"
     "Put files into it to download them through the tunnel; zeros-16M.bin is there to time one.\n"
 )
 
@@ -52,9 +49,13 @@ class Samples:
         for server in self._servers:
             server.stop()
 
-    def endpoints(self) -> tuple[EndpointSpec, ...]:
+    def endpoints(self, domain: str) -> tuple[EndpointSpec, ...]:
         """What the sandbox lists for them."""
-        places = ((HELLO_URL, self._hello), (FILES_URL, self._files), (ECHO_URL, self._echo))
+        places = (
+            (f"http://hello.{domain}", self._hello),
+            (f"http://files.{domain}:8000", self._files),
+            (f"tcp://echo.{domain}:7000", self._echo),
+        )
         return tuple(EndpointSpec(url, Upstream(LOOPBACK, server.port)) for url, server in places)
 
 
