@@ -41,7 +41,7 @@ class Memory:
     def endpoints(self) -> Optional[Discovered]:
         """The last good answer of the API, to serve from until the next one; None: none."""
         try:
-            found = discovery.from_json(json.loads(self._endpoints.read_bytes()))
+            found = discovery.from_json(json.loads(files.read_regular(self._endpoints)))
         except FileNotFoundError:
             return None
         except OSError as exc:

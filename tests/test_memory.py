@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,11 @@ def test_damage_costs_only_what_was_damaged(tmp_path: Path, content: bytes) -> N
     assert memory.assignments() == Remembered()
     memory.save_endpoints(SEEN)
     assert Memory(tmp_path).endpoints() == SEEN
+
+
+def test_a_pipe_in_its_place_holds_nothing_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "endpoints.json")
+    assert Memory(tmp_path).endpoints() is None
 
 
 def test_a_full_disk_does_not_stop_the_daemon(tmp_path: Path) -> None:
