@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import stat
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Optional
 
 from ngrokd.config import Config
+from ngrokd.configtext import advice as advising
 from ngrokd.configtext import yamltext
 from ngrokd.configtext.schema import KEYS, value_in
 from ngrokd.configtext.settings import KEY_FILE_VARIABLE, KEY_VARIABLE, Settings
@@ -61,7 +61,7 @@ forward:
   idle_timeout: 0                # seconds; 0: never
   drain_timeout: 10              # seconds that open connections get at stop
   max_connections: 0             # 0: what the descriptor limit allows
-  warm_connections: auto         # off, auto, or a number kept ready
+  warm_connections: auto         # off, auto or a number; nothing is kept warm yet
 """
 
 
@@ -133,19 +133,8 @@ def changes(old: Config, new: Config) -> tuple[str, ...]:
 
 
 def advice(path: Optional[Path], config: Config) -> tuple[str, ...]:
-    """What is allowed and yet seldom meant, one line each, for the log at start and reload."""
-    net, server = config.net, config.server
-    lines = []
-    if not ipaddress.IPv4Network(net.subnet).is_private:
-        lines.append(f"net.subnet: {net.subnet} is public: hosts that have it are out of reach now")
-    for name, value in {"net.listen_interface": net.listen_interface, **net.overrides}.items():
-        if value == "0.0.0.0":
-            lines.append(f"{name}: 0.0.0.0 lets every host that reaches this one use endpoints")
-    if not ipaddress.IPv4Address(server.health_address).is_loopback and server.health_port:
-        lines.append(f"server.health_address: {server.health_address} is open to other hosts")
-    if config.api.key and path and path.exists() and path.stat().st_mode & 0o004:
-        lines.append(f"{path}: every user can read it; if the API key is in it: chmod 600 {path}")
-    return tuple(lines)
+    """What is allowed and yet seldom meant, one line each. No line names `path` as its place."""
+    return tuple(advising.lines(path, config))
 
 
 def write_default(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import grp
 import os
 import re
 from collections.abc import Mapping
@@ -617,8 +618,74 @@ def test_what_opens_the_machine_to_others_is_pointed_out(tmp_path: Path) -> None
         "net.listen_interface",
         "a.ns",
         "server.health_address",
-        str(path),
+        "the configuration file can be read by every user; if the API key is in it",
     ]
+    assert lines[-1].endswith(f": chmod 600 {path}")
+
+
+def advised(text: str) -> tuple[str, ...]:
+    return configfile.advice(None, parse(text))
+
+
+@pytest.mark.parametrize(
+    ("subnet", "told"),
+    [
+        ("8.8.8.0/24", True),
+        ("100.64.0.0/10", True),
+        ("172.0.0.0/8", True),  # 172.16.0.0/12 is but a part of it
+        ("172.16.0.0/12", False),
+        ("192.168.7.0/24", False),
+        ("127.107.0.0/16", False),
+    ],
+)
+def test_a_subnet_that_is_not_private_is_pointed_out(subnet: str, told: bool) -> None:
+    lines = advised(f"net: {{subnet: {subnet}}}")
+    assert [line.partition(": ")[0] for line in lines] == (["net.subnet"] if told else [])
+    assert all("10.0.0.0/8" in line for line in lines)
+
+
+def test_what_this_machine_does_not_have_is_pointed_out_with_the_mend(tmp_path: Path) -> None:
+    text = f"server: {{ca_file: {tmp_path}/a/ca.pem, log_file: '{tmp_path}/b c/x.log',"
+    assert advised(text + " socket_group: no-such-group}") == (
+        f"server.ca_file: {tmp_path}/a/ca.pem does not exist, and without it no endpoint can be"
+        " reached: put a PEM file there, or leave the key empty",
+        f"server.log_file: the folder {tmp_path}/b c does not exist, and without it ngrokd does not"
+        f" start: mkdir -p '{tmp_path}/b c', or name another file",
+        "server.socket_group: this machine has no group no-such-group, and without it ngrokd does"
+        " not start: groupadd --system no-such-group, or name another one",
+    )
+
+
+def test_what_this_machine_has_needs_no_advice(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").touch()
+    for group in (grp.getgrgid(os.getgid()).gr_name, "'12345'"):  # a number need have no name
+        there = f"ca_file: {tmp_path}/ca.pem, log_file: {tmp_path}/x.log, socket_group: {group}"
+        assert advised(f"server: {{{there}}}") == ()
+    assert advised("server: {log_file: syslog}") == ()
+
+
+def test_a_file_below_a_file_does_not_exist(tmp_path: Path) -> None:
+    (tmp_path / "f").touch()
+    (line,) = advised(f"server: {{ca_file: {tmp_path}/f/ca.pem}}")
+    assert "does not exist" in line
+
+
+def test_what_may_not_be_looked_at_is_not_called_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(path: Path, **_: object) -> os.stat_result:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", forbidden)
+    text = f"api: {{key: a}}\nserver: {{ca_file: {tmp_path}/ca.pem, log_file: {tmp_path}/b/x.log}}"
+    assert configfile.advice(tmp_path / "config.yml", parse(text)) == ()
+
+
+@pytest.mark.parametrize(("value", "told"), [("auto", 0), ("off", 0), ("0", 0), ("1", 1), ("8", 1)])
+def test_a_number_of_warm_connections_is_said_to_do_nothing(value: str, told: int) -> None:
+    lines = advised(f"forward: {{warm_connections: {value}}}")
+    assert len(lines) == told
+    assert all("forward.warm_connections: nothing is kept warm" in line for line in lines)
 
 
 # The documentation

@@ -1,1 +1,1 @@
-"""Text to settings: YAML with line numbers, the schema, each value's check, who wins over whom."""
+"""Text to settings: YAML with line numbers, the schema, each value's check, who wins, advice."""
