@@ -86,16 +86,41 @@ def test_no_input_gives_anything_but_a_request_or_a_bad_request(line: bytes) -> 
 
 
 def test_lines_are_cut_wherever_the_bytes_were() -> None:
-    whole = b'{"a":1}\n\n \r\n{"b":2}\nrest'
-    for cut in range(len(whole) + 1):
+    whole = b'{"a":1}\n\n \r\n{"b":2} \r\nrest'
+    for cut in range(1, len(whole)):
         reader = RequestReader()
         got = []
         for piece in (whole[:cut], whole[cut:]):
-            reader.receive_data(piece or b"\n")
+            reader.receive_data(piece)
             got += _lines(reader)
         reader.receive_data(b"")
         got += _lines(reader)
-        assert [line.strip() for line in got if line.strip()] == [b'{"a":1}', b'{"b":2}', b"rest"]
+        assert [line.strip() for line in got] == [b'{"a":1}', b"", b"", b'{"b":2}', b"rest"]
+
+
+@pytest.mark.parametrize("rest", [b"\n", b"\r\n", b" \n", b""])
+def test_the_end_of_the_line_of_an_object_already_taken_is_no_request(rest: bytes) -> None:
+    reader = RequestReader()
+    reader.receive_data(b'{"a":1}')
+    assert _lines(reader) == [b'{"a":1}']
+    for byte in rest:
+        reader.receive_data(bytes([byte]))
+        assert _lines(reader) == []
+    reader.receive_data(b'{"b":2}')
+    assert _lines(reader) == [b'{"b":2}']
+    reader.receive_data(b"\n\n ")
+    assert _lines(reader) == [b""]
+    reader.receive_data(b"")
+    assert _lines(reader) == [b" "]
+
+
+def test_blank_bytes_without_a_newline_are_bounded_too() -> None:
+    reader = RequestReader()
+    reader.receive_data(b'{"a":1}')
+    assert _lines(reader) == [b'{"a":1}']
+    reader.receive_data(b" " * (MAX_REQUEST_BYTES + 1))
+    with pytest.raises(ControlError):
+        _lines(reader)
 
 
 def test_one_byte_at_a_time_gives_the_same_lines() -> None:

@@ -18,21 +18,29 @@ NEXT_REQUEST_S = 0.5
 
 
 def requests(conn: socket.socket) -> Iterator[bytes]:
-    """Each request line until the client ends or falls silent after an answer.
+    """Each line, blank ones too, until the client ends or falls silent after an answer.
 
+    Blank lines gain no time: the next request must begin as soon as if they had not come.
     Raises ControlError `timeout` or `too_large`, after which the connection must be closed, and
     OSError if the client is gone.
     """
     reader = RequestReader()
-    line = _next_line(conn, reader, first=True)
+    limit = time.monotonic() + REQUEST_S
+    line = _next_line(conn, reader, limit, begun=True)
     while line is not None:
         yield line
-        line = _next_line(conn, reader, first=False)
+        now = time.monotonic()
+        if line.strip():
+            limit = now + REQUEST_S
+        elif now >= limit:
+            return
+        line = _next_line(conn, reader, min(limit, now + NEXT_REQUEST_S), begun=False)
 
 
-def _next_line(conn: socket.socket, reader: RequestReader, first: bool) -> Optional[bytes]:
-    deadline = time.monotonic() + (REQUEST_S if first else NEXT_REQUEST_S)
-    begun = first
+def _next_line(
+    conn: socket.socket, reader: RequestReader, deadline: float, begun: bool
+) -> Optional[bytes]:
+    """None at the client's end, or if nothing came by `deadline` and nothing has `begun`."""
     while True:
         line = reader.next_line()
         if line is not None or reader.ended:

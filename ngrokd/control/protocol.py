@@ -45,6 +45,7 @@ class RequestReader:
         self._buffer = bytearray()
         self._ended = False
         self._overflowed = False
+        self._in_line = False  # the last request was taken before its newline came
 
     def receive_data(self, data: bytes) -> None:
         """Takes what was read; `b""` is the end of the client's data."""
@@ -59,11 +60,11 @@ class RequestReader:
 
     @property
     def holds_data(self) -> bool:
-        """A request has begun and is not complete, or is complete and not taken yet."""
+        """Something that is not blank has come and is not taken yet."""
         return bool(self._buffer.strip())
 
     def next_line(self) -> Optional[bytes]:
-        """The next request, or None: more bytes are needed (or, after the end, nothing is left).
+        """The next line, or None: more bytes are needed (or, after the end, nothing is left).
 
         Raises ControlError `too_large` once, after which the connection must be closed.
         """
@@ -79,7 +80,9 @@ class RequestReader:
             if newline < 0 and not self._ended and not _is_whole(line):
                 return None
             del self._buffer[: length + 1]
-            if line.strip():
+            only_its_end = self._in_line and not line.strip()
+            self._in_line = newline < 0
+            if not only_its_end:
                 return line
         return None
 
