@@ -133,6 +133,27 @@ def test_a_page_that_fails_costs_only_itself_and_one_line(
     assert daemon.get("/metrics")[0].status == 200
 
 
+def test_a_fault_in_one_connection_costs_that_one_and_one_line(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    died: list[object] = []
+    fault = ValueError("a bug")
+
+    def broken(_: socket.socket) -> bytes:
+        raise fault
+
+    monkeypatch.setattr(threading, "excepthook", died.append)
+    with monkeypatch.context() as patch:
+        patch.setattr(health, "_read_head", broken)
+        assert daemon.raw(b"GET /health HTTP/1.0\r\n\r\n") == b""
+    assert daemon.get("/health")[0].status == 200
+    assert died == []
+    (line,) = caplog.records
+    assert line.getMessage() == "health: a connection met a fault of ngrokd's own and was ended"
+    assert line.exc_info is not None
+    assert line.exc_info[1] is fault
+
+
 def test_a_status_that_is_no_json_is_a_page_that_fails(daemon: Daemon) -> None:
     daemon.report = HealthReport(healthy=True, ready=True, status={"no json": {1, 2}})
     assert daemon.get("/status")[0].status == 500

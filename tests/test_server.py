@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import json
 import logging
 import os
 import resource
+import select
 import shutil
 import socket
 import stat
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -93,7 +96,43 @@ def test_a_last_line_without_newline_is_answered_at_the_clients_end(path: Path) 
 
 
 def test_nothing_is_answered_by_nothing(path: Path) -> None:
-    assert talk(path, b"") == talk(path, b" \n\r\n") == []
+    assert talk(path, b"") == []
+
+
+@pytest.mark.parametrize("sent", [b"\n", b" \r\n", b" "])
+def test_a_blank_line_is_a_bad_request(path: Path, sent: bytes) -> None:
+    assert [answer["code"] for answer in talk(path, sent)] == ["bad_request"]
+
+
+def test_a_client_that_waits_after_a_blank_line_is_answered_and_released(path: Path) -> None:
+    began = time.monotonic()
+    assert [answer["code"] for answer in talk(path, b"\n", half_close=False)] == ["bad_request"]
+    assert time.monotonic() - began < conversation.REQUEST_S
+
+
+def test_the_newline_that_follows_an_answered_object_is_no_request(path: Path) -> None:
+    with connect(path) as conn, conn.makefile("rb") as answers:
+        conn.sendall(LIST.strip())
+        assert json.loads(answers.readline()) == LISTED
+        conn.sendall(b"\n" + LIST)
+        assert json.loads(answers.readline()) == LISTED
+
+
+@pytest.mark.parametrize("first", [b"", LIST])
+def test_blank_lines_gain_no_time(
+    path: Path, monkeypatch: pytest.MonkeyPatch, first: bytes
+) -> None:
+    monkeypatch.setattr(conversation, "REQUEST_S", 0.3)
+    monkeypatch.setattr(conversation, "NEXT_REQUEST_S", 0.2)
+    began = time.monotonic()
+    with connect(path) as conn, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        conn.sendall(first)
+        while True:
+            conn.sendall(b"\n")
+            assert time.monotonic() - began < PATIENCE_S
+            if select.select([conn], [], [], 0.02)[0] and not conn.recv(65536):
+                break
+    assert time.monotonic() - began < 0.3 + connections.LINGER_S + 1
 
 
 @pytest.mark.parametrize(
@@ -129,8 +168,7 @@ def test_after_a_bad_line_the_next_is_answered(path: Path) -> None:
 @given(st.binary(max_size=2000))
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 def test_arbitrary_bytes_get_one_answer_a_line(path: Path, sent: bytes) -> None:
-    lines = [line for line in sent.split(b"\n") if line.strip()]
-    assert len(talk(path, sent)) == len(lines)
+    assert len(talk(path, sent)) == sent.count(b"\n") + (sent[-1:] not in (b"", b"\n"))
     assert talk(path, LIST) == [LISTED]
 
 
@@ -231,6 +269,33 @@ def test_without_a_free_descriptor_the_socket_still_answers(
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert "no file descriptor left" in caplog.text
     assert talk(path, LIST) == [LISTED]
+
+
+@pytest.mark.parametrize("kind", [ValueError, KeyError, MemoryError])
+def test_a_fault_in_one_connection_costs_that_one_and_one_line(
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    kind: type[Exception],
+) -> None:
+    died: list[object] = []
+    fault = kind("a bug")
+
+    def broken(_: socket.socket) -> Peer:
+        raise fault
+
+    monkeypatch.setattr(threading, "excepthook", died.append)
+    with monkeypatch.context() as patch:
+        patch.setattr(server, "credentials", broken)
+        for _ in range(server.MAX_CONNECTIONS + 1):  # each gives its place back
+            assert talk(path, LIST) == []
+    assert talk(path, LIST) == [LISTED]
+    assert died == []
+    assert len(caplog.records) == server.MAX_CONNECTIONS + 1
+    line = caplog.records[0]
+    assert line.getMessage() == "control: a connection met a fault of ngrokd's own and was ended"
+    assert line.exc_info is not None
+    assert line.exc_info[1] is fault
 
 
 # Keys and the log

@@ -128,7 +128,7 @@ class Connections:
             free = self._slots.get(timeout=SLOT_WAIT_S)
         except queue.Empty:
             logger.warning("%s: every connection is in use, one was refused", self._name)
-            _end(conn, self._refuse)
+            self._end(conn, self._refuse)
             return
         if free:
             self._begin(conn)
@@ -148,7 +148,7 @@ class Connections:
             logger.warning("%s: no thread for a connection, it was refused", self._name)
             del self._in_service[thread]
             self._slots.put(True)
-            _end(conn, self._refuse)
+            self._end(conn, self._refuse)
 
     def _accept_with_the_spare(self) -> None:
         """No descriptor is left: serves one connection here, with the spare one."""
@@ -162,7 +162,7 @@ class Connections:
                 logger.warning(
                     "%s: the process has no file descriptor left (ulimit -n)", self._name
                 )
-                _end(conn, self._serve)
+                self._end(conn, self._serve)
         self._spare = _spare_descriptor()
 
     def _finish(self) -> None:
@@ -181,18 +181,27 @@ class Connections:
 
     def _serve_one(self, conn: socket.socket) -> None:
         try:
-            _end(conn, self._serve)
+            self._end(conn, self._serve)
         finally:
             self._slots.put(True)
 
+    # ON EITHER THREAD
 
-def _end(conn: socket.socket, serve: Serve) -> None:
-    """A connection's whole life. Its peer may go away at any point of it."""
-    with conn:
-        try:
-            serve(conn)
-        except OSError as exc:  # TimeoutError too: it did not take its answer
-            logger.debug("a client went away: %s", exc)
+    def _end(self, conn: socket.socket, serve: Serve) -> None:
+        """A connection's whole life. Its peer may go away at any point of it.
+
+        A bug met on the way ends this connection and not the daemon, as it would through
+        `threading.excepthook`; one of the accepting thread itself still does.
+        """
+        with conn:
+            try:
+                serve(conn)
+            except OSError as exc:  # TimeoutError too: it did not take its answer
+                logger.debug("a client went away: %s", exc)
+            except Exception:
+                logger.exception(
+                    "%s: a connection met a fault of ngrokd's own and was ended", self._name
+                )
 
 
 def linger(conn: socket.socket) -> None:
