@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import ssl
@@ -60,7 +61,7 @@ class FakeApi:
         self.requests: list[Request] = []
         self.done = threading.Event()  # an answer that waits for it is let go at the end
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
+        self._server.daemon_threads = False  # so that `server_close` waits for what still answers
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.01}
@@ -95,6 +96,10 @@ class FakeApi:
                 request = Request(self.command, self.path, headers, self.rfile.read(length))
                 fake.requests.append(request)
                 reply = fake.answer(request)
+                with contextlib.suppress(ConnectionError, ssl.SSLError):  # the client has left
+                    self._send(reply)
+
+            def _send(self, reply: Reply) -> None:
                 if reply.raw is not None:
                     self.wfile.write(reply.raw)
                     return

@@ -446,8 +446,8 @@ def test_a_server_that_drips_is_given_up_at_the_deadline(start: bytes) -> None:
         dripping = threading.Thread(target=drip, args=(listening, start, stop))
         dripping.start()
         began = time.monotonic()
-        with pytest.raises(ApiUnavailable, match=r"within 0\.5 s"):
-            Api(url, KEY, "1", timeout_s=0.5).list_operators()
+        with pytest.raises(ApiUnavailable, match=r"within 0\.2 s"):
+            Api(url, KEY, "1", timeout_s=0.2).list_operators()
         took = time.monotonic() - began
         stop.set()
         dripping.join(5)
@@ -465,6 +465,24 @@ def drip(listening: socket.socket, start: bytes, stop: threading.Event) -> None:
                 connection.sendall(b"H")
         except OSError:
             return  # the client is gone, as it should
+
+
+def test_a_client_that_leaves_the_stand_in_disturbs_no_output(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    gone = threading.Event()
+
+    def answer(_: Request) -> Reply:
+        assert gone.wait(10)
+        return Reply(200, body=b" " * (8 << 20))
+
+    with FakeApi(answer) as fake:
+        host, port = fake.url[len("http://") :].split(":")
+        with socket.create_connection((host, int(port))) as leaving:
+            leaving.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        gone.set()
+    assert len(fake.requests) == 1
+    assert capsys.readouterr().err == ""
 
 
 def test_an_answer_over_the_bound_is_refused(
