@@ -6,6 +6,7 @@ The answers have the words of iproute2 6.1 and of BusyBox 1.35, as seen on Debia
 from __future__ import annotations
 
 import ipaddress
+import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
@@ -27,6 +28,9 @@ _SHOWN = {
 }
 
 
+_next_index = itertools.count(2)  # as the kernel's: never given again
+
+
 @dataclass
 class Link:
     """One interface."""
@@ -35,6 +39,7 @@ class Link:
     up: bool = False
     makes_ipv6: bool = True
     held: list[str] = field(default_factory=list)  # as in "10.107.0.2/32"
+    index: int = field(default_factory=lambda: next(_next_index), compare=False)
 
 
 class Refused(Exception):
@@ -173,7 +178,7 @@ class FakeIp:
         flags += ",UP,LOWER_UP" if link.up else ""
         if self.busybox and link_type == "none":
             link_type = "[65534]"
-        shown = f"7: {name}: <{flags}> mtu 1500 qdisc noqueue\\    link/{link_type}"
+        shown = f"{link.index}: {name}: <{flags}> mtu 1500 qdisc noqueue\\    link/{link_type}"
         if details:
             shown += " promiscuity 0  allmulti 0 minmtu 0 maxmtu 0 "
             shown += f"\\    {kind} " if kind else "numtxqueues 1 "
@@ -183,10 +188,10 @@ class FakeIp:
         if names:
             self._link(names[0])
         lines = ""
-        for number, (name, link) in enumerate(self.links.items(), 1):
+        for name, link in self.links.items():
             for text in link.held if not names or name in names else ():
                 family = "inet6" if ":" in text else "inet"
-                lines += f"{number}: {name}    {family} {text} scope global {name}\\   valid_lft\n"
+                lines += f"{link.index}: {name}    {family} {text} scope global {name}\\   valid\n"
         return lines
 
     def _routes(self) -> list[str]:

@@ -46,12 +46,14 @@ def test_a_dummy_interface_is_made_with_exactly_these_commands() -> None:
         "ip -o -4 addr show",
         "ip -o -4 route show table all",
         "ip link add ngrokd0 type dummy",
+        "ip -d -o link show dev ngrokd0",
         "ip link set dev ngrokd0 addrgenmode none",
         "ip address replace 10.107.0.1/16 dev ngrokd0",
         "ip link set dev ngrokd0 up",
         "ip -d -o link show dev ngrokd0",
         "ip -force -batch -",
         "ip -d -o link show dev ngrokd0",
+        "ip -o addr show dev ngrokd0",
         "ip link delete dev ngrokd0",
     ]
     assert set(ip.links) == {"lo"}
@@ -336,6 +338,114 @@ def test_closing_leaves_an_interface_that_is_no_longer_ours() -> None:
     with pytest.raises(HostError, match="no longer ours"):
         backend.close()
     assert ip.links["ngrokd0"] == Link("bridge")
+
+
+@pytest.mark.parametrize("busybox", [False, True])
+@pytest.mark.parametrize("kind", ["dummy", "tun", "bridge"])
+@pytest.mark.parametrize("held", [[], ["192.168.77.1/24"], [GATEWAY, "10.107.0.2/32"]])
+def test_an_interface_that_another_program_put_in_the_place_of_ours_is_never_touched(
+    held: list[str], kind: str, busybox: bool
+) -> None:
+    ip = FakeIp(busybox=busybox)
+    ip.links["ngrokd0"] = Link("tun", held=[GATEWAY])
+    backend = prepare(ip)
+    backend.add(ENDPOINTS)
+    theirs = Link(kind, held=list(held))
+    ip.links["ngrokd0"] = theirs
+    with pytest.raises(HostError, match="ip link delete dev ngrokd0"):
+        backend.addresses()
+    assert "no longer ours" in backend.add(["10.107.0.4"])["10.107.0.4"]
+    assert backend.remove(ENDPOINTS) == {}
+    with pytest.raises(HostError, match="no longer ours"):
+        backend.close()
+    assert ip.links["ngrokd0"] is theirs
+    assert theirs == Link(kind, held=held)
+
+    del ip.links["ngrokd0"]  # the mend
+    assert backend.addresses() == frozenset()
+    assert backend.add(ENDPOINTS) == {}
+    assert backend.addresses() == frozenset(ENDPOINTS)
+    backend.close()
+    assert set(ip.links) == {"lo"}
+
+
+def test_an_interface_made_in_the_moment_we_make_ours_is_not_taken_over() -> None:
+    ip = FakeIp()
+
+    def another_is_faster(argv: Sequence[str], text: str = "") -> str:
+        if list(argv[1:3]) == ["link", "add"]:
+            ip.links["ngrokd0"] = Link("tun")
+        return ip(argv, text)
+
+    text = note(netif.prepare(NET, another_is_faster, platform="linux"))
+    assert "File exists" in text
+    assert "net.interface_name" in text
+    assert not [line for line in ip.ran if "tuntap" in line]  # it would join theirs
+    assert ip.links["ngrokd0"] == Link("tun")
+
+
+@pytest.mark.parametrize("busybox", [False, True])
+def test_a_gateway_address_that_was_removed_is_there_after_the_next_look(busybox: bool) -> None:
+    ip = FakeIp(busybox=busybox)
+    backend = prepare(ip)
+    backend.add(ENDPOINTS)
+    ip.links["ngrokd0"].held.remove(GATEWAY)
+    ip.links["ngrokd0"].up = False
+    assert backend.addresses() == frozenset(ENDPOINTS)
+    assert GATEWAY in ip.links["ngrokd0"].held
+    assert ip.links["ngrokd0"].up
+
+
+def test_an_interface_without_endpoints_is_made_again_at_the_next_look() -> None:
+    ip = FakeIp()
+    backend = prepare(ip)
+    del ip.links["ngrokd0"]
+    assert backend.addresses() == frozenset()
+    assert ip.links["ngrokd0"].held == [GATEWAY]
+    del ip.links["ngrokd0"]
+    ip.kinds = []
+    with pytest.raises(HostError, match="modprobe dummy"):
+        backend.addresses()
+
+
+def test_an_ordinary_look_is_one_command() -> None:
+    ip = FakeIp()
+    backend = prepare(ip)
+    backend.add(ENDPOINTS)
+    before = len(ip.ran)
+    backend.addresses()
+    assert ip.ran[before:] == ["ip -o addr show"]
+
+
+def test_an_address_of_another_interface_that_comes_later_is_noted_while_it_is_there(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ip = FakeIp()
+    backend = prepare(ip)
+    backend.add(ENDPOINTS)
+    ip.links["docker0"] = Link("bridge", up=True, held=["10.107.5.1/24", "2001:db8::1/64"])
+    for _ in range(2):
+        assert backend.addresses() == frozenset(ENDPOINTS)
+    (text,) = backend.status.notes
+    assert "docker0 has the address 10.107.5.1/24" in text
+    assert "net.subnet" in text
+    assert [record.getMessage() for record in caplog.records] == [text]
+    assert backend.add(["10.107.0.4"]) == {}
+    del ip.links["docker0"]
+    backend.addresses()
+    assert backend.status.notes == ()
+
+
+def test_an_address_others_put_on_our_interface_is_noted_and_keeps_it_alive_at_the_end() -> None:
+    ip = FakeIp()
+    backend = prepare(ip)
+    backend.add(ENDPOINTS)
+    ip.links["ngrokd0"].held.append("192.168.77.1/24")
+    assert backend.addresses() == frozenset(ENDPOINTS)
+    assert "192.168.77.1/24" in backend.status.notes[0]
+    with pytest.raises(HostError, match=r"192\.168\.77\.1/24.*ip link delete dev ngrokd0"):
+        backend.close()
+    assert ip.links["ngrokd0"].held == ["192.168.77.1/24"]
 
 
 def test_an_interface_that_cannot_be_removed_is_told_with_the_command() -> None:

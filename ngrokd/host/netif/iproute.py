@@ -24,6 +24,7 @@ _BATCH_LINE_FAILED = re.compile(r"Command failed -:([0-9]+)")
 _LINK = re.compile(r"[0-9]+: (?P<name>[^\s:@]+)(?:@\S+)?: <(?P<flags>[^>]*)>")
 
 BATCH = ["ip", "-force", "-batch", "-"]
+SHOW_ALL_ADDRESSES = ["ip", "-o", "addr", "show"]
 SHOW_ADDRESSES = ["ip", "-o", "-4", "addr", "show"]
 SHOW_ROUTES = ["ip", "-o", "-4", "route", "show", "table", "all"]
 
@@ -34,10 +35,19 @@ class Held:
 
     interface: str
     text: str
+    index: int = 0  # of the interface; the kernel gives it to no other while it runs
 
     @property
     def ip(self) -> str:
         return self.text.partition("/")[0]
+
+
+@dataclass(frozen=True)
+class Link:
+    """One interface: `kind` is "dummy", "tun", or another word for what is not ours."""
+
+    index: int
+    kind: str
 
 
 def show_link(name: str) -> list[str]:
@@ -114,6 +124,11 @@ def is_missing(complaint: str) -> bool:
     return _NO_SUCH_DEVICE.search(complaint) is not None
 
 
+def is_taken(complaint: str) -> bool:
+    """Whether `ip` says that an interface of this name is there already."""
+    return "File exists" in complaint
+
+
 def is_busybox(complaint: str) -> bool:
     """Whether this is the help that BusyBox shows when it does not know a word."""
     return "BusyBox" in complaint
@@ -128,11 +143,23 @@ def complaint(stderr: str) -> str:
 
 def mend_for_making(complaint: str) -> str:
     """What a person can do where neither a dummy nor a tun device can be made."""
+    if is_taken(complaint):
+        return "set net.interface_name to another name; another program just made one of this name"
     if _NOT_PERMITTED.search(complaint):
         return "run ngrokd as root or with CAP_NET_ADMIN, or set net.subnet to 127.107.0.0/16"
     if is_busybox(complaint):
         return "install iproute2, or load the kernel's module: modprobe dummy"
     return "load one of the kernel's modules: modprobe dummy, or modprobe tun"
+
+
+def link(answer: str) -> Link:
+    """The interface that an answer of `show_link` shows."""
+    return Link(_index(answer), link_kind(answer))
+
+
+def link_of_busybox(answer: str) -> Link:
+    """The same from an answer of `show_link_of_busybox`."""
+    return Link(_index(answer), link_kind_of_busybox(answer))
 
 
 def link_kind(answer: str) -> str:
@@ -173,7 +200,7 @@ def held_addresses(answer: str) -> list[Held]:
         if len(words) < 4 or words[2] not in ("inet", "inet6"):
             continue
         if not words[3].lower().startswith("fe80:"):
-            held.append(Held(words[1].partition("@")[0], words[3]))
+            held.append(Held(words[1].partition("@")[0], words[3], _index(line)))
     return held
 
 
@@ -214,6 +241,12 @@ def _interface(text: str) -> Optional[ipaddress.IPv4Interface]:
         return ipaddress.IPv4Interface(text)
     except ValueError:
         return None
+
+
+def _index(answer: str) -> int:
+    """0, which the kernel gives to none, where the answer does not begin with a number."""
+    number = answer.partition(":")[0].strip()
+    return int(number) if number.isdecimal() else 0
 
 
 def _link_type(answer: str) -> str:

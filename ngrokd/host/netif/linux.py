@@ -6,19 +6,19 @@ import ipaddress
 import logging
 import re
 from collections.abc import Iterable
+from typing import Optional
 
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
 from ngrokd.host.command import CommandError, Runner
-from ngrokd.host.netif import iproute, loopback
+from ngrokd.host.netif import iproute, lookup, loopback
 from ngrokd.host.netif.backend import Backend
+from ngrokd.host.netif.batches import Batches
+from ngrokd.host.netif.iproute import Held, Link
 from ngrokd.host.netif.loopback import Loopback
 from ngrokd.model import InterfaceMode, InterfaceStatus
 
 logger = logging.getLogger(__name__)
-
-# One `ip` takes them all in one process; more at once would only delay the first error.
-_BATCH_SIZE = 1000
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")  # IFNAMSIZ is 16 with the final NUL
 
@@ -55,19 +55,25 @@ def first_address(name: str, run: Runner) -> str:
 
 
 class VirtualInterface:
-    """A dummy or tun interface with the gateway and the endpoint addresses. Owner: main."""
+    """A dummy or tun interface with the gateway and the endpoint addresses. Owner: main.
+
+    What is there under our name is ours while it has the index that ours was given: another
+    program may delete it at any time and put one of its own in its place.
+    """
 
     def __init__(self, name: str, subnet: str, run: Runner) -> None:
         self._name = name
         self._network = ipaddress.IPv4Network(subnet, strict=False)
         self._gateway = f"{self._network.network_address + 1}/{self._network.prefixlen}"
         self._run = run
+        self._batches = Batches(run)
         self._mode = InterfaceMode.DUMMY
-        self._takes_batches = True
+        self._index: Optional[int] = None  # of what we made or adopted; None: nothing
+        self._notes: tuple[str, ...] = ()
 
     @property
     def status(self) -> InterfaceStatus:
-        return InterfaceStatus(self._name, str(self._network), self._mode)
+        return InterfaceStatus(self._name, str(self._network), self._mode, self._notes)
 
     def prepare(self) -> None:
         """Makes it, or adopts what a crashed run left. HostError: then nothing of it is left."""
@@ -76,9 +82,9 @@ class VirtualInterface:
                 f"`{self._name}` cannot be the name of an interface: up to 15 letters, digits, "
                 "`_`, `.` and `-`. Mend: set net.interface_name"
             )
-        found = self._kind()
+        found = lookup.find(self._name, self._run)
         if found:
-            self._refuse_foreign(found)
+            self._refuse_foreign(found.kind)
         conflict = iproute.conflict(
             self._run(iproute.SHOW_ADDRESSES),
             self._run(iproute.SHOW_ROUTES),
@@ -93,37 +99,43 @@ class VirtualInterface:
                 "Mend: set net.subnet to a range that is free here"
             )
         if found:
-            self._mode = _MODES[found]
-            logger.info("%s is there, left by an earlier run: adopted as %s", self._name, found)
+            self._mode, self._index = _MODES[found.kind], found.index
+            logger.info(
+                "%s is there, left by an earlier run: adopted as %s", self._name, found.kind
+            )
         else:
             self._make()
         self._bring_up()
 
     def addresses(self) -> frozenset[str]:
-        return frozenset(self._held())
+        """Also mends what others did to it, and notes what it must leave as it is."""
+        answer = self._run(iproute.SHOW_ALL_ADDRESSES)
+        held = [one for one in iproute.held_addresses(answer) if one.interface == self._name]
+        if {one.index for one in held} == {self._index}:
+            self._note(answer, self._strange(held))
+        if {one.index for one in held if one.text == self._gateway} != {self._index}:
+            self._mend()
+        return frozenset(self._endpoints_of(held))
 
     def add(self, ips: Iterable[str]) -> dict[str, str]:
         wanted = [str(ipaddress.IPv4Address(ip)) for ip in ips]
         if not wanted:
             return {}
         try:
-            if not self._kind():
-                logger.warning("%s is gone: another program removed it. Made again", self._name)
-                self._make()
-                self._bring_up()
+            self._make_if_gone()
         except HostError as exc:
             return dict.fromkeys(wanted, str(exc))
-        return self._each(
+        return self._batches.each(
             {ip: iproute.replace_address(self._name, f"{ip}/32") for ip in wanted}
         )
 
     def remove(self, ips: Iterable[str]) -> dict[str, str]:
         wanted = set(ips)
         try:
-            held = self._held()
+            held = self._endpoints_of(lookup.held_by(self._name, self._run))
         except HostError as exc:
             return dict.fromkeys(wanted, str(exc))
-        return self._each(
+        return self._batches.each(
             {
                 ip: iproute.delete_address(self._name, text)
                 for ip, text in held.items()
@@ -132,41 +144,66 @@ class VirtualInterface:
         )
 
     def close(self) -> None:
-        found = self._kind()
-        if not found:
+        if self._index is None:
             return
-        if found not in _MODES:
-            raise HostError(
-                f"{self._name} is left as it is: it is no longer ours but of kind {found}. "
-                f"Mend, if nobody needs it: ip link delete dev {self._name}"
-            )
-        self._delete()
+        found = lookup.find(self._name, self._run)
+        if found:
+            self._refuse_replaced(found)
+            self._leave_to_others(lookup.held_by(self._name, self._run))
+            self._delete()
+        self._index = None
 
-    def _kind(self) -> str:
-        """"dummy", "tun", another word for what is not ours; "": there is no such interface."""
-        try:
-            return iproute.link_kind(self._run(iproute.show_link(self._name)))
-        except CommandError as exc:
-            if iproute.is_missing(exc.stderr):
-                return ""
-            if not iproute.is_busybox(exc.stderr):
-                raise
-        try:
-            answer = self._run(iproute.show_link_of_busybox(self._name))
-        except CommandError as exc:
-            if iproute.is_missing(exc.stderr):
-                return ""
-            raise
-        return iproute.link_kind_of_busybox(answer)
+    def _mend(self) -> None:
+        """Our gateway address is not there. HostError: another's interface is in our place."""
+        if not self._make_if_gone():
+            logger.warning(
+                "%s lost its address %s: another program removed it. Added again",
+                self._name,
+                self._gateway,
+            )
+            self._set_gateway()
+
+    def _make_if_gone(self) -> bool:
+        """True if it was. HostError: it cannot be made, or what is there is not ours."""
+        found = lookup.find(self._name, self._run)
+        if found:
+            self._refuse_replaced(found)
+            return False
+        logger.warning("%s is gone: another program removed it. Made again", self._name)
+        self._make()
+        self._bring_up()
+        return True
+
+    def _refuse_replaced(self, found: Link) -> None:
+        if (found.index, found.kind) != (self._index, self._mode.value):
+            raise HostError(
+                f"{self._name} is left as it is: it is no longer ours, another program made one "
+                f"of kind {found.kind} in its place. Mend: give that one another name, or, if "
+                f"nobody needs it: ip link delete dev {self._name}"
+            )
+
+    def _leave_to_others(self, held: list[Held]) -> None:
+        """HostError: others put addresses on it, so it stays with theirs and without ours."""
+        strange = self._strange(held)
+        if not strange:
+            return
+        ours = [one.text for one in held if one not in strange]
+        failed = self._batches.each(
+            {text: iproute.delete_address(self._name, text) for text in ours}
+        )
+        left = f", but for {', '.join(failed)}" if failed else ""
+        raise HostError(
+            f"{self._told(strange[0])}: {self._name} stays, without ngrokd's addresses{left}. "
+            f"Mend, if nobody needs it: ip link delete dev {self._name}"
+        )
 
     def _refuse_foreign(self, kind: str) -> None:
         """Adopting deletes it in the end: so only what can be nobody else's is adopted."""
-        held = iproute.held_addresses(self._run(iproute.show_addresses_of(self._name)))
-        strange = [one.text for one in held if not self._is_inside(one.ip)]
+        strange = self._strange(lookup.held_by(self._name, self._run))
         if kind not in _MODES:
             what = f"is of kind {kind}"
         elif strange:
-            what = f"has the address {strange[0]}, which is not in {self._network}"
+            what = f"has the address {strange[0].text}, which is not in {self._network}"
         else:
             return
         raise HostError(
@@ -174,6 +211,26 @@ class VirtualInterface:
             f"Mend: set net.interface_name to another name, or, if nobody needs it: "
             f"ip link delete dev {self._name}"
         )
+
+    def _note(self, answer: str, strange: list[Held]) -> None:
+        """Others' addresses are served beside, never touched; each is told once."""
+        notes = [f"{self._told(one)}: {self._name} will stay for it" for one in strange]
+        conflict = iproute.conflict(answer, "", self._name, self._network)
+        if conflict:
+            notes.append(
+                f"{conflict}, which meets {self._network}: one of the two hides the other. "
+                "Mend: set net.subnet to a range that is free here, and restart ngrokd"
+            )
+        for note in notes:
+            if note not in self._notes:
+                logger.warning("%s", note)
+        self._notes = tuple(notes)
+
+    def _told(self, strange: Held) -> str:
+        return f"{self._name} has the address {strange.text}, which ngrokd did not add"
+
+    def _strange(self, held: Iterable[Held]) -> list[Held]:
+        return [one for one in held if not self._is_inside(one.ip)]
 
     def _is_inside(self, ip: str) -> bool:
         return ipaddress.ip_address(ip) in self._network
@@ -190,8 +247,11 @@ class VirtualInterface:
                 said = f"of type {mode.value}: {iproute.complaint(exc.stderr) or exc}"
                 complaints += said + "; "
                 logger.info("%s cannot be made %s", self._name, said)
+                if iproute.is_taken(exc.stderr):  # `tuntap add` would take over another's tun
+                    break
                 continue
-            self._mode = mode
+            made = lookup.find(self._name, self._run)
+            self._mode, self._index = mode, made.index if made else None
             logger.info("%s is made, of type %s", self._name, mode.value)
             return
         raise HostError(
@@ -205,11 +265,14 @@ class VirtualInterface:
         except CommandError as exc:  # BusyBox cannot say it; costs a link-local address
             logger.debug("%s keeps IPv6: %s", self._name, exc)
         try:
-            self._run(iproute.replace_address(self._name, self._gateway))
-            self._run(iproute.up(self._name))
+            self._set_gateway()
         except CommandError:
             self._delete()
             raise
+
+    def _set_gateway(self) -> None:
+        self._run(iproute.replace_address(self._name, self._gateway))
+        self._run(iproute.up(self._name))
         logger.info("%s is up with %s", self._name, self._gateway)
 
     def _delete(self) -> None:
@@ -222,49 +285,10 @@ class VirtualInterface:
                 ) from exc
         logger.info("%s is removed", self._name)
 
-    def _held(self) -> dict[str, str]:
-        """Address and the same with its prefix length, for each endpoint address it carries."""
-        try:
-            answer = self._run(iproute.show_addresses_of(self._name))
-        except CommandError as exc:
-            if iproute.is_missing(exc.stderr):
-                return {}
-            raise
+    def _endpoints_of(self, held: Iterable[Held]) -> dict[str, str]:
+        """Address and the same with its prefix length, for each endpoint address."""
         return {
-            held.ip: held.text
-            for held in iproute.held_addresses(answer)
-            if held.text != self._gateway and self._is_inside(held.ip)
+            one.ip: one.text
+            for one in held
+            if one.text != self._gateway and one.index == self._index and self._is_inside(one.ip)
         }
-
-    def _each(self, commands: dict[str, list[str]]) -> dict[str, str]:
-        """Runs the command of each address; the addresses whose command failed, with the reason."""
-        failed: dict[str, str] = {}
-        ips = list(commands)
-        for start in range(0, len(ips), _BATCH_SIZE):
-            part = {ip: commands[ip] for ip in ips[start : start + _BATCH_SIZE]}
-            failed.update(self._batch(part) if self._takes_batches else self._singly(part))
-        return failed
-
-    def _batch(self, commands: dict[str, list[str]]) -> dict[str, str]:
-        try:
-            self._run(iproute.BATCH, iproute.as_batch(list(commands.values())))
-        except CommandError as exc:
-            failures = iproute.batch_failures(exc.stderr)
-            if failures:
-                ips = list(commands)
-                return {ips[index]: reason for index, reason in failures.items()}
-            if exc.returncode is None:  # it never ran: one by one would not either
-                return dict.fromkeys(commands, str(exc))
-            logger.info("this `ip` takes no batches: addresses are set one by one")
-            self._takes_batches = False
-            return self._singly(commands)
-        return {}
-
-    def _singly(self, commands: dict[str, list[str]]) -> dict[str, str]:
-        failed = {}
-        for ip, argv in commands.items():
-            try:
-                self._run(argv)
-            except CommandError as exc:
-                failed[ip] = iproute.complaint(exc.stderr) or str(exc)
-        return failed

@@ -1,0 +1,54 @@
+"""Many `ip` commands in one process, where this `ip` can do that."""
+
+from __future__ import annotations
+
+import logging
+
+from ngrokd.host.command import CommandError, Runner
+from ngrokd.host.netif import iproute
+
+logger = logging.getLogger(__name__)
+
+# One `ip` takes them all in one process; more at once would only delay the first error.
+_BATCH_SIZE = 1000
+
+
+class Batches:
+    """Runs one command for each of many addresses. Owner: main."""
+
+    def __init__(self, run: Runner) -> None:
+        self._run = run
+        self._takes_batches = True
+
+    def each(self, commands: dict[str, list[str]]) -> dict[str, str]:
+        """Runs the command of each address; the addresses whose command failed, with the reason."""
+        failed: dict[str, str] = {}
+        ips = list(commands)
+        for start in range(0, len(ips), _BATCH_SIZE):
+            part = {ip: commands[ip] for ip in ips[start : start + _BATCH_SIZE]}
+            failed.update(self._batch(part) if self._takes_batches else self._singly(part))
+        return failed
+
+    def _batch(self, commands: dict[str, list[str]]) -> dict[str, str]:
+        try:
+            self._run(iproute.BATCH, iproute.as_batch(list(commands.values())))
+        except CommandError as exc:
+            failures = iproute.batch_failures(exc.stderr)
+            if failures:
+                ips = list(commands)
+                return {ips[index]: reason for index, reason in failures.items()}
+            if exc.returncode is None:  # it never ran: one by one would not either
+                return dict.fromkeys(commands, str(exc))
+            logger.info("this `ip` takes no batches: addresses are set one by one")
+            self._takes_batches = False
+            return self._singly(commands)
+        return {}
+
+    def _singly(self, commands: dict[str, list[str]]) -> dict[str, str]:
+        failed = {}
+        for ip, argv in commands.items():
+            try:
+                self._run(argv)
+            except CommandError as exc:
+                failed[ip] = iproute.complaint(exc.stderr) or str(exc)
+        return failed
