@@ -583,3 +583,91 @@ def test_a_read_only_hosts_file_costs_only_the_names(namespace: Namespace) -> No
     assert "Read-only file system" in seen["publish"]
     assert "ReadWritePaths" in seen["publish"]
     assert seen["connects"] == [""] * 4
+
+
+# A Machine that serves two addresses while others meddle with its interface.
+_MEDDLED = """
+import json, subprocess, sys
+from ngrokd.config import NetSettings
+from ngrokd.errors import HostError
+from ngrokd.host.machine import Machine
+
+machine = Machine(NetSettings())
+machine.prepare()
+ips = ["10.107.0.2", "10.107.0.3"]
+machine.add_addresses(ips)
+subprocess.run(sys.argv[1], shell=True, check=True)
+
+def attempt(action):
+    try:
+        return sorted(action() or ())
+    except HostError as exc:
+        return str(exc)
+
+print(json.dumps({
+    "look": attempt(machine.addresses),
+    "add": machine.add_addresses(ips),
+    "remove": machine.remove_addresses(ips[1:]),
+    "notes": machine.status().notes,
+    "held": subprocess.getoutput("ip -o addr show"),
+    "close": attempt(machine.close),
+}))
+"""
+
+
+def meddled(namespace: Namespace, how: str) -> dict[str, Any]:
+    """What a Machine saw after the shell command `how`."""
+    done = namespace.run(sys.executable, "-c", _MEDDLED, how, check=False)
+    assert done.returncode == 0, done.stderr
+    seen: dict[str, Any] = json.loads(done.stdout)
+    return seen
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    "make",
+    ["ip link add ngrokd0 type bridge", "ip tuntap add dev ngrokd0 mode tun"],
+)
+@pytest.mark.parametrize("address", ["192.168.77.1/24", "10.107.0.1/16", ""])
+def test_an_interface_put_in_the_place_of_ours_is_really_left_alone(
+    namespace: Namespace, make: str, address: str
+) -> None:
+    how = f"ip link delete dev ngrokd0; {make}; ip link set dev ngrokd0 addrgenmode none"
+    if address:
+        how += f"; ip addr add {address} dev ngrokd0"
+    seen = meddled(namespace, how)
+    for words in (seen["look"], seen["add"]["10.107.0.2"], seen["close"]):
+        assert "ngrokd0 is left as it is: it is no longer ours" in words
+        assert "ip link delete dev ngrokd0" in words
+    assert seen["remove"] == {}
+    left = namespace.run("ip", "-o", "-4", "addr", "show", "dev", "ngrokd0").stdout
+    assert [line.split()[3] for line in left.splitlines()] == ([address] if address else [])
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    "how", ["ip addr del 10.107.0.1/16 dev ngrokd0", "ip addr flush dev ngrokd0"]
+)
+def test_a_gateway_address_that_was_removed_really_comes_back(
+    namespace: Namespace, how: str
+) -> None:
+    before = trace(namespace)
+    seen = meddled(namespace, how)
+    assert "inet 10.107.0.1/16 " in seen["held"]
+    assert "inet 10.107.0.2/32 " in seen["held"]
+    assert seen["add"] == {}
+    assert seen["close"] == []
+    assert trace(namespace) == before
+
+
+@pytest.mark.root
+def test_an_address_in_the_subnet_that_comes_later_is_really_noted(namespace: Namespace) -> None:
+    seen = meddled(
+        namespace, "ip link add br0 type bridge; ip addr add 10.107.9.1/24 dev br0"
+    )
+    assert seen["look"] == ["10.107.0.2", "10.107.0.3"]
+    assert "br0 has the address 10.107.9.1/24" in seen["notes"][0]
+    assert seen["close"] == []
+    left = namespace.run("ip", "-o", "-4", "addr", "show").stdout
+    assert "10.107.9.1/24" in left
+    assert "ngrokd0" not in left
