@@ -670,7 +670,8 @@ def test_an_ingress_that_refuses_tcp(town: Town, contexts: Contexts) -> None:
     town.forwarder.set_ingress(Ingress(SERVER_NAME, (address,), contexts.client))
 
     assert failure(town) == (
-        f"cannot reach the ingress {SERVER_NAME}: {address}: it refused the TCP connection"
+        f"cannot reach the ingress {SERVER_NAME}: {address}: it refused the TCP connection: "
+        "see `ingressEndpoint`, and whether a firewall stands between"
     )
 
 

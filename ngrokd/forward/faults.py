@@ -18,8 +18,9 @@ STAGES = {
     TunnelState.UPGRADING: "before it answered the request for the endpoint",
     TunnelState.OPEN: "while the connection was open",
 }
+REACH = "see `ingressEndpoint`, and whether a firewall stands between"
 WAITS = {
-    TunnelState.CONNECTING: "it did not accept a TCP connection in time",
+    TunnelState.CONNECTING: f"it did not accept a TCP connection in time: {REACH}",
     TunnelState.HANDSHAKING: "it did not complete the TLS handshake in time",
     TunnelState.UPGRADING: "it did not answer the request for the endpoint in time",
 }
@@ -96,7 +97,7 @@ def _alert(name: str) -> str:
 
 def _socket_reason(fault: OSError, state: TunnelState) -> str:
     if fault.errno == errno.ECONNREFUSED:
-        return "it refused the TCP connection"
+        return f"it refused the TCP connection: {REACH}"
     if fault.errno in (errno.ECONNRESET, errno.EPIPE):
         return f"it reset the connection {STAGES[state]}"
     if fault.errno in NO_DESCRIPTOR:
