@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Optional
 
@@ -16,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ngrokd.sandbox.cloud import Sandbox
+from ngrokd.sandbox.configfile import FIRST_LINE
 from ngrokd.sandbox.endpoints import SpecError, Upstream, locate, parse_argument, parse_upstream
 from ngrokd.sandbox.selectors import SelectorError, compile_selector, selects
 from ngrokd.sandbox.slots import SLOTS
@@ -27,6 +30,13 @@ PROGRAM = (
     "parser = argparse.ArgumentParser(prog='ngrokd sandbox')\n"
     "command.add_arguments(parser)\n"
     "sys.exit(command.run(parser.parse_args()))\n"
+)
+SIGNALLED_THREAD = (
+    "import signal, sys, threading\n"
+    "def get_a_signal():\n"
+    "    sys.stdin.readline()\n"
+    "    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)\n"
+    "threading.Thread(target=get_a_signal, daemon=True).start()\n"
 )
 TIMEOUT_S = 20
 
@@ -71,6 +81,23 @@ def test_it_prints_a_configuration_serves_and_leaves_nothing(
     output, errors = program.communicate(timeout=TIMEOUT_S)
     assert (program.returncode, output, errors) == (0, "", "")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_that_another_thread_gets_ends_it_too() -> None:
+    """Then no system call of the main thread is interrupted; nor is one that is about to begin."""
+    program = subprocess.Popen(
+        [sys.executable, "-c", SIGNALLED_THREAD + PROGRAM],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    printed(program)
+    try:
+        output = program.communicate("now\n", timeout=TIMEOUT_S)
+    finally:
+        program.kill()
+    assert (*output, program.returncode) == ("", "", 0)
 
 
 def test_a_folder_asked_for_stays_and_gives_the_same_authority(tmp_path: Path) -> None:
@@ -152,6 +179,80 @@ def test_a_second_one_on_the_same_folder_says_who_has_it_and_changes_nothing(
     assert f"another sandbox runs on {folder} (pid {first.pid})" in errors
     assert errors.count("\n") == 1
     assert after == before
+
+
+# The configuration in a file
+
+
+def test_the_configuration_file_is_there_whole_while_it_serves(tmp_path: Path) -> None:
+    out = tmp_path / "sandbox.yml"
+    out.write_text(FIRST_LINE + "\n# left by one that was killed\n")
+    program = start("--config-out", str(out), "--no-samples")
+    text = printed(program)
+    assert out.read_text() == text
+    assert out.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [out]
+    api = re.search(r"http://127\.0\.0\.1:(\d+)", text)
+    assert api is not None
+    socket.create_connection(("127.0.0.1", int(api[1])), TIMEOUT_S).close()
+    program.terminate()
+    assert (*program.communicate(timeout=TIMEOUT_S), program.returncode) == ("", "", 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stale_configuration_file_is_gone_when_the_start_fails(tmp_path: Path) -> None:
+    out = tmp_path / "sandbox.yml"
+    out.write_text(FIRST_LINE + "\n")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        program = start("--config-out", str(out), "--port", str(taken.getsockname()[1]))
+        program.communicate(timeout=TIMEOUT_S)
+    assert program.returncode == 1
+    assert not out.exists()
+
+
+def test_a_configuration_file_that_was_edited_stays_at_the_end(tmp_path: Path) -> None:
+    out = tmp_path / "sandbox.yml"
+    program = start("--config-out", str(out), "--no-samples")
+    edited = printed(program) + "forward: {connect_timeout: 3}\n"
+    out.write_text(edited)
+    program.terminate()
+    program.communicate(timeout=TIMEOUT_S)
+    assert (program.returncode, out.read_text()) == (0, edited)
+
+
+def somebodys_file(path: Path) -> None:
+    path.write_text("api: {key: precious}\n")
+
+
+def link_to_a_sandboxs_file(path: Path) -> None:
+    (path.parent / "other").write_text(FIRST_LINE)
+    path.symlink_to(path.parent / "other")
+
+
+@pytest.mark.parametrize(
+    "make", [somebodys_file, link_to_a_sandboxs_file, Path.mkdir, os.mkfifo]
+)
+def test_what_no_sandbox_wrote_is_not_replaced(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    out = tmp_path / "config.yml"
+    make(out)
+    before = out.lstat()
+    program = start("--config-out", str(out))
+    output, errors = program.communicate(timeout=TIMEOUT_S)
+    assert (program.returncode, output) == (1, "")
+    assert errors == (
+        f"ngrokd sandbox: {out} is there and was not written by a sandbox: name another\n"
+    )
+    assert out.lstat() == before
+
+
+def test_a_configuration_file_in_no_folder_is_named_before_anything_starts(tmp_path: Path) -> None:
+    program = start("--config-out", str(tmp_path / "none" / "c.yml"), "--dir", str(tmp_path / "d"))
+    output, errors = program.communicate(timeout=TIMEOUT_S)
+    assert (program.returncode, output, errors.count("\n")) == (1, "", 1)
+    assert f"{tmp_path}/none/c.yml cannot be written: its folder does not exist" in errors
+    assert list(tmp_path.iterdir()) == []
 
 
 # Arguments and selectors, whatever they are

@@ -15,6 +15,7 @@ import yaml
 
 from ngrokd.errors import NgrokdError
 from ngrokd.sandbox.cloud import Sandbox
+from ngrokd.sandbox.configfile import FIRST_LINE, ConfigFile
 from ngrokd.sandbox.endpoints import MAX_PORT, PORT, EndpointSpec, SpecError, parse_argument
 from ngrokd.sandbox.stopping import StopSignal
 
@@ -39,6 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="keep the certificates, operators and files here (default: a temporary folder)",
     )
     parser.add_argument(
+        "--config-out",
+        type=Path,
+        metavar="FILE",
+        help="write the configuration for a daemon to FILE too, once everything listens",
+    )
+    parser.add_argument(
         "--port", type=_port, default=0, metavar="N", help="of the API (default: a free one)"
     )
     parser.add_argument(
@@ -58,9 +65,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Until SIGINT or SIGTERM; the exit code. Main thread only: it takes both signals."""
     stopping = StopSignal()
-    previous = {
-        number: signal.signal(number, lambda *_: stopping.set()) for number in ENDING_SIGNALS
-    }
+    # The handlers do nothing: Python calls one only once the main thread is back from its system
+    # call, and none comes back for a signal that came just before it, or to another thread. The
+    # descriptor is written to at once.
+    previous = {number: signal.signal(number, lambda *_: None) for number in ENDING_SIGNALS}
+    previous_fd = signal.set_wakeup_fd(stopping.wakeup_fd(), warn_on_full_buffer=False)
     try:
         with _folder(args.dir) as folder:
             _serve(args, folder, stopping)
@@ -68,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"ngrokd sandbox: {exc}", file=sys.stderr)  # noqa: T201
         return EXIT_FAILED
     finally:
+        signal.set_wakeup_fd(previous_fd)
         for number, handler in previous.items():
             signal.signal(number, handler)
         stopping.close()
@@ -78,19 +88,25 @@ def _serve(args: argparse.Namespace, folder: Path, stopping: StopSignal) -> None
     sandbox = Sandbox(
         folder, args.endpoint, not args.no_samples, args.port, ingress_port=args.ingress_port
     )
-    sandbox.start()
-    try:
-        print(instructions(sandbox), end="", flush=True)  # noqa: T201
+    with contextlib.ExitStack() as stack:
+        out = ConfigFile(args.config_out) if args.config_out else None
+        if out:
+            out.prepare()
+        sandbox.start()
+        stack.callback(sandbox.stop)
+        text = instructions(sandbox)
+        if out:
+            out.write(text)
+            stack.callback(out.withdraw)
+        print(text, end="", flush=True)  # noqa: T201
         stopping.wait()
-    finally:
-        sandbox.stop()
 
 
 def instructions(sandbox: Sandbox) -> str:
     """A whole configuration file; what else there is to know stands in its comments."""
     listed = (f"#   {spec.url} -> {spec.upstream}" for spec in sandbox.listed)
     lines = (
-        "# A stand-in ngrok cloud is running. It lists these endpoints:",
+        FIRST_LINE,
         *listed,
         f"# Control API: curl {sandbox.api_url}/sandbox   (Ctrl-C ends the sandbox)",
         "# This configuration points a daemon at it; no root needed:",

@@ -15,10 +15,15 @@ class StopSignal:
 
     def __init__(self) -> None:
         self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
 
     def fileno(self) -> int:
         """Readable once the signal is set."""
         return self._reader.fileno()
+
+    def wakeup_fd(self) -> int:
+        """For `signal.set_wakeup_fd`: each signal that has a Python handler sets this then."""
+        return self._writer.fileno()
 
     def set(self) -> None:
         """Any thread; twice is harmless."""
