@@ -152,6 +152,15 @@ def test_a_sandbox_that_did_not_start_holds_neither_slot_nor_folder(tmp_path: Pa
     failed[0].stop()
 
 
+def test_samples_keep_a_domain_that_is_asked_for(tmp_path: Path) -> None:
+    sandboxes = [Sandbox(tmp_path / name, domain="mine.test") for name in ("one", "other")]
+    with ExitStack() as stack:
+        for sandbox in sandboxes:
+            sandbox.start()
+            stack.callback(sandbox.stop)
+            assert sandbox.listed[0].url == "http://hello.mine.test"
+
+
 @pytest.mark.root
 def test_two_sandboxed_daemons_of_root_serve_side_by_side(
     namespace: Namespace, tmp_path: Path

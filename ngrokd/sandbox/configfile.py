@@ -18,7 +18,7 @@ class ConfigFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path = path.absolute()
         self._content = b""
 
     def prepare(self) -> None:
