@@ -395,6 +395,18 @@ def test_connections_are_shown_with_what_they_carried(sandbox: Sandbox, tmp_path
     assert (seen["operator_id"], seen["host"], seen["port"]) == (operator.id, "echo.sandbox", 7000)
 
 
+def test_a_connection_is_shown_before_its_client_has_the_answer(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    operator = Operator(sandbox, tmp_path)
+    ingress_fault(sandbox, kind="slow", delay_s=0.3)
+    with operator.dial() as tunnel:
+        tunnel.send(wire.encode_request(Target("echo.sandbox", 7000)))
+        assert len(tunnel.recv()) == 1
+        [now] = control(sandbox, "GET", "connections")["connections"]
+    assert (now["result"], now["host"]) == ("open", "echo.sandbox")
+
+
 def test_settings_change_what_new_operators_are_told(sandbox: Sandbox, tmp_path: Path) -> None:
     changed = control(sandbox, "PATCH", "settings", {"ingress_endpoint": "elsewhere.example:443"})
     assert changed["ingress_endpoint"] == "elsewhere.example:443"

@@ -193,6 +193,8 @@ class _Tunnel:
             ConnResponse(route.endpoint_id, route.proto, notices=notices)
         )
         with self._dial(route.upstream, target) as upstream:
+            self.story.result = "open"
+            self.record()  # before the client is told, who may look at the log at once
             self._send_answer(link, answer, fault, upstream, deadline)
             self._relay(link, upstream)
 
@@ -229,8 +231,6 @@ class _Tunnel:
         return upstream.recv(FIRST_PAYLOAD_BYTES)
 
     def _relay(self, link: Link, upstream: socket.socket) -> None:
-        self.story.result = "open"
-        self.record()
         relay = Relay(self._client, link.channel, upstream, self._stopping)
         self.story.result = relay.run(self._early) or "done"
         self.story.bytes_up, self.story.bytes_down = relay.bytes_up, relay.bytes_down
