@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
+import os
 import random
 import time
 from concurrent.futures import Future
 from typing import Any, Callable, Optional
 from urllib.parse import urlsplit
 
-from ngrokd import configfile, limits, logs
+from ngrokd import __version__, configfile, limits, logs
 from ngrokd.cloud.identity import Identity
 from ngrokd.config import Config
 from ngrokd.configfile import Source
+from ngrokd.control import report
 from ngrokd.errors import ConfigError, ControlError
 from ngrokd.forward.forwarder import Forwarder
 from ngrokd.host.machine import Machine
@@ -122,10 +125,14 @@ class Conductor:
         elif isinstance(message, RotateCertificate):
             self._rotate(message.reply)
         elif isinstance(message, DumpStatus):
-            logger.info("status: %s", self.status)
+            logger.info("status: %s", json.dumps(self._status_json()))
         if self._fetched is not None and self._ingress.answered:
             self._apply(self._fetched)
         self.publish()
+
+    def _status_json(self) -> dict[str, object]:
+        counters = self._forwarder.counters()
+        return report.status_json(self.status, counters, __version__, os.getpid(), time.time())
 
     # Answers of the network
 
@@ -171,7 +178,7 @@ class Conductor:
             return
         # What a poll under way brings may be older than what this one asks for.
         (self._later if self._poller.polling else self._refreshes).append(reply)
-        self._poller.poll_now()
+        self._poller.hasten()
 
     def _rotate(self, reply: Future[Any]) -> None:
         if not self._identity.registered:

@@ -154,7 +154,7 @@ class Daemon:
         if not left or self._failed:
             return
         timeout = self._conductor.config.forward.drain_timeout
-        logger.info("draining for up to %g s; connections open: %d", timeout, left)
+        logger.info("draining %s for up to %g s", _connections(left), timeout)
         self._forwarder.when_idle(lambda: self.post(Drained()))
         until = time.monotonic() + timeout
         while (wait := until - time.monotonic()) > 0:
@@ -164,7 +164,7 @@ class Daemon:
             _turn_away(message)
         left = self._forwarder.open_connections()
         if left:
-            logger.warning("the time is up; connections cut: %d", left)
+            logger.warning("%s cut", _connections(left))
 
     def _next(self, wait: float) -> Optional[Message]:
         try:
@@ -185,6 +185,10 @@ def _turn_away(message: Message) -> None:
     reply = getattr(message, "reply", None)
     if reply is not None:
         reply.set_exception(ControlError("stopping", "the daemon is stopping"))
+
+
+def _connections(count: int) -> str:
+    return f"{count} connection" if count == 1 else f"{count} connections"
 
 
 def _show_nothing(_status: Status) -> None:

@@ -115,6 +115,11 @@ class Poller:
         self._not_before[JobKind.ENROL] = self._not_before[JobKind.POLL] = 0.0
         self._again = self.polling
 
+    def hasten(self) -> None:
+        """A person asks: `poll_now`, and the back-off begins anew."""
+        self._failures = dict.fromkeys(JobKind, 0)
+        self.poll_now()
+
     @property
     def polling(self) -> bool:
         """A poll is under way: its answer may be older than what was asked for since."""
@@ -234,11 +239,10 @@ class Poller:
         self._problems[JobKind.ENROL] = text
 
     def _succeeded(self, kind: JobKind) -> None:
-        if self._failures[kind]:
-            logger.info("%s works again after %d failures", kind.value, self._failures[kind])
+        if self._faults.pop(kind, None) is not None:
+            logger.info("%s works again", kind.value)
         self._failures[kind] = 0
         self._problems.pop(kind, None)
-        self._faults.pop(kind, None)
 
     def _failed(self, kind: JobKind, error: BaseException, now: float) -> None:
         if not isinstance(error, (ApiError, StateError)):

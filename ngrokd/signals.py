@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any, Callable
 
 from ngrokd.messages import Crashed, DumpStatus, Message, Reload, Stop
 
-Handlers = dict[signal.Signals, Any]
+Handlers = dict[int, Any]
 
 # Their default is to end the process, and with it the chance to take our names away.
 _IGNORED: Handlers = dict.fromkeys(
     (signal.SIGPIPE, signal.SIGUSR2, signal.SIGALRM), signal.SIG_IGN
 )
+
+
+_MESSAGES: dict[int, Callable[[], Message]] = {
+    signal.SIGTERM: lambda: Stop("SIGTERM"),
+    signal.SIGINT: lambda: Stop("SIGINT"),
+    signal.SIGQUIT: lambda: Stop("SIGQUIT"),
+    signal.SIGHUP: Reload,
+    signal.SIGUSR1: DumpStatus,
+}
 
 
 @contextlib.contextmanager
@@ -35,25 +45,51 @@ def posted(post: Callable[[Message], None]) -> Iterator[None]:
     """TERM, INT and QUIT stop, HUP reloads, USR1 writes the status into the log.
 
     Call on the main thread. What was in force before is put back at the end.
+
+    A handler in Python would run on the main thread, when that next runs Python code: a signal that
+    the kernel delivers to another thread does not wake it from its mailbox. The byte that the
+    interpreter writes from whichever thread was hit wakes the thread below at once.
     """
-    handlers: Handlers = {
-        signal.SIGTERM: lambda number, frame: post(Stop("SIGTERM")),
-        signal.SIGINT: lambda number, frame: post(Stop("SIGINT")),
-        signal.SIGQUIT: lambda number, frame: post(Stop("SIGQUIT")),
-        signal.SIGHUP: lambda number, frame: post(Reload()),
-        signal.SIGUSR1: lambda number, frame: post(DumpStatus()),
-    }
+    handlers: Handlers = dict.fromkeys(_MESSAGES, lambda number, frame: None)
+    reading, writing = socket.socketpair()
+    writing.setblocking(False)
+    reader = threading.Thread(target=_post_signals, args=(reading, post), name="signals")
+    with _handling({**handlers, **_IGNORED}), _excepthook(post):
+        before = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+        reader.start()
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+            writing.close()
+            reader.join()
+            reading.close()
+
+
+def _post_signals(reading: socket.socket, post: Callable[[Message], None]) -> None:
+    """On the thread `signals`, until the other end is closed: one byte is one signal's number."""
+    while True:
+        numbers = reading.recv(64)
+        if not numbers:
+            return
+        for number in numbers:
+            if number in _MESSAGES:
+                post(_MESSAGES[number]())
+
+
+@contextlib.contextmanager
+def _excepthook(post: Callable[[Message], None]) -> Iterator[None]:
+    """A thread that dies is a message, too: half a daemon is worse than none."""
 
     def thread_died(args: threading.ExceptHookArgs) -> None:
         if args.exc_value is not None:
             post(Crashed(args.thread.name if args.thread else "?", args.exc_value))
 
-    hook_before, threading.excepthook = threading.excepthook, thread_died
+    before, threading.excepthook = threading.excepthook, thread_died
     try:
-        with _handling({**handlers, **_IGNORED}):
-            yield
+        yield
     finally:
-        threading.excepthook = hook_before
+        threading.excepthook = before
 
 
 @contextlib.contextmanager

@@ -152,6 +152,15 @@ def test_a_refresh_registers_at_once_where_that_was_put_off() -> None:
     assert desk.started(NOW + 1) == [JobKind.ENROL]
 
 
+def test_what_a_person_asks_for_does_not_lengthen_the_back_off() -> None:
+    desk = Desk().enrolled()
+    for _ in range(9):
+        desk.poller.hasten()
+        assert desk.started() == [JobKind.POLL]
+        desk.done(JobKind.POLL, error=ApiUnavailable("503"))
+    assert desk.started(NOW + INTERVAL) == [JobKind.POLL]
+
+
 def test_a_certificate_that_is_due_as_it_comes_is_not_renewed_in_a_loop() -> None:
     desk = Desk().enrolled()
     desk.identity.step = Step.RENEW
