@@ -16,7 +16,7 @@ from ngrokd.cloud.keys import new_key, signing_request
 from ngrokd.cloud.trust import fingerprint, ingress_context, resolve_ingress, split_endpoint
 from ngrokd.errors import HostError, StateError
 from ngrokd.model import Address
-from tests.cloud_fake import Authority
+from tests.cloud_fake import Authority, fifo_at
 
 AUTHORITY = Authority()
 
@@ -161,6 +161,41 @@ def test_a_ca_crt_that_is_none_is_an_error(place: Place) -> None:
     (place.state / "ca.crt").write_text("no certificate")
     with pytest.raises(StateError, match=r"ca\.crt cannot be used as a trust anchor"):
         place.context()
+
+
+@pytest.mark.parametrize(
+    ("name", "mend"),
+    [
+        ("state/ca.crt", "put a PEM certificate there, or remove it"),
+        ("named", r"server\.ca_file"),
+        ("state/tls.crt", "rotate-cert"),
+        ("state/tls.key", "rotate-cert"),
+    ],
+)
+def test_a_fifo_in_the_place_of_a_file_is_an_error_and_does_not_hang(
+    place: Place, tmp_path: Path, name: str, mend: str
+) -> None:
+    path = tmp_path / name
+    path.unlink(missing_ok=True)
+    place.ca_file = str(path) if name == "named" else ""
+    with fifo_at(path), pytest.raises(StateError, match=rf"not a regular file.*{mend}"):
+        place.context()
+
+
+@pytest.mark.parametrize("kind", ["folder", "device"])
+def test_a_ca_file_that_is_no_regular_file_is_an_error(
+    place: Place, tmp_path: Path, kind: str
+) -> None:
+    place.ca_file = str(tmp_path) if kind == "folder" else "/dev/zero"
+    with pytest.raises(StateError, match=r"not a regular file.*server\.ca_file"):
+        place.context()
+
+
+def test_a_ca_file_may_be_a_symbolic_link(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "ca").write_text(AUTHORITY.intermediate_pem())
+    (tmp_path / "link").symlink_to(tmp_path / "ca")
+    place.ca_file = str(tmp_path / "link")
+    assert trusts(place, tmp_path)
 
 
 def test_a_pair_that_does_not_fit_is_an_error(place: Place) -> None:

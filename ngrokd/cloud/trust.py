@@ -104,6 +104,10 @@ def resolve_ingress(endpoint: str) -> tuple[Address, ...]:
 
 
 def _load_named(context: ssl.SSLContext, path: Path, mend: str) -> None:
+    if _is_odd(path):
+        raise StateError(
+            f"{path} cannot be used as a trust anchor: it is not a regular file; {mend}"
+        )
     try:
         context.load_verify_locations(cafile=path)
     except OSError as exc:  # SSLError too
@@ -118,6 +122,12 @@ def _load_found(context: ssl.SSLContext, path: Path) -> None:
 
 
 def _load_pair(context: ssl.SSLContext, cert: Path, key: Path) -> None:
+    for path in (cert, key):
+        if _is_odd(path):
+            raise StateError(
+                f"{path} cannot be used for the client certificate: it is not a regular file;"
+                " move it away, and `ngrokctl rotate-cert` asks for a new pair"
+            )
     try:
         # The password keeps OpenSSL from asking the terminal for that of an encrypted key.
         context.load_cert_chain(cert, key, lambda: "")
@@ -126,6 +136,14 @@ def _load_pair(context: ssl.SSLContext, cert: Path, key: Path) -> None:
             f"{cert} and {key} cannot be used as the client certificate: {_cause(exc)};"
             " `ngrokctl rotate-cert` asks for a new pair"
         ) from exc
+
+
+def _is_odd(path: Path) -> bool:
+    """A FIFO would hang OpenSSL, which opens what it is told to; a device may have no end."""
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except OSError:  # what is missing or out of reach OpenSSL says itself
+        return False
 
 
 def _cause(exc: OSError) -> str:
