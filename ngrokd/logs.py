@@ -6,9 +6,11 @@ The modules only call `logging.getLogger(__name__)`; `setup` gives the root logg
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import logging.handlers
 import os
+import stat
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,6 +23,7 @@ from ngrokd.loglines import LineFormatter
 LEVELS = ("debug", "info", "warning", "error")
 
 _FILE_MODE = 0o640  # hostnames and errors are not for everybody
+_NO_FILE = "it is a pipe or a socket"
 _SYSLOG_SOCKETS = ("/dev/log", "/var/run/syslog")  # Linux, macOS
 
 if TYPE_CHECKING:
@@ -77,7 +80,8 @@ def reopen() -> None:
                 handler.reopen()
             except OSError as exc:
                 name = handler.baseFilename
-                logging.getLogger(__name__).warning("%s stays open: %s", name, exc.strerror)
+                why = _NO_FILE if exc.errno == errno.ENXIO else exc.strerror
+                logging.getLogger(__name__).warning("%s stays open: %s", name, why)
 
 
 class _Careful(logging.Handler):
@@ -105,8 +109,15 @@ class _FileHandler(_Careful, logging.FileHandler):
 
     def _open(self) -> Any:
         # The daemon's umask is 0, so the mode must be right from the first byte.
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        # O_NONBLOCK: at a pipe that nobody reads the open would wait for ever.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
         handle = os.open(self.baseFilename, flags, _FILE_MODE)
+        try:
+            _refuse_pipe(handle)
+            os.set_blocking(handle, True)
+        except OSError:
+            os.close(handle)
+            raise
         return os.fdopen(handle, "a", encoding="utf-8", errors="backslashreplace")
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -140,6 +151,22 @@ class _FileHandler(_Careful, logging.FileHandler):
         return not os.path.samestat(there, os.fstat(self.stream.fileno()))  # type: ignore[union-attr]
 
 
+def _refuse_pipe(handle: int) -> None:
+    """A reader that pauses would stop the daemon. Our own standard error may be one."""
+    found = os.fstat(handle)
+    if stat.S_ISREG(found.st_mode) or stat.S_ISCHR(found.st_mode) or _is_standard(found):
+        return
+    raise OSError(errno.ENXIO, _NO_FILE)
+
+
+def _is_standard(found: os.stat_result) -> bool:
+    for number in (1, 2):
+        with contextlib.suppress(OSError):  # it is closed
+            if os.path.samestat(found, os.fstat(number)):
+                return True
+    return False
+
+
 def _ours() -> Iterator[tuple[logging.Handler, LineFormatter]]:
     for handler in logging.getLogger().handlers:
         if isinstance(handler.formatter, LineFormatter):
@@ -150,8 +177,11 @@ def _file_handler(name: str) -> logging.Handler:
     try:
         return _FileHandler(name)
     except OSError as exc:
+        why = exc.strerror
         mend = "run as root, or set server.log_file"
-        raise HostError(f"log file {name} cannot be opened ({exc.strerror}): {mend}") from exc
+        if exc.errno == errno.ENXIO:  # also what the system says of a pipe that nobody reads
+            why, mend = _NO_FILE, "set server.log_file to the path of a file"
+        raise HostError(f"log file {name} cannot be opened ({why}): {mend}") from exc
 
 
 def _syslog_handler() -> logging.Handler:

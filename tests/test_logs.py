@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from ngrokd.cloud.apierrors import key_fault
 from ngrokd.config import ServerSettings
 from ngrokd.errors import HostError
 from ngrokd.loglines import LineFormatter
+from tests.cloud_fake import fifo_at
 
 SECRET = "2abcDEFghiJKLmnoPQRstu_5678"
 
@@ -247,6 +249,47 @@ def test_a_log_file_that_cannot_be_opened_is_told_with_the_mend(tmp_path: Path) 
     with pytest.raises(HostError, match=r"cannot be opened \(Is a directory\): .*server.log_file"):
         logs.setup(ServerSettings(log_file=str(tmp_path)), False, {})
     assert logging.getLogger().handlers == before
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_a_log_file_that_is_a_pipe_is_refused_and_does_not_hang(tmp_path: Path, read: bool) -> None:
+    path = tmp_path / "ngrokd.log"
+    with fifo_at(path):
+        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK) if read else None
+        try:
+            with pytest.raises(HostError, match=r"ngrokd\.log cannot .*pipe.*server\.log_file"):
+                logs.setup(ServerSettings(log_file=str(path)), False, {})
+        finally:
+            if reader is not None:
+                os.close(reader)
+
+
+def test_a_log_file_that_becomes_a_pipe_while_running_is_not_written_to(tmp_path: Path) -> None:
+    path = to_file(tmp_path)
+    path.rename(tmp_path / "old.log")
+    with fifo_at(path):
+        logger.info("hello")
+        logs.reopen()
+    text = (tmp_path / "old.log").read_text()
+    assert "hello" in text and "ngrokd.log stays open" in text and "pipe" in text
+
+
+def test_a_device_may_be_the_log_file(capfd: pytest.CaptureFixture[str]) -> None:
+    logs.setup(ServerSettings(log_file="/dev/null"), False, {})
+    logger.info("hello")
+    assert capfd.readouterr().err == ""
+
+
+def test_our_standard_error_may_be_the_log_file_even_if_it_is_a_pipe() -> None:
+    code = (
+        "import logging, os; from ngrokd import logs; from ngrokd.config import ServerSettings;"
+        "logs.setup(ServerSettings(log_file='/dev/stderr'), False, {});"
+        "assert os.get_blocking(logging.getLogger().handlers[0].stream.fileno());"
+        "logging.getLogger('x').info('hello')"
+    )
+    daemon = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, timeout=30)
+    assert daemon.returncode == 0, daemon.stderr
+    assert daemon.stderr.endswith(b" INFO hello\n")
 
 
 def test_a_second_setup_replaces_the_first(tmp_path: Path) -> None:
