@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import ssl
 import stat
 import subprocess
@@ -25,7 +26,7 @@ from ngrokd.cloud.keys import new_key, signing_request
 from ngrokd.cloud.registration import Operator, Step
 from ngrokd.config import ServerSettings
 from ngrokd.errors import ApiRefused, ApiUnavailable, StateError
-from tests.cloud_fake import KEY, Authority, FakeApi, Ngrok, Reply, Request
+from tests.cloud_fake import KEY, Authority, FakeApi, Ngrok, Reply, Request, fifo_at
 
 NOW = 1_760_000_000.0  # far from both ends of the certificates the tests make
 ALL = ("true",)
@@ -402,6 +403,168 @@ def test_a_half_written_certificate_or_key_heals(folder: Path, size: int) -> Non
     assert not identity.registered
     step(identity, folder)
     assert loaded(folder).registered and pair_works(folder)
+
+
+# Damage while running
+
+
+def register_at(ngrok: Ngrok, identity: Identity) -> None:
+    """The step that is due, with a real answer."""
+    with FakeApi(ngrok.answer) as fake:
+        which = identity.next_step(NOW, ALL)
+        assert which is not None
+        identity.finish(identity.begin(which, Api(fake.url, KEY, "1"), ALL)())
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> tuple[Path, Identity, Ngrok]:
+    """A registered machine, as the daemon holds it."""
+    ngrok, place = Ngrok(), tmp_path / "state"
+    identity = loaded(place)
+    register_at(ngrok, identity)
+    assert identity.next_step(NOW, ALL) is None and identity.registered
+    return place, identity, ngrok
+
+
+Running = tuple[Path, Identity, Ngrok]
+
+
+@pytest.mark.parametrize("content", DAMAGE)
+@pytest.mark.parametrize("names", [("tls.crt",), ("tls.key",), ("tls.crt", "tls.key")])
+def test_a_pair_that_goes_while_running_is_noticed_and_asked_for_anew(
+    running: Running, names: tuple[str, ...], content: Optional[bytes]
+) -> None:
+    place, identity, ngrok = running
+    for name in names:
+        (place / name).unlink()
+        if content is not None:
+            (place / name).write_bytes(content)
+    assert identity.next_step(NOW, ALL) is Step.REGISTER
+    assert not identity.registered and identity.certificate_not_after is None
+    assert identity.operator_id == "k8sop_1"
+    register_at(ngrok, identity)
+    assert identity.registered and pair_works(place)
+    assert identity.next_step(NOW, ALL) is None
+    assert list(ngrok.operators) == ["k8sop_1"]
+
+
+def test_registered_tells_the_truth_before_anybody_asks_for_the_next_step(running: Running) -> None:
+    place, identity, _ = running
+    (place / "tls.key").unlink()
+    assert not identity.registered and identity.certificate_not_after is None
+
+
+def test_a_pair_that_comes_back_is_used_again(running: Running, tmp_path: Path) -> None:
+    place, identity, _ = running
+    (place / "tls.crt").rename(tmp_path / "away")
+    assert identity.next_step(NOW, ALL) is Step.REGISTER
+    (tmp_path / "away").rename(place / "tls.crt")
+    assert identity.next_step(NOW, ALL) is None and identity.registered
+
+
+def test_a_pair_that_is_replaced_file_by_file_is_not_put_aside(running: Running) -> None:
+    place, identity, _ = running
+    key = new_key()
+    certificate = AUTHORITY.sign(signing_request(key))
+    (place / "tls.crt").write_text(certificate)
+    assert identity.next_step(NOW, ALL) is Step.REGISTER
+    (place / "tls.key").write_bytes(key)
+    assert identity.next_step(NOW, ALL) is None and identity.registered
+    assert (place / "tls.crt").read_text() == certificate
+    assert not list(place.glob("*.corrupt"))
+
+
+def test_a_look_during_a_renewal_leaves_its_new_key_alone(running: Running) -> None:
+    place, identity, ngrok = running
+    with FakeApi(ngrok.answer) as fake:
+        job = identity.begin(Step.RENEW, Api(fake.url, KEY, "1"), ALL)
+        (place / "tls.crt").unlink()
+        assert not identity.registered
+        identity.finish(job())
+    assert identity.registered and pair_works(place)
+
+
+def test_a_pair_that_did_not_change_is_not_read_again(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, identity, _ = running
+    identity.next_step(NOW, ALL)
+    reads: list[Path] = []
+    monkeypatch.setattr(statefile, "read", reads.append)
+    for _ in range(3):
+        assert identity.next_step(NOW, ALL) is None and identity.registered
+    assert reads == []
+
+
+def test_a_pair_that_goes_is_told_once(
+    running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    place, identity, _ = running
+    (place / "tls.key").unlink()
+    for _ in range(3):
+        identity.next_step(NOW, ALL)
+    (place / "tls.crt").unlink()
+    identity.next_step(NOW, ALL)
+    (line,) = [each.getMessage() for each in caplog.records]
+    assert "tls.key" in line and "a new certificate is asked for" in line
+
+
+@pytest.mark.parametrize("name", ["tls.crt", "tls.key"])
+def test_a_fifo_in_the_place_of_a_pair_that_is_used_does_not_hang(
+    running: Running, name: str
+) -> None:
+    place, identity, _ = running
+    (place / name).unlink()
+    with fifo_at(place / name):
+        assert identity.next_step(NOW, ALL) is Step.REGISTER
+        assert not identity.registered
+
+
+def test_a_state_folder_that_is_removed_while_running_is_made_again(running: Running) -> None:
+    place, identity, ngrok = running
+    shutil.rmtree(place)
+    assert identity.next_step(NOW, ALL) is Step.REGISTER
+    register_at(ngrok, identity)
+    assert mode(place) == 0o700
+    for each in (identity, loaded(place)):
+        assert each.registered and each.operator_id == "k8sop_1"
+        assert each.ingress_endpoint == "ingress.test:443"
+        assert each.next_step(NOW, ALL) is None
+    assert pair_works(place) and list(ngrok.operators) == ["k8sop_1"]
+
+
+def test_a_renewal_makes_the_folders_that_are_gone(tmp_path: Path) -> None:
+    server = ServerSettings(
+        client_cert=str(tmp_path / "a" / "tls.crt"), client_key=str(tmp_path / "b" / "tls.key")
+    )
+    identity = Identity(server)
+    identity.load()
+    for name in ("a", "b"):
+        (tmp_path / name).rmdir()
+    identity.begin(Step.RENEW, NOWHERE, ALL)
+    assert (tmp_path / "a" / "tls.csr").exists() and mode(tmp_path / "b") == 0o700
+
+
+def test_a_folder_that_goes_while_ngrok_is_asked_is_a_fault_that_the_next_try_mends(
+    running: Running,
+) -> None:
+    place, identity, ngrok = running
+    with FakeApi(ngrok.answer) as fake:
+        job = identity.begin(Step.RENEW, Api(fake.url, KEY, "1"), ALL)
+        shutil.rmtree(place)
+        with pytest.raises(StateError):
+            identity.finish(job())
+    assert not identity.registered
+    register_at(ngrok, identity)
+    assert loaded(place).registered
+
+
+def test_a_key_set_after_the_folder_was_removed_is_kept(running: Running) -> None:
+    place, identity, _ = running
+    shutil.rmtree(place)
+    identity.save_api_key(KEY)
+    assert mode(place) == 0o700
+    assert loaded(place).saved_api_key() == KEY
 
 
 def test_a_certificate_of_another_key_is_put_aside_and_the_key_kept(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import os
 import re
 import socket
 import uuid
@@ -17,6 +18,7 @@ from ngrokd import __version__
 from ngrokd.cloud import registrar, statefile
 from ngrokd.cloud.api import Api
 from ngrokd.cloud.apierrors import key_fault
+from ngrokd.cloud.certificate import Validity
 from ngrokd.cloud.pair import Pair
 from ngrokd.cloud.registration import (
     Operator,
@@ -67,7 +69,8 @@ class Identity:
     @property
     def certificate_not_after(self) -> Optional[float]:
         """Unix seconds; None: no usable certificate and key."""
-        return self._pair.validity.not_after if self._pair.validity else None
+        validity = self._validity()
+        return validity.not_after if validity else None
 
     @property
     def ingress_endpoint(self) -> str:
@@ -77,15 +80,14 @@ class Identity:
     @property
     def registered(self) -> bool:
         """There is an operator, and a certificate and key that work for it."""
-        return bool(self._operator_id) and self._pair.validity is not None
+        return bool(self._operator_id) and self._validity() is not None
 
     def load(self) -> tuple[str, ...]:
         """Read the state folder, making it if need be. Returns notes for the log.
 
         Damage is no error: the file is kept as .corrupt and what it held is asked again.
         """
-        for folder in (self._folder, self._key_folder):
-            statefile.make_folder(folder)
+        self._make_folders()
         statefile.sweep(self._folder, _FILES)
         notes = list(self._pair.load())
         self._operator_id = self._read_word("operator_id", is_operator_id, notes)
@@ -106,12 +108,13 @@ class Identity:
         fault = key_fault(word)
         if fault:
             raise ApiRefused(fault)
+        self._make_folders()  # they may be gone since `load`
         self._write("api_key", word, 0o600)
 
     def next_step(self, now: float, selectors: tuple[str, ...]) -> Optional[Step]:
         """What to ask of ngrok next; None: nothing. `now`: Unix seconds."""
         told = self._told.selectors if self._told.operator_id == self._operator_id else None
-        return next_step(Standing(self._operator_id, self._pair.validity, told), now, selectors)
+        return next_step(Standing(self._operator_id, self._validity(), told), now, selectors)
 
     def begin(
         self, step: Step, api: Api, selectors: tuple[str, ...]
@@ -120,8 +123,9 @@ class Identity:
 
         The job raises ApiError; OperatorLost is for `lost`.
         """
-        if not self._operator_id or (step is Step.UPDATE and self._pair.validity is None):
+        if not self._operator_id or (step is Step.UPDATE and self._validity() is None):
             step = Step.REGISTER
+        self._make_folders()  # they may be gone since `load`
         csr = "" if step is Step.UPDATE else self._pair.prepare(renew=step is Step.RENEW)
         wish = Wish(
             installation_id=self._installation_id(),
@@ -144,7 +148,7 @@ class Identity:
         """
         if operator.certificate:
             self._pair.install(operator.certificate)
-        if operator.id != self._operator_id:
+        if operator.id != self._operator_id or not self._kept("operator_id"):
             self._write("operator_id", operator.id, 0o644)
             self._operator_id = operator.id
         ingress = operator.ingress_endpoint or self._told.ingress_endpoint
@@ -154,6 +158,20 @@ class Identity:
         """ngrok no longer knows the operator: forget its id. The key stays, for the next one."""
         self._operator_id = ""
         statefile.remove(self._folder / "operator_id")
+
+    def _validity(self) -> Optional[Validity]:
+        """Of the pair that is on disk now: somebody may have removed or replaced it."""
+        note = self._pair.refresh()
+        if note:
+            logger.warning("%s", note)
+        return self._pair.validity
+
+    def _make_folders(self) -> None:
+        for folder in (self._folder, self._key_folder):
+            statefile.make_folder(folder)
+
+    def _kept(self, name: str) -> bool:
+        return os.path.lexists(self._folder / name)
 
     def _installation_id(self) -> str:
         """What marks our operator as ours at ngrok; made once."""
@@ -195,7 +213,7 @@ class Identity:
             return _Told()
 
     def _save_told(self, told: _Told) -> None:
-        if told != self._told:
+        if told != self._told or not self._kept("registration.json"):
             document = {
                 "operator_id": told.operator_id,
                 "ingress_endpoint": told.ingress_endpoint,

@@ -34,6 +34,7 @@ class Pair:
         self._next_certificate = certificate.with_name(certificate.name + ".next")
         self._next_key = key.with_name(key.name + ".next")
         self._validity: Optional[Validity] = None
+        self._seen: object = None  # the marks of the files that `_validity` is of
 
     @property
     def validity(self) -> Optional[Validity]:
@@ -57,6 +58,26 @@ class Pair:
         if self._validity is not None:
             notes += self._close_to_others()
         return tuple(notes)
+
+    def refresh(self) -> str:
+        """Look again if a file is another one than at the last look. Returns a note for the log.
+
+        Cheap when nothing changed, and never raises. Nothing is put aside: a person may be in the
+        middle of replacing the two.
+        """
+        if self._marks() == self._seen:
+            return ""
+        before, fault = self._validity, "they are gone, damaged or do not fit"
+        try:
+            self._look()
+        except StateError as exc:
+            fault = str(exc)
+        if before is None or self._validity is not None:
+            return ""
+        return (
+            f"{self._certificate} and {self._key} can no longer be used: {fault};"
+            " a new certificate is asked for"
+        )
 
     def prepare(self, renew: bool) -> str:
         """A signing request whose key is on disk: a new one to renew, else the one we have.
@@ -130,15 +151,22 @@ class Pair:
 
     def _examine(self) -> list[str]:
         """Set `validity`; put aside what is damaged."""
-        self._validity = None
+        key, certificate = self._look()
+        if self._validity is not None or (key is None and certificate is None):
+            return []
+        return self._put_aside(key, certificate, _dates(certificate))
+
+    def _look(self) -> tuple[Optional[bytes], Optional[bytes]]:
+        """Set `validity`; the key and the certificate as they are. StateError: one is no file."""
+        self._validity, self._seen = None, self._marks()
         key, certificate = statefile.read(self._key), statefile.read(self._certificate)
-        if key is None and certificate is None:
-            return []
         dates = _dates(certificate)
-        if dates is not None and _matches(self._certificate, self._key):
+        if key is not None and dates is not None and _matches(self._certificate, self._key):
             self._validity = dates
-            return []
-        return self._put_aside(key, certificate, dates)
+        return key, certificate
+
+    def _marks(self) -> tuple[object, object]:
+        return _mark(self._certificate), _mark(self._key)
 
     def _put_aside(
         self, key: Optional[bytes], certificate: Optional[bytes], dates: Optional[Validity]
@@ -180,6 +208,15 @@ class Pair:
         except OSError as exc:
             return [f"{self._key} can be read by every user, and its mode stays: {exc.strerror}"]
         return [f"{self._key} could be read by every user; its mode is now {mode & 0o770:o}"]
+
+
+def _mark(path: Path) -> object:
+    """Another one for each change of the file; None: there is none, or it is out of reach."""
+    try:
+        known = path.stat()
+    except OSError:
+        return None
+    return known.st_dev, known.st_ino, known.st_size, known.st_mtime_ns, known.st_ctime_ns
 
 
 def _matches(certificate: Path, key: Path) -> bool:
