@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
@@ -208,6 +209,43 @@ def test_pages_without_end_stop_at_a_bound(
     assert len(fake.requests) == 5
 
 
+@pytest.mark.parametrize(
+    ("bound", "value", "words"),
+    [
+        ("MAX_ITEMS", 250, "more than 250 items"),
+        ("MAX_LIST_BYTES", 1 << 20, "larger than 1 MiB"),
+        ("MAX_LIST_S", 0.2, "not whole after 0.2 s"),
+    ],
+)
+def test_a_list_of_pages_is_bounded_as_a_whole(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, bound: str, value: float, words: str
+) -> None:
+    monkeypatch.setattr(api_module, bound, value)
+    filler = "x" * (300_000 if bound == "MAX_LIST_BYTES" else 1)
+
+    def answer(request: Request) -> Reply:
+        number = len(fake.requests)
+        if bound == "MAX_LIST_S":
+            fake.done.wait(0.05)
+        items = [{"id": f"ep_{number}_{each}"} for each in range(100)]
+        link = f"/more?{number}" if number < 60 else None
+        return Reply(200, {"endpoints": items, "x": filler, "next_page_uri": link})
+
+    fake = serve(answer)
+    error = fails(fake)
+    assert isinstance(error, ApiUnavailable) and words in str(error)
+    assert 2 <= len(fake.requests) <= 8
+
+
+def test_a_single_page_of_too_many_items_is_an_error(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_module, "MAX_ITEMS", 2)
+    assert "more than 2 items" in str(fails(serve(lambda _: page("http://a", "http://b", "c"))))
+    found = client(serve(lambda _: page("http://a", "http://b"))).bound_endpoints("k8sop_1")
+    assert len(found) == 2
+
+
 def test_the_key_is_not_sent_to_another_server_for_the_next_page(serve: Serve) -> None:
     other = serve(lambda _: page("http://evil.ns"))
     fake = serve(lambda _: page("http://web.ns", link=f"{other.url}/next"))
@@ -292,6 +330,50 @@ def test_a_key_of_any_shape_is_not_shown(serve: Serve) -> None:
     fake = serve(lambda request: Reply(401, {"msg": f"what is {request.headers['authorization']}"}))
     with pytest.raises(ApiRefused, match=r"what is Bearer \[redacted\]"):
         client(fake, key="sandbox-key").bound_endpoints("o")
+
+
+def shows_a_piece(text: str, key: str = KEY) -> bool:
+    return any(key[at : at + 8] in text for at in range(len(key) - 7))
+
+
+@pytest.mark.parametrize("piece", [KEY[:20], KEY[-20:], KEY[7:15], KEY[:-1], KEY[1:] + KEY[:-1]])
+def test_a_piece_of_the_key_that_a_message_repeats_is_not_shown(serve: Serve, piece: str) -> None:
+    fake = serve(lambda _: Reply(401, {"msg": f'The key "{piece}..." is not valid.'}))
+    text = str(fails(fake))
+    assert not shows_a_piece(text)
+    assert 'The key "[redacted]..." is not valid.' in text
+
+
+def test_less_than_eight_characters_of_the_key_stay_as_they_are(serve: Serve) -> None:
+    fake = serve(lambda _: Reply(401, {"msg": f"It starts with {KEY[:7]} and not {KEY[-7:]}."}))
+    assert f"It starts with {KEY[:7]} and not {KEY[-7:]}." in str(fails(fake))
+
+
+@given(st.lists(st.one_of(st.text(max_size=9), st.tuples(st.integers(0, 42), st.integers(0, 42)))))
+def test_no_message_shows_eight_characters_of_the_key(parts: list[object]) -> None:
+    said = "".join(
+        part if isinstance(part, str) else KEY[slice(*part)] if isinstance(part, tuple) else ""
+        for part in parts
+    )
+    asked = Asked("GET /x", "https://api.test", KEY)
+    body = json.dumps({"msg": said, "error_code": said}).encode()
+    with pytest.raises(ApiError) as caught:
+        document_of(Answer(400, body), asked, 0.0)
+    assert not shows_a_piece(str(caught.value) + caught.value.code)
+
+
+def test_a_message_of_many_megabytes_is_cut_in_no_time(serve: Serve) -> None:
+    fake = serve(lambda _: Reply(401, {"msg": KEY[:9] * 1_500_000}))
+    started = time.monotonic()
+    text = str(fails(fake))
+    assert time.monotonic() - started < 3
+    assert len(text) < 1000 and not shows_a_piece(text)
+
+
+def test_a_piece_of_the_key_is_not_shown_by_what_is_not_http(serve: Serve) -> None:
+    fake = serve(lambda _: Reply(raw=f"no {KEY[:20]}\r\n\r\n".encode()))
+    text = str(fails(fake))
+    assert "not HTTP" in text and not shows_a_piece(text)
 
 
 def test_the_credential_is_not_shown_in_an_html_title_or_an_error_code(serve: Serve) -> None:

@@ -9,15 +9,27 @@ from collections.abc import Callable, Mapping
 from typing import Optional
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
-from ngrokd.cloud.apierrors import Answer, Asked, document_of, error_of, key_fault, unusable
+from ngrokd.cloud.apierrors import (
+    Answer,
+    Asked,
+    document_of,
+    error_of,
+    key_fault,
+    silence,
+    unusable,
+)
 from ngrokd.cloud.transport import NoAnswer, Transport
-from ngrokd.errors import ApiRefused, ApiUnavailable
+from ngrokd.errors import ApiRefused
 
 OPERATORS = "/kubernetes_operators"
 
 # At 100 endpoints a page this is more than net.subnet's 65,000 addresses can serve; an API that
 # never ends its list must not keep a pool thread.
 MAX_PAGES = 700
+# Of a whole list: pages that are each within their bounds must not add up to gigabytes or hours.
+MAX_ITEMS = 100_000
+MAX_LIST_BYTES = 64 << 20
+MAX_LIST_S = 120.0
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -91,12 +103,18 @@ class Api:
         found: list[object] = []
         url = self._url + path
         seen = {url}
+        size, started = 0, time.monotonic()
         for _ in range(MAX_PAGES):
-            page = self._ask("GET", url, asked)
+            answer = self._send("GET", url, asked)
+            page = document_of(answer, asked, time.time())
             items = _items(page, member)
             if items is None:
                 raise unusable(asked, f"JSON without {member}")
             found += items
+            size += len(answer.body)
+            excess = _excess(len(found), size, time.monotonic() - started)
+            if excess:
+                raise unusable(asked, f"its list {excess}")
             link = page.get("next_page_uri")
             # ngrok's own client stops at an empty page even if that names another one.
             if not items or link is None or link == "":
@@ -141,10 +159,7 @@ class Api:
             answer = self._transport.send(method, url, headers, content)
         except NoAnswer as exc:
             self._on_request("error")
-            raise ApiUnavailable(
-                f"the ngrok API at {self._url} did not answer {asked.what}: {exc};"
-                " it is tried again"
-            ) from exc
+            raise silence(asked, str(exc)) from exc
         self._on_request(str(answer.status))
         return answer
 
@@ -171,6 +186,17 @@ def _items(page: Mapping[str, object], member: str) -> Optional[list[object]]:
     if items is None and member in page and ("uri" in page or "next_page_uri" in page):
         return []
     return items if isinstance(items, list) else None
+
+
+def _excess(items: int, size: int, seconds: float) -> str:
+    """Which bound of a whole list is passed, in words; "": none."""
+    if items > MAX_ITEMS:
+        return f"has more than {MAX_ITEMS} items"
+    if size > MAX_LIST_BYTES:
+        return f"is larger than {MAX_LIST_BYTES >> 20} MiB"
+    if seconds > MAX_LIST_S:
+        return f"is not whole after {MAX_LIST_S:g} s"
+    return ""
 
 
 def _origin(url: SplitResult) -> tuple[str, str, Optional[int]]:

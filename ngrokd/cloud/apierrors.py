@@ -12,6 +12,7 @@ from typing import Optional
 from ngrokd.errors import ApiError, ApiRefused, ApiUnavailable, OperatorLost
 
 MAX_TEXT = 600  # of a message the API sent
+_MAX_READ = 64 * 1024  # of such a message: far more than is shown, whatever is blanked out of it
 # An API key has 49 characters. What is shorter than this is none, and taking it out of messages and
 # log lines would garble them: `loglines` has the same bound.
 MIN_KEY = 8
@@ -94,6 +95,14 @@ def unusable(asked: Asked, what: str, status: Optional[int] = None) -> ApiUnavai
         f"the ngrok API at {asked.api} gave no usable answer to {asked.what}: {text};"
         " see whether api.url or a proxy leads elsewhere; it is tried again",
         status,
+    )
+
+
+def silence(asked: Asked, cause: str) -> ApiUnavailable:
+    """No HTTP answer came."""
+    text = _clean(cause, asked.secret)
+    return ApiUnavailable(
+        f"the ngrok API at {asked.api} did not answer {asked.what}: {text}; it is tried again"
     )
 
 
@@ -189,9 +198,23 @@ def _object(body: bytes) -> Optional[dict[str, object]]:
 
 
 def _clean(text: str, secret: str) -> str:
-    """One line, without the credential and whatever else looks like one."""
-    if len(secret) >= MIN_KEY:
-        text = text.replace(secret, "[redacted]")
-    text = _CREDENTIAL.sub("[redacted]", text)
-    line = " ".join(text.split())
+    """One line, without any piece of the credential and whatever else looks like one."""
+    line = " ".join(text[:_MAX_READ].split())
+    line = _CREDENTIAL.sub("[redacted]", _without_pieces(line, secret))
     return "".join(char if char.isprintable() else "?" for char in line)[:MAX_TEXT]
+
+
+def _without_pieces(text: str, secret: str) -> str:
+    """Blanks whatever consists of MIN_KEY characters or more of the secret that follow each other.
+
+    One step for each character of the text, whatever it holds.
+    """
+    pieces = {secret[at : at + MIN_KEY] for at in range(len(secret) - MIN_KEY + 1)}
+    kept: list[str] = []
+    end = 0  # of the last blank
+    for at in range(len(text) - MIN_KEY + 1):
+        if text[at : at + MIN_KEY] in pieces:
+            if at > end or not kept:  # else it goes on from the piece before
+                kept += [text[end:at], "[redacted]"]
+            end = at + MIN_KEY
+    return "".join(kept) + text[end:]
