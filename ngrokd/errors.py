@@ -63,6 +63,10 @@ class HostError(NgrokdError):
     """A command or file of this machine refused. Handler: report a problem, serve what is left."""
 
 
+class InterfaceTaken(HostError):
+    """Another program's interface is in place of ours. Handler: its addresses are not ours now."""
+
+
 class BindError(HostError):
     """An address and port cannot be listened on. Handler: that endpoint fails, retried later."""
 

@@ -14,7 +14,7 @@ from ngrokd import outcome
 from ngrokd import plan as planning
 from ngrokd.config import NetSettings
 from ngrokd.desired import VIRTUAL, Desired, Facts, Remembered, desire, listen_interface
-from ngrokd.errors import BindError, HostError, PortForbidden, StateError
+from ngrokd.errors import BindError, HostError, InterfaceTaken, PortForbidden, StateError
 from ngrokd.model import (
     Address,
     Counters,
@@ -24,6 +24,7 @@ from ngrokd.model import (
     Target,
 )
 from ngrokd.outcome import Actual, Change
+from ngrokd.plan import Listeners
 
 logger = logging.getLogger(__name__)
 
@@ -140,6 +141,9 @@ class Reconciler:
         """What is there is read, not assumed: others delete addresses and whole interfaces."""
         try:
             self._present = self._machine.addresses()
+        except InterfaceTaken as exc:
+            self._present = frozenset()
+            problems.append(str(exc))
         except HostError as exc:
             problems.append(str(exc))
         self.interface = self._machine.status()
@@ -187,6 +191,7 @@ class Reconciler:
         steps = planning.plan(desired.listeners, desired.addresses, self._open, self._present)
         refused = self._machine.add_addresses(steps.add_addresses) if steps.add_addresses else {}
         self._present |= set(steps.add_addresses) - set(refused)
+        failed.update({to: refused[at.ip] for at, to in self._open.items() if at.ip in refused})
         decide_again = False
         for at, to in steps.open.items():
             if at.ip in refused:
@@ -225,7 +230,7 @@ class Reconciler:
             self._busy_ips(),
         )
         staying = {at: to for at, to in self._open.items() if at not in steps.close}
-        problems = self._publish(planning.published_names(staying))
+        problems = self._publish(planning.published_names(self._reachable(staying, desired)))
         if steps.close:
             self._forwarder.remove_listeners(steps.close)
             self._open = staying
@@ -234,6 +239,11 @@ class Reconciler:
             self._present -= set(steps.remove_addresses) - set(refused)
             problems += [f"address {ip} could not be removed: {why}" for ip, why in refused.items()]
         return problems
+
+    def _reachable(self, listeners: Listeners, desired: Desired) -> dict[Address, Target]:
+        """Without those whose address is not on our interface now: it may be elsewhere's."""
+        missing = desired.addresses - self._present
+        return {at: to for at, to in listeners.items() if at.ip not in missing}
 
     def _busy_ips(self) -> set[str]:
         counters = self._forwarder.counters()
@@ -258,7 +268,7 @@ class Reconciler:
         failed: Mapping[Target, str],
     ) -> Change:
         """One line in the log for each endpoint whose state changed."""
-        actual = Actual(self._open, self._names, failed)
+        actual = Actual(self._reachable(self._open, desired), self._names, failed)
         before = self.endpoints
         self.endpoints = outcome.statuses(discovered, net, desired, actual)
         for needs_attention, line in outcome.lines(before, self.endpoints):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Optional
 
 from ngrokd.desired import Remembered
-from ngrokd.errors import BindError, HostError, PortForbidden, StateError
+from ngrokd.errors import BindError, HostError, InterfaceTaken, PortForbidden, StateError
 from ngrokd.model import Address, Counters, InterfaceMode, InterfaceStatus, Target
 
 
@@ -33,6 +33,7 @@ class FakeMachine:
         self.refuse_binds: set[Address] = set()
         self.refuse_hosts = False
         self.unreadable = False
+        self.taken = False
         self.root = True
         self.writes = 0
         self.closed = False
@@ -44,12 +45,16 @@ class FakeMachine:
         return self.prepare()
 
     def addresses(self) -> frozenset[str]:
+        if self.taken:
+            raise InterfaceTaken("ngrokd0 is left as it is: it is no longer ours")
         if self.unreadable:
             raise HostError("`ip addr` cannot be run")
         return frozenset(self.present)
 
     def add_addresses(self, ips: Iterable[str]) -> dict[str, str]:
         wanted = set(ips)
+        if self.taken:
+            return dict.fromkeys(wanted, "ngrokd0 is no longer ours")
         assert not wanted & self.present, "an address is added twice"
         self.present |= wanted - self.refuse_addresses
         return dict.fromkeys(wanted & self.refuse_addresses, "RTNETLINK answers: no")

@@ -167,6 +167,21 @@ def test_an_interface_that_cannot_be_read_is_told_and_what_serves_goes_on() -> N
     assert house.reconciler.problems == ("`ip addr` cannot be run",)
 
 
+def test_an_interface_of_somebody_else_in_our_place_costs_the_names_until_it_has_gone() -> None:
+    house = House()
+    house.apply(API)
+    house.machine.taken = True
+    house.machine.present.clear()
+    house.apply(API)
+    assert house.states() == {API: EndpointState.FAILED}
+    assert not house.machine.names, "the address may lead anywhere now"
+    assert "no longer ours" in house.reconciler.problems[0]
+    house.machine.taken = False
+    house.apply(API)
+    assert house.states() == {API: EndpointState.OPEN}
+    assert house.machine.names == {"api.ns": "10.107.0.2"}
+
+
 def test_a_hosts_file_that_refuses_is_told_and_serving_goes_on() -> None:
     house = House()
     house.machine.refuse_hosts = True

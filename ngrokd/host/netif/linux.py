@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Optional
 
 from ngrokd.config import NetSettings
-from ngrokd.errors import HostError
+from ngrokd.errors import HostError, InterfaceTaken
 from ngrokd.host.command import CommandError, Runner
 from ngrokd.host.netif import iproute, lookup, loopback
 from ngrokd.host.netif.backend import Backend
@@ -176,7 +176,7 @@ class VirtualInterface:
 
     def _refuse_replaced(self, found: Link) -> None:
         if (found.index, found.kind) != (self._index, self._mode.value):
-            raise HostError(
+            raise InterfaceTaken(
                 f"{self._name} is left as it is: it is no longer ours, another program made one "
                 f"of kind {found.kind} in its place. Mend: give that one another name, or, if "
                 f"nobody needs it: ip link delete dev {self._name}"
