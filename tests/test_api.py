@@ -552,9 +552,10 @@ def drip(listening: socket.socket, start: bytes, stop: threading.Event) -> None:
 def test_a_client_that_leaves_the_stand_in_disturbs_no_output(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    gone = threading.Event()
+    came, gone = threading.Event(), threading.Event()
 
     def answer(_: Request) -> Reply:
+        came.set()
         assert gone.wait(10)
         return Reply(200, body=b" " * (8 << 20))
 
@@ -562,6 +563,7 @@ def test_a_client_that_leaves_the_stand_in_disturbs_no_output(
         host, port = fake.url[len("http://") :].split(":")
         with socket.create_connection((host, int(port))) as leaving:
             leaving.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            assert came.wait(10)
         gone.set()
     assert len(fake.requests) == 1
     assert capsys.readouterr().err == ""
