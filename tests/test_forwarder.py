@@ -20,7 +20,7 @@ from typing import Optional
 import pytest
 
 from ngrokd.config import ForwardSettings
-from ngrokd.forward import relay, wire
+from ngrokd.forward import relay, sockets, wire
 from ngrokd.forward.forwarder import Forwarder
 from ngrokd.forward.tunnel import HIGH_WATER_BYTES, READ_BYTES
 from ngrokd.model import Address, Counters, Ingress, Target
@@ -521,6 +521,121 @@ def test_a_client_that_is_slow_gets_every_byte_before_the_reset(
                     received += part
         wait_until_closed(town)
     assert received == FIVE_MB
+
+
+HALF_MB = bytes(range(250)) * 2000  # more than a client's kernel takes unread
+
+
+def cut(town: Town, contexts: Contexts, client: socket.socket, pause_s: float = 0.0) -> None:
+    """Have the ingress send HALF_MB to a client that does not read, and reset after a pause."""
+    go = threading.Event()
+
+    def handle(peer: Peer) -> None:
+        peer.send(HALF_MB)
+        assert go.wait(TIMEOUT_S)
+        peer.reset()
+
+    with serve(town, contexts, upgraded(handle)) as ingress:
+        client.settimeout(TIMEOUT_S)
+        client.connect((town.address.ip, town.address.port))
+        wait_until(lambda: town.counters().bytes_down == len(HALF_MB))
+        threading.Event().wait(pause_s)
+        go.set()
+        ingress.wait()
+
+
+def read_until_reset(client: socket.socket) -> bytes:
+    received = bytearray()
+    with pytest.raises(ConnectionResetError):
+        while True:
+            part = client.recv(1 << 16)
+            assert part, "an end in order, of a stream that has none"
+            received += part
+    return bytes(received)
+
+
+@on_each_selector
+def test_a_client_that_reads_late_gets_every_byte_before_the_reset(
+    town: Town, contexts: Contexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ngrokd.forward.sockets.is_unanswered", lambda sock: True)
+    with socket.socket() as client:
+        cut(town, contexts, client)
+        threading.Event().wait(0.5)  # far from a pulse
+        assert read_until_reset(client) == HALF_MB
+        wait_until_closed(town)
+    assert "reset" in town.counters().last_error
+
+
+def test_a_client_that_reads_late_is_not_looked_at_all_the_time(
+    town: Town, contexts: Contexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+    real = sockets.unsent
+
+    def unsent(sock: socket.socket) -> int:
+        nonlocal looks
+        looks += 1
+        return real(sock)
+
+    monkeypatch.setattr(sockets, "unsent", unsent)
+    with socket.socket() as client:
+        cut(town, contexts, client)
+        threading.Event().wait(1.0)
+        assert looks < 15
+        assert read_until_reset(client) == HALF_MB
+
+
+def test_a_client_that_never_reads_is_reset_once_nothing_moves(contexts: Contexts) -> None:
+    town = Town(ForwardSettings(half_close_timeout=0.3))
+    with socket.socket() as client:
+        cut(town, contexts, client)
+        wait_until_closed(town)
+        assert town.counters().last_error == "nothing moved for 0.3 s"
+        assert len(read_until_reset(client)) < len(HALF_MB)
+    town.close()
+
+
+def test_acknowledged_bytes_put_the_reset_off(contexts: Contexts) -> None:
+    town = Town(ForwardSettings(half_close_timeout=1.0))
+    with socket.socket() as client:
+        cut(town, contexts, client)
+        received = bytearray()
+        began = time.monotonic()
+        while time.monotonic() - began < 2.0:  # slow, and not yet through then
+            received += client.recv(1 << 14)
+            threading.Event().wait(0.1)
+        assert len(received) < len(HALF_MB)
+        assert received + read_until_reset(client) == HALF_MB
+    town.close()
+
+
+def test_a_client_that_paused_for_long_has_its_time_from_the_ingress_s_reset(
+    contexts: Contexts,
+) -> None:
+    town = Town(ForwardSettings(half_close_timeout=0.5))
+    with socket.socket() as client:
+        cut(town, contexts, client, pause_s=0.7)
+        threading.Event().wait(0.2)
+        assert read_until_reset(client) == HALF_MB
+    town.close()
+
+
+def test_the_time_it_took_to_open_is_no_idle_time(contexts: Contexts) -> None:
+    town = Town(ForwardSettings(idle_timeout=0.3))
+
+    def handle(peer: Peer) -> None:
+        peer.handshake()
+        peer.read_request()
+        threading.Event().wait(0.4)
+        peer.answer(wire.ConnResponse("ep_test", "tcp"))
+        echo(peer)
+
+    with serve(town, contexts, handle), town.connect() as client:
+        wait_until(lambda: town.forwarder.connect_seconds().count == 1)
+        client.sendall(b"x")
+        assert client.recv(1) == b"x"
+    town.close()
 
 
 @on_each_selector

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ngrokd.forward import sockets
+from ngrokd.forward.delivery import LONGEST_S, SHORTEST_S, Delivery
 from ngrokd.forward.interest import READ, WRITE
 from ngrokd.forward.leg import UNANSWERED_PULSES, Leg, LegLost
 from ngrokd.forward.loop import Loop
@@ -169,3 +170,17 @@ def test_both_legs_are_kept_alive_and_undelayed(
     assert ends[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     assert ends[0].getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     assert not ends[0].getblocking()
+
+
+def test_a_delivery_that_stands_still_is_looked_at_ever_less_often() -> None:
+    delivery = Delivery()
+    delivery.look(1000)
+    pauses = [delivery.pause_s]
+    for _ in range(10):
+        assert not delivery.look(1000)
+        pauses.append(delivery.pause_s)
+
+    assert pauses[:3] == [SHORTEST_S, 2 * SHORTEST_S, 4 * SHORTEST_S]
+    assert pauses[-1] == LONGEST_S
+    assert delivery.look(999)
+    assert delivery.pause_s == SHORTEST_S

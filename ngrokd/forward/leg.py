@@ -91,10 +91,10 @@ class Leg:
             raise LegLost(self, exc) from exc
 
     @property
-    def delivered(self) -> bool:
-        """The peer's kernel has everything, so a reset takes nothing from it."""
+    def unsent(self) -> int:
+        """How many bytes the peer's kernel has not acknowledged: a reset takes them from it."""
         try:
-            return not sockets.unsent(self._sock)
+            return sockets.unsent(self._sock)
         except OSError as exc:
             raise LegLost(self, exc) from exc
 

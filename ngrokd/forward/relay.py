@@ -9,6 +9,7 @@ from typing import Optional
 from ngrokd.errors import ProtocolError
 from ngrokd.forward import sockets
 from ngrokd.forward.connection import Connection
+from ngrokd.forward.delivery import Delivery
 from ngrokd.forward.faults import reason
 from ngrokd.forward.interest import READ, WRITE
 from ngrokd.forward.leg import Leg, LegLost
@@ -16,9 +17,6 @@ from ngrokd.forward.loop import Timer
 from ngrokd.forward.tunnel import Flow, Tunnel, TunnelState
 
 PULSE_S = 30.0  # how often the peers are asked whether they still acknowledge what is sent
-# How often a client that is to be reset is asked whether it has all its bytes. The kernel throws
-# away what it has not sent at a reset, and tells nobody when the last byte is acknowledged.
-DELIVERY_CHECK_S = 0.02
 
 
 class Relay:
@@ -32,7 +30,10 @@ class Relay:
         self._remote: Optional[Leg] = remote
         self._timer: Optional[Timer] = None
         self._half_closed = False  # what the timer was armed for
+        self._pulse_at = self._board.loop.now + PULSE_S
+        self._delivery = Delivery()
         connection.phase = self
+        connection.moved()  # the idle time begins here, not at the accept
         local.hand_over(self)
         remote.hand_over(self)
 
@@ -53,11 +54,7 @@ class Relay:
     def on_timer(self) -> None:
         """Nothing moved for too long, a peer acknowledges nothing any more, or all is well."""
         self._timer = None
-        limit = self._idle_limit()
-        if limit and self._board.loop.now - self._connection.progress >= limit:
-            self._end_idle(limit)
-            return
-        self._guard(self._pulse, 0)
+        self._guard(self._look, 0)
 
     def on_fault(self, fault: Exception) -> None:
         """A bug of ours: it costs this connection and no other."""
@@ -144,7 +141,7 @@ class Relay:
         if tunnel.local_end_due:
             self._local.send_end()
             tunnel.local_end_sent()
-        if tunnel.cut_due and self._local.delivered:
+        if tunnel.cut_due and self._is_delivered():
             self._end_cut()
         elif tunnel.finished:
             self._end("both sides are done")
@@ -152,14 +149,22 @@ class Relay:
             self._local.want(tunnel.local_interest())
             if self._remote is not None:
                 self._remote.want(tunnel.remote_interest())
-            if self._timer is None or tunnel.half_closed is not self._half_closed:
+            # Once a cut is due, nothing but the timer comes here, and it must know the next look.
+            changed = tunnel.cut_due or tunnel.half_closed is not self._half_closed
+            if self._timer is None or changed:
                 self._arm()
-            elif tunnel.cut_due:
-                self._arm()  # the last bytes have just left, and only now is there cause to look
 
     def _remote_lost(self, fault: Exception) -> None:
         self._tunnel.remote_lost(fault)
+        self._connection.moved()  # the time for the client to take what came before begins here
         self._flush_local()
+
+    def _is_delivered(self) -> bool:
+        """Whether a reset takes nothing from the client any more. Acknowledgements are progress."""
+        unsent = self._local.unsent
+        if self._delivery.look(unsent):
+            self._connection.moved()
+        return not unsent
 
     def _end_cut(self) -> None:
         fault = self._tunnel.fault
@@ -213,30 +218,37 @@ class Relay:
         return min((limit for limit in limits if limit), default=0)
 
     def _arm(self) -> None:
-        """Wake at the next pulse, or when the idle limit may have been reached."""
+        """Wake at the next pulse or look, or when the idle limit may be reached; end if it is."""
+        now = self._board.loop.now
+        limit = self._idle_limit()
+        if limit and now - self._connection.progress >= limit:
+            self._end_idle(limit)
+            return
         if self._timer is not None:
             self._timer.cancel()
         self._half_closed = self._tunnel.half_closed
-        when = self._board.loop.now + PULSE_S
-        limit = self._idle_limit()
+        when = self._pulse_at
         if limit:
             when = min(when, self._connection.progress + limit)
         if self._tunnel.cut_due:
-            when = min(when, self._board.loop.now + DELIVERY_CHECK_S)
+            when = min(when, now + self._delivery.pause_s)
         self._timer = self._board.loop.call_at(when, self)
 
-    def _pulse(self, _events: int) -> None:
+    def _look(self, _events: int) -> None:
         """Look for what no event tells: silence, and a reset of a side that is not being read.
 
         An ingress that is held back for a slow client is not asked: what it sent before its reset
         is still to be read, and the reset shows behind it.
         """
-        self._local.pulse()
         self._local.check()
-        if self._remote is not None:
-            self._remote.pulse()
-            if self._tunnel.down is not Flow.RUNNING:
-                self._remote.check()
+        if self._remote is not None and self._tunnel.down is not Flow.RUNNING:
+            self._remote.check()
+        # At its own pace, whatever else this timer is for: silence is counted in pulses.
+        if self._board.loop.now >= self._pulse_at:
+            self._pulse_at = self._board.loop.now + PULSE_S
+            self._local.pulse()
+            if self._remote is not None:
+                self._remote.pulse()
 
 
 def last_words(lost: LegLost, tunnel: Tunnel, raw: memoryview) -> Exception:
