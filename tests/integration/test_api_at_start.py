@@ -59,7 +59,10 @@ def test_an_ingress_ca_that_is_missing_is_named_with_its_mend(site: Site) -> Non
 
     line = daemon.expect("(WARNING|ERROR).*missing.crt")
     assert "ca_file" in line
-    assert any("missing.crt" in problem for problem in daemon.status()["problems"])
+    daemon.eventually(
+        lambda now: any("missing.crt" in problem for problem in now["problems"]),
+        "the problem is not in the status",
+    )
     missing.write_bytes(ca_file.read_bytes())
     daemon.wait_for("--for", "one.ns", "--timeout", 10)
     daemon.eventually(lambda now: now["problems"] == [], "the problem stays")
