@@ -21,7 +21,7 @@ import pytest
 
 from ngrokd.config import ForwardSettings
 from ngrokd.forward import relay, sockets, wire
-from ngrokd.forward.forwarder import Forwarder
+from ngrokd.forward.forwarder import ANSWER_TIMEOUT_S, Forwarder
 from ngrokd.forward.tunnel import HIGH_WATER_BYTES, READ_BYTES
 from ngrokd.model import Address, Counters, Ingress, Target
 from tests import certificates
@@ -1111,6 +1111,44 @@ def test_stop_closes_everything_and_may_be_called_twice(contexts: Contexts) -> N
         assert town.counters().total == 1
     assert set(os.listdir("/proc/self/fd")) == before
     assert threading.active_count() == threads
+
+
+def test_who_asks_while_the_forwarder_stops_is_answered_at_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    faults: list[BaseException] = []
+    for _ in range(20):
+        town = Town()
+        stopped = threading.Event()
+        answered: list[None] = []
+
+        def ask(town: Town = town, stopped: threading.Event = stopped) -> None:
+            try:
+                while not stopped.is_set():
+                    assert town.forwarder.open_connections() == 0
+                    town.forwarder.when_idle(lambda: None)
+            except Exception as exc:  # noqa: BLE001 - the test looks at them
+                faults.append(exc)
+
+        threads = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        town.close()
+        town.forwarder.when_idle(lambda answered=answered: answered.append(None))  # type: ignore[misc]
+        stopped.set()
+        for thread in threads:
+            thread.join(ANSWER_TIMEOUT_S / 2)
+            assert not thread.is_alive()
+        assert answered == [None]
+    assert faults == []
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_a_listener_that_comes_after_the_stop_is_closed(town: Town) -> None:
+    town.forwarder.stop()
+    with socket.create_server(("127.0.0.1", 0)) as late:
+        town.forwarder.add_listener(late, TARGET)
+        assert late.fileno() == -1
 
 
 def test_no_descriptor_is_left_after_many_connections_and_faults(

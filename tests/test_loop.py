@@ -290,3 +290,61 @@ def test_an_exception_in_a_call_ends_the_loop() -> None:
 
     with pytest.raises(ValueError, match="a bug of ours"):
         loop.run()
+
+
+def test_a_retired_loop_runs_what_it_left_and_what_still_comes() -> None:
+    loop = Loop()
+    seen: list[str] = []
+    loop.call_soon(loop.stop)
+    loop.run()
+    loop.call_soon(lambda: seen.append("left"))
+    assert seen == []
+
+    loop.retire()
+    assert seen == ["left"]
+    loop.call_soon(lambda: seen.append("late"))
+    assert seen == ["left", "late"]
+
+
+def test_calls_while_the_loop_ends_are_all_run_and_none_fails() -> None:
+    for _ in range(60):
+        end_while_called()
+
+
+def end_while_called() -> None:
+    loop = Loop()
+    called: list[int] = []
+    made = [0, 0, 0]
+    faults: list[BaseException] = []
+
+    def run() -> None:
+        loop.run()
+        loop.retire()
+
+    def call(number: int) -> None:
+        try:
+            while not loop.retired or made[number] < 10:
+                loop.call_soon(lambda: called.append(1))
+                made[number] += 1
+        except OSError as exc:
+            faults.append(exc)
+
+    threads = [threading.Thread(target=run)]
+    threads += [threading.Thread(target=call, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    loop.call_soon(loop.stop)
+    for thread in threads:
+        thread.join(TIMEOUT_S)
+        assert not thread.is_alive()
+    assert faults == []
+    assert len(called) == sum(made)
+
+
+def test_no_descriptor_of_the_loop_is_left() -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    loop = Loop()
+    loop.call_soon(loop.stop)
+    loop.run()
+
+    assert set(os.listdir("/proc/self/fd")) == before

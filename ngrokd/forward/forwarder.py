@@ -46,6 +46,7 @@ class Forwarder:
         self._listeners: dict[Address, Listener] = {}
         self._thread: Optional[threading.Thread] = None
         self._last = Snapshot()
+        self._closed = False  # what still comes is not taken any more
 
     # Main
 
@@ -106,7 +107,7 @@ class Forwarder:
     # Any thread
 
     def when_idle(self, done: Callable[[], None]) -> None:
-        """`done` is called, on the forward thread, once no connection is open."""
+        """`done` is called once no connection is open: on the forward thread, while that runs."""
         if self._alive():
             self._loop.call_soon(lambda: self._board.when_empty(done))
         else:
@@ -147,21 +148,27 @@ class Forwarder:
                 self._loop.run()
         except BaseException as exc:
             logger.critical("the forwarding thread crashed", exc_info=exc)
-            try:
+            with ExitStack() as stack:
+                stack.callback(self._on_crash, exc)
+                stack.callback(self._loop.retire)
                 self._close_all()
-            finally:
-                self._on_crash(exc)
+        else:
+            self._loop.retire()
 
     def _stop_loop(self) -> None:
         self._close_all()
         self._loop.stop()
 
     def _close_all(self) -> None:
+        self._closed = True
         self._remove_listeners(tuple(self._listeners))
         for connection in list(self._board.connections):
             connection.abandon()
 
     def _add_listener(self, listening: socket.socket, target: Target) -> None:
+        if self._closed:
+            listening.close()
+            return
         listener = Listener(listening, target, self._board, self._spare)
         self._listeners[listener.address] = listener
         self._board.listeners = len(self._listeners)

@@ -12,11 +12,15 @@ are due.
   was really ready on the new socket is reported again at the next turn.
 - An exception out of a participant goes to that participant's `on_fault`; it ends one connection.
   An exception out of a call or out of `on_fault` itself is a bug of ours and ends the loop.
+- Calls outlive the loop: what it left, and what is called after it, is run by `retire` and then by
+  whoever calls. No lock: a caller queues, then looks at `retired`; `retire` sets that, then empties
+  the queue. So one of the two sees the call, and taking it out of the queue decides who runs it.
+  Another thread may be about to write to the wake-up socket at any time, so the loop only lets go
+  of it: whoever does so last closes it, and the number cannot be somebody else's by then.
 """
 
 from __future__ import annotations
 
-import errno
 import heapq
 import itertools
 import selectors
@@ -62,7 +66,7 @@ class Timer:
 
 
 class Loop:
-    """Owner: the thread in `run`. Any thread: `call_soon`, `stop`, `heartbeat`."""
+    """Owner: the thread in `run`. Any thread: `call_soon`, `stop`, `heartbeat`, `retired`."""
 
     def __init__(
         self, make_selector: Callable[[], selectors.BaseSelector] = selectors.DefaultSelector
@@ -74,17 +78,24 @@ class Loop:
         self._timers: list[tuple[float, int, Timer]] = []
         self._timer_numbers = itertools.count()
         self._timers_cancelled = 0
-        self._waker: Optional[socket.socket] = None
+        self._waker: Optional[_Waker] = None
         self._running = True
+        self.retired = False  # every thread runs its calls itself
         self.now = time.monotonic()  # of this turn
         self.heartbeat = self.now  # any thread may read it
 
     # Any thread
 
     def call_soon(self, call: Callable[[], None]) -> None:
-        """Run `call` on the loop's thread, in order. Kept for later if the loop is not open yet."""
+        """Run `call` on the loop's thread, in order. Kept for later if the loop is not open yet.
+
+        Once the loop is retired, it has been run when this returns, or another thread is at it.
+        """
         self._calls.append(call)
-        self._wake()
+        if self.retired:
+            self._run_calls_left()
+        else:
+            self._wake()
 
     def stop(self) -> None:
         """Leave `run` after this turn."""
@@ -93,15 +104,16 @@ class Loop:
 
     def _wake(self) -> None:
         waker = self._waker
-        if waker is None:
-            return
-        try:
-            waker.send(b"\0")
-        except BlockingIOError:
-            return  # enough wake-ups are waiting already
-        except OSError as exc:
-            if exc.errno != errno.EBADF:
-                raise  # else: the loop has ended just now, and nobody runs what was called
+        if waker is not None:
+            waker.wake()
+
+    def _run_calls_left(self) -> None:
+        while True:
+            try:
+                call = self._calls.popleft()
+            except IndexError:
+                return
+            call()
 
     # The loop's thread
 
@@ -142,15 +154,21 @@ class Loop:
         """Turn until `stop`. Makes the descriptors it needs, and closes them."""
         with ExitStack() as stack:
             self._selector = stack.enter_context(self._make_selector())
-            sleeper, self._waker = socket.socketpair()
+            sleeper, waker = socket.socketpair()
             stack.callback(self._participants.clear)  # nothing to unregister any more
-            stack.callback(self._sleep_for_ever)
             stack.callback(sleeper.close)
+            stack.callback(setattr, self, "_waker", None)
             sleeper.setblocking(False)
-            self._waker.setblocking(False)
+            self._waker = _Waker(waker)
+            del waker
             self.watch(sleeper.fileno(), READ, _Sleeper(sleeper))
             while self._running:
                 self._turn()
+
+    def retire(self) -> None:
+        """After `run`, once everything that calls may touch belongs to no thread any more."""
+        self.retired = True
+        self._run_calls_left()
 
     def _turn(self) -> None:
         self._given_up.clear()
@@ -196,10 +214,22 @@ class Loop:
             heapq.heapify(self._timers)
             self._timers_cancelled = 0
 
-    def _sleep_for_ever(self) -> None:
-        waker, self._waker = self._waker, None
-        if waker is not None:
-            waker.close()
+
+class _Waker:
+    """The end of the wake-up socket that any thread writes to. Closed by who lets go of it last."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        sock.setblocking(False)
+
+    def wake(self) -> None:
+        try:
+            self._sock.send(b"\0")
+        except (BlockingIOError, BrokenPipeError, ConnectionResetError):
+            return  # enough wake-ups wait already, or the loop has just ended: see `retire`
+
+    def __del__(self) -> None:
+        self._sock.close()
 
 
 class _Sleeper:
