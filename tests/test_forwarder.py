@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import logging
 import os
 import selectors
@@ -21,8 +22,12 @@ import pytest
 
 from ngrokd.config import ForwardSettings
 from ngrokd.forward import relay, sockets, wire
+from ngrokd.forward.connection import Connection
 from ngrokd.forward.forwarder import ANSWER_TIMEOUT_S, Forwarder
-from ngrokd.forward.tunnel import HIGH_WATER_BYTES, READ_BYTES
+from ngrokd.forward.leg import Leg
+from ngrokd.forward.opening import Opening
+from ngrokd.forward.tls import Tls
+from ngrokd.forward.tunnel import HIGH_WATER_BYTES, READ_BYTES, Tunnel
 from ngrokd.model import Address, Counters, Ingress, Target
 from tests import certificates
 from tests.certificates import SERVER_NAME, Authority, Contexts, client_context, server_context
@@ -1165,6 +1170,115 @@ def test_no_descriptor_is_left_after_many_connections_and_faults(
         wait_until(lambda: town.counters().total == 30)
         wait_until_closed(town)
         wait_until(lambda: len(os.listdir("/proc/self/fd")) <= before)
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def parts_of_connections() -> list[str]:
+    kinds = (Connection, Opening, relay.Relay, Leg, Tunnel, Tls)
+    return sorted(type(part).__name__ for part in gc.get_objects() if isinstance(part, kinds))
+
+
+def use(client: socket.socket) -> None:
+    client.sendall(b"x")
+    read_all(client)
+
+
+def leave(client: socket.socket) -> None:
+    client.sendall(b"x")
+    client.recv(1)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+
+
+def leave_at_once(client: socket.socket) -> None:
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+
+
+def send_and_end(peer: Peer) -> None:
+    peer.send(b"half")
+    peer.end()
+
+
+def send_and_reset(peer: Peer) -> None:
+    peer.send(b"half")
+    peer.reset()
+
+
+def send_and_break(peer: Peer) -> None:
+    peer.send(b"half")
+    peer.sock.sendall(b"no TLS at all")
+    peer.read_all()
+
+
+def refuse(peer: Peer) -> None:
+    peer.handshake()
+    peer.read_request()
+    peer.answer(wire.ConnResponse(error_code="ERR_NGROK_1", error_message="no"))
+    peer.read_all()
+
+
+def answer_and_reset(peer: Peer) -> None:
+    peer.handshake()
+    peer.read_request()
+    peer.answer(wire.ConnResponse("ep_test", "tcp"), b"half")
+    peer.reset()
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize(
+    ("handle", "client_does"),
+    [
+        (upgraded(send_and_end), use),
+        (upgraded(send_and_reset), use),
+        (upgraded(send_and_break), use),
+        (upgraded(lambda peer: peer.send(b"half")), use),
+        (upgraded(echo), leave),
+        (hang, leave_at_once),
+        (refuse, use),
+        (answer_and_reset, use),
+        (reset_at_once, use),
+        (reset_after_handshake, use),
+        (close_at_once, use),
+        (garbage_answer, use),
+        (plain_http, use),
+    ],
+    ids=lambda made: getattr(made, "__name__", ""),
+)
+def test_a_connection_that_has_ended_is_freed_without_the_garbage_collector(
+    town: Town,
+    each_version: Contexts,
+    handle: Handler,
+    client_does: Callable[[socket.socket], None],
+) -> None:
+    with serve(town, each_version, handle):
+        for _ in range(3):
+            with contextlib.suppress(ConnectionError), town.connect() as client:
+                client_does(client)
+        wait_until(lambda: town.counters().total == 3)
+        wait_until_closed(town)
+    assert parts_of_connections() == []
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_a_connection_whose_ingress_is_unreachable_or_not_to_be_trusted_is_freed(
+    town: Town, contexts: Contexts, tmp_path: Path
+) -> None:
+    evil = Authority(tmp_path, "Evil CA")
+    server = server_context(evil.issue(SERVER_NAME), evil.cert)
+    with TestIngress(upgraded(echo), server, contexts.client) as ingress:
+        town.forwarder.set_ingress(ingress.ingress)
+        assert "not trusted" in failure(town)
+    with pytest.raises(ConnectionResetError), town.connect() as client:
+        client.recv(1)
+    wait_until_closed(town)
+    assert town.counters().failed == 2
+    assert parts_of_connections() == []
 
 
 def test_a_crash_of_the_thread_is_reported_once_and_closes_everything(

@@ -60,6 +60,7 @@ class Connection:
 
     def end(self, how: str) -> None:
         """The sockets are given up. Once."""
+        self.phase = None
         self._tally.open -= 1
         self.board.leave(self)
         logger.debug(

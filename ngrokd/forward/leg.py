@@ -9,6 +9,7 @@ import socket
 from typing import Optional
 
 from ngrokd.forward import sockets
+from ngrokd.forward.bare import bare
 from ngrokd.forward.loop import Loop, Participant
 
 UNANSWERED_PULSES = 3  # pulses in a row without an acknowledgement after which a peer has vanished
@@ -30,7 +31,7 @@ class Leg:
         self.fd = sock.fileno()
         self._sock = sock
         self._loop = loop
-        self._participant = participant
+        self._participant: Optional[Participant] = participant  # None: given up
         self._watched: Optional[int] = 0  # None: for another participant
         self._unanswered = 0
 
@@ -41,7 +42,7 @@ class Leg:
 
     def want(self, events: int) -> None:
         """Watch for `events` (0: not at all); the selector is told only of changes."""
-        if events == self._watched:
+        if events == self._watched or self._participant is None:
             return
         if events:
             self._loop.watch(self.fd, events, self._participant)
@@ -62,7 +63,7 @@ class Leg:
         except BlockingIOError:
             return False
         except OSError as exc:
-            raise LegLost(self, exc) from exc
+            raise LegLost(self, bare(exc)) from exc
         return True
 
     def receive_into(self, buffer: memoryview) -> Optional[int]:
@@ -72,7 +73,7 @@ class Leg:
         except BlockingIOError:
             return None
         except OSError as exc:
-            raise LegLost(self, exc) from exc
+            raise LegLost(self, bare(exc)) from exc
 
     def send(self, data: memoryview) -> int:
         """How many bytes the kernel took."""
@@ -81,14 +82,14 @@ class Leg:
         except BlockingIOError:
             return 0
         except OSError as exc:
-            raise LegLost(self, exc) from exc
+            raise LegLost(self, bare(exc)) from exc
 
     def send_end(self) -> None:
         """FIN, behind what was sent."""
         try:
             self._sock.shutdown(socket.SHUT_WR)
         except OSError as exc:
-            raise LegLost(self, exc) from exc
+            raise LegLost(self, bare(exc)) from exc
 
     @property
     def unsent(self) -> int:
@@ -96,7 +97,7 @@ class Leg:
         try:
             return sockets.unsent(self._sock)
         except OSError as exc:
-            raise LegLost(self, exc) from exc
+            raise LegLost(self, bare(exc)) from exc
 
     def pulse(self) -> None:
         """Called now and then: a peer that acknowledges nothing for long is lost."""
@@ -112,3 +113,4 @@ class Leg:
                 sockets.reset_on_close(self._sock)
         self._loop.give_up(self._sock)
         self._watched = 0
+        self._participant = None

@@ -14,6 +14,7 @@ from typing import Optional
 from ngrokd.errors import ProtocolError
 from ngrokd.forward import sockets
 from ngrokd.forward.attempts import Attempt, Attempts
+from ngrokd.forward.bare import bare
 from ngrokd.forward.connection import Connection
 from ngrokd.forward.faults import printable, reason
 from ngrokd.forward.interest import READ, WRITE
@@ -107,7 +108,7 @@ class Opening:
 
     def _attempt_failed(self, fault: Exception) -> None:
         self._drop_remote()
-        why = reason(fault, self._tunnel.state, self._ingress.server_name)
+        why = reason(bare(fault), self._tunnel.state, self._ingress.server_name)
         if isinstance(fault, UpgradeRefused):
             self._fail(why)
         else:

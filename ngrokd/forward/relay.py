@@ -8,6 +8,7 @@ from typing import Optional
 
 from ngrokd.errors import ProtocolError
 from ngrokd.forward import sockets
+from ngrokd.forward.bare import bare
 from ngrokd.forward.connection import Connection
 from ngrokd.forward.delivery import Delivery
 from ngrokd.forward.faults import reason
@@ -264,5 +265,5 @@ def last_words(lost: LegLost, tunnel: Tunnel, raw: memoryview) -> Exception:
     except LegLost:
         return lost.fault
     except (ssl.SSLError, ProtocolError) as better:
-        return better
+        return bare(better)
     return lost.fault

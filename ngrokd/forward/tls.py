@@ -22,6 +22,7 @@ from collections.abc import Callable
 from typing import Optional
 
 from ngrokd.errors import ProtocolError
+from ngrokd.forward.bare import bare
 
 # The memory BIOs never shrink, so what goes into one at a time is what an idle connection keeps.
 STEP_BYTES = 64 * 1024
@@ -82,7 +83,7 @@ class Tls:
         except ssl.SSLZeroReturnError:
             self._end()
         except ssl.SSLError as exc:
-            self.fault = exc
+            self.fault = bare(exc)
         return count
 
     def _end(self) -> None:

@@ -22,6 +22,7 @@ from typing import Optional
 
 from ngrokd.errors import ProtocolError
 from ngrokd.forward.backlog import Backlog
+from ngrokd.forward.bare import bare
 from ngrokd.forward.interest import READ, WRITE
 from ngrokd.forward.tls import RECORD_BYTES, STEP_BYTES, Tls
 from ngrokd.forward.wire import ConnResponse, ResponseReader, encode_request
@@ -157,7 +158,7 @@ class Tunnel:
     def remote_lost(self, fault: Exception) -> None:
         """The ingress's socket broke while OPEN: the client still gets what came before."""
         self.down = Flow.CUT
-        self.fault = fault
+        self.fault = bare(fault)
         self.to_remote.clear()
         self.up = Flow.ENDED
 
