@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from ngrokd.forward.bursts import BURST_S, NOTICES_KEPT, Bursts
+from ngrokd.forward.bursts import (
+    BURST_S,
+    NOTICE_PERIOD_S,
+    NOTICES_KEPT,
+    NOTICES_SAID,
+    Bursts,
+)
 from ngrokd.model import Target
 
 WEB, DB = Target("web.ns", 80), Target("db.ns", 5432)
@@ -68,9 +74,35 @@ def test_after_a_quiet_period_a_fault_is_said_at_once_again() -> None:
 def test_a_notice_is_said_once_and_memory_is_bounded() -> None:
     bursts = Bursts()
 
-    assert bursts.notice(WEB, "update") == "web.ns:80: ngrok says: update"
-    assert bursts.notice(WEB, "update") is None
+    assert bursts.notice(WEB, "update", 0) == "web.ns:80: ngrok says: update"
+    assert bursts.notice(WEB, "update", 0) is None
     for number in range(2 * NOTICES_KEPT):
-        bursts.notice(WEB, f"notice {number}")
-    assert bursts.notice(WEB, "update") is not None
-    assert len(bursts._notices) == NOTICES_KEPT
+        target = Target(f"{number}.ns", 80)
+        assert bursts.notice(target, "update", 0) is not None
+    assert bursts.notice(WEB, "update", 0) is not None
+    assert len(bursts._said) == NOTICES_KEPT
+
+
+def test_of_a_flood_of_notices_few_are_said_and_the_rest_is_counted() -> None:
+    bursts = Bursts()
+    lines = [bursts.notice(WEB, f"notice {number}", 0) for number in range(5800)]
+
+    assert [line for line in lines if line] == lines[:NOTICES_SAID]
+    assert bursts.notice(DB, "notice 9", 0) is not None, "each target has its own"
+    assert bursts.next_due() == NOTICE_PERIOD_S
+    assert bursts.due(NOTICE_PERIOD_S - 1) == []
+    assert bursts.due(NOTICE_PERIOD_S) == [
+        f"web.ns:80: ngrok said {5800 - NOTICES_SAID} more within 60 minutes, "
+        "the last: notice 5799"
+    ]
+    assert bursts.next_due() is None
+    assert bursts.notice(WEB, "notice 0", NOTICE_PERIOD_S) is None, "once is once"
+    assert bursts.notice(WEB, "notice 5799", NOTICE_PERIOD_S) is not None, "not said so far"
+
+
+def test_a_burst_of_faults_is_due_before_a_notice_that_came_first() -> None:
+    bursts = Bursts()
+    bursts.notice(WEB, "update", 0)
+    bursts.fault(WEB, "it broke", 1)
+
+    assert bursts.next_due() == BURST_S + 1

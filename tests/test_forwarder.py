@@ -21,7 +21,7 @@ from typing import Optional
 import pytest
 
 from ngrokd.config import ForwardSettings
-from ngrokd.forward import relay, sockets, wire
+from ngrokd.forward import bursts, relay, sockets, wire
 from ngrokd.forward.connection import Connection
 from ngrokd.forward.forwarder import ANSWER_TIMEOUT_S, Forwarder
 from ngrokd.forward.leg import Leg
@@ -781,6 +781,33 @@ def test_notices_are_logged_once_and_the_connection_works(
                 client.sendall(b"x")
                 assert client.recv(1) == b"x"
     assert caplog.text.count("please update") == 1
+
+
+def test_a_flood_of_notices_is_few_lines_and_faults_are_still_summed_up_in_time(
+    town: Town,
+    contexts: Contexts,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bursts, "BURST_S", 0.2)
+    notices = tuple(f"notice {number}" for number in range(2000))
+
+    def handle(peer: Peer) -> None:
+        peer.handshake()
+        peer.read_request()
+        peer.answer(wire.ConnResponse(notices=notices))
+        echo(peer)
+
+    with serve(town, contexts, handle), town.connect() as client:
+        client.sendall(b"x")
+        assert client.recv(1) == b"x"
+    assert caplog.text.count("ngrok says: ") == bursts.NOTICES_SAID
+    wait_until_closed(town)
+    town.forwarder.set_ingress(None)
+    for _ in range(3):
+        with contextlib.suppress(ConnectionError), town.connect() as client:
+            client.recv(1)
+    wait_until(lambda: "more connections failed" in caplog.text)
 
 
 @on_each_selector

@@ -1,4 +1,4 @@
-"""Which faults are worth a log line: one a burst and target, then how many more there were."""
+"""Which faults and notices are worth a log line: few a burst and target, then how many more."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from typing import Optional
 from ngrokd.model import Target
 
 BURST_S = 30.0  # faults of one target within this time after a line are counted, not printed
+# ngrok's notices are for the operator, who has read enough after a few; one may hold an id that is
+# another for every connection, and an answer may hold thousands.
+NOTICES_SAID = 5  # different ones of one target within NOTICE_PERIOD_S
+NOTICE_PERIOD_S = 3600.0
 NOTICES_KEPT = 1000  # texts remembered as already printed; an ingress may invent new ones for ever
 
 
@@ -21,12 +25,23 @@ class _Burst:
     works: bool = False  # a connection got through after the last fault
 
 
+@dataclass
+class _Notices:
+    """The notices of one target in this period. Owner: forward."""
+
+    until: float  # monotonic
+    said: int = 0
+    more: int = 0
+    last: str = ""
+
+
 class Bursts:
     """Owner: forward. Gives texts to log; says when it next has one (`next_due`)."""
 
     def __init__(self) -> None:
         self._bursts: dict[Target, _Burst] = {}
-        self._notices: dict[tuple[Target, str], None] = {}
+        self._notices: dict[Target, _Notices] = {}
+        self._said: dict[tuple[Target, str], None] = {}
 
     def fault(self, target: Target, text: str, now: float) -> Optional[str]:
         """The line for a fault, or `None`: it is counted for a later one."""
@@ -47,7 +62,9 @@ class Bursts:
 
     def next_due(self) -> Optional[float]:
         """When `due` may have something to say."""
-        return min((burst.until for burst in self._bursts.values()), default=None)
+        ends = [burst.until for burst in self._bursts.values()]
+        ends += [notices.until for notices in self._notices.values()]
+        return min(ends, default=None)
 
     def due(self, now: float) -> list[str]:
         """The lines of the bursts whose time is over; one that goes on gets another period."""
@@ -59,16 +76,33 @@ class Bursts:
                 lines.append(_line(target, burst))
             else:
                 del self._bursts[target]
-        return lines
+        return lines + self._due_notices(now)
 
-    def notice(self, target: Target, text: str) -> Optional[str]:
-        """The line for a notice of ngrok's, or `None`: it has been printed before."""
-        if (target, text) in self._notices:
+    def notice(self, target: Target, text: str, now: float) -> Optional[str]:
+        """The line for a notice of ngrok's, or `None`: printed before, or counted for later."""
+        if (target, text) in self._said:
             return None
-        if len(self._notices) >= NOTICES_KEPT:
-            del self._notices[next(iter(self._notices))]
-        self._notices[target, text] = None
+        notices = self._notices.setdefault(target, _Notices(now + NOTICE_PERIOD_S))
+        if notices.said >= NOTICES_SAID:
+            notices.more += 1
+            notices.last = text
+            return None
+        notices.said += 1
+        if len(self._said) >= NOTICES_KEPT:
+            del self._said[next(iter(self._said))]
+        self._said[target, text] = None
         return f"{target}: ngrok says: {text}"
+
+    def _due_notices(self, now: float) -> list[str]:
+        over = [item for item in self._notices.items() if item[1].until <= now]
+        for target, _ in over:
+            del self._notices[target]
+        return [
+            f"{target}: ngrok said {notices.more} more within {NOTICE_PERIOD_S / 60:.0f} minutes, "
+            f"the last: {notices.last}"
+            for target, notices in over
+            if notices.more
+        ]
 
 
 def _line(target: Target, burst: _Burst) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import resource
 from collections.abc import Callable
 from typing import Optional, Protocol
@@ -42,6 +43,7 @@ class Switchboard:
         self._served_last: Optional[Address] = None
         self._bursts = Bursts()
         self._timer: Optional[Timer] = None
+        self._wakes = math.inf  # when the timer does
         self._when_empty: list[Callable[[], None]] = []
 
     # The ingress
@@ -108,9 +110,10 @@ class Switchboard:
 
     def notice(self, target: Target, text: str) -> None:
         """Say, once, what ngrok wants the operator to know."""
-        line = self._bursts.notice(target, text)
+        line = self._bursts.notice(target, text, self.loop.now)
         if line is not None:
             logger.warning("%s", line)
+            self._arm()
 
     def on_ready(self, fd: int, events: int) -> None:
         raise AssertionError("the switchboard watches no socket")
@@ -118,6 +121,7 @@ class Switchboard:
     def on_timer(self) -> None:
         """Say what has been counted since."""
         self._timer = None
+        self._wakes = math.inf
         for line in self._bursts.due(self.loop.now):
             logger.warning("%s", line)
         self._arm()
@@ -127,5 +131,8 @@ class Switchboard:
 
     def _arm(self) -> None:
         when = self._bursts.next_due()
-        if self._timer is None and when is not None:
+        if when is not None and when < self._wakes:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._wakes = when
             self._timer = self.loop.call_at(when, self)
