@@ -44,7 +44,7 @@ run: needs-run $(VENV)/run ## try it: the real daemon against a stand-in cloud, 
 	@exec $(BIN)/ngrokd --foreground --sandbox
 
 test: needs-test $(VENV)/dev ## every test (as root also those that need namespaces)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 venv: needs-venv $(VENV)/dev ## .venv with ngrokd and the tools of development
 
