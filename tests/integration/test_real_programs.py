@@ -308,7 +308,15 @@ def test_afterwards_no_connection_is_open_and_none_failed(
         lambda now: now["connections"]["open"] == 0, "connections stay open"
     )
 
-    assert status["connections"]["failed"] == 0
+    failed = {
+        url: endpoint["last_error"]
+        for url, endpoint in daemon.endpoints().items()
+        if endpoint["errors"]
+    }
+    # iperf3's server closes while bytes of the sender are still unread, which TCP tells as a reset;
+    # whether any are is a matter of timing.
+    assert "reset" in failed.pop("tcp://speed.ns:5201", "reset")
+    assert failed == {}
     assert status["problems"] == []
     assert daemon.matching(" (WARNING|ERROR|CRITICAL) |Traceback") == []
 
