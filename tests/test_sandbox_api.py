@@ -237,6 +237,7 @@ def test_a_new_csr_renews_the_certificate(sandbox: Sandbox) -> None:
         new_csr(rsa.generate_private_key(65537, 1024)),
         "\ud800",
     ],
+    ids=["words", "no request", "a common name", "a short key", "half a character"],
 )
 def test_a_csr_that_ngrok_would_not_sign_is_19001(sandbox: Sandbox, csr: str) -> None:
     before = call(sandbox, "GET", OPERATORS).json["operators"]
