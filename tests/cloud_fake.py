@@ -243,6 +243,12 @@ def _signed(
         .not_valid_before(datetime.datetime(2024, 1, 1, tzinfo=UTC))
         .not_valid_after(datetime.datetime(2044, 1, 1, tzinfo=UTC))
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        # Python 3.13 is strict with the API's certificates: RFC 5280 wants both.
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()),
+            critical=False,
+        )
     )
     if names:
         alternatives = x509.SubjectAlternativeName([x509.DNSName(each) for each in names])

@@ -139,7 +139,8 @@ def test_a_fault_in_one_connection_costs_that_one_and_one_line(
     died: list[object] = []
     fault = ValueError("a bug")
 
-    def broken(_: socket.socket) -> bytes:
+    def broken(conn: socket.socket) -> bytes:
+        conn.recv(4096)  # what is left unread would make the end a reset
         raise fault
 
     monkeypatch.setattr(threading, "excepthook", died.append)
