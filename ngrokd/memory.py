@@ -38,6 +38,10 @@ class Memory:
         files.write_json_mapping(self._addresses, remembered.addresses)
         files.write_json_mapping(self._ports, remembered.ports)
 
+    def holds_assignments(self) -> bool:
+        """The files are there; a person, or a script that tidies up, may have removed them."""
+        return self._addresses.exists() and self._ports.exists()
+
     def endpoints(self) -> Optional[Discovered]:
         """The last good answer of the API, to serve from until the next one; None: none."""
         try:
@@ -55,7 +59,7 @@ class Memory:
 
     def save_endpoints(self, discovered: Discovered) -> None:
         """Kept for a start without network; a full disk only costs that."""
-        if discovered == self._last_good:
+        if discovered == self._last_good and self._endpoints.exists():
             return
         try:
             content = json.dumps(discovery.to_json(discovered), indent=1).encode()

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import Any, Callable, Optional
 
 from ngrokd import __version__, logs
-from ngrokd.backoff import wait_s
+from ngrokd.backoff import renewal_gap_s, wait_s
 from ngrokd.cloud.api import Api
 from ngrokd.cloud.apierrors import key_fault
 from ngrokd.cloud.identity import Identity
@@ -23,8 +23,6 @@ from ngrokd.workers import Job
 
 logger = logging.getLogger(__name__)
 
-RENEWAL_GAP_S = 60.0  # between two renewals of which the first brought nothing lasting; doubled
-LONGEST_RENEWAL_GAP_S = 3600.0
 JITTER = 0.1  # of an interval: many hosts share one account's request limit
 
 Submit = Callable[[JobKind, Job], None]
@@ -231,8 +229,8 @@ class Poller:
             self._early_renewals = 0
             return
         self._early_renewals += 1
-        wait = min(RENEWAL_GAP_S * 2.0 ** (self._early_renewals - 1), LONGEST_RENEWAL_GAP_S)
-        self._not_before[JobKind.ENROL] = now + wait
+        left = (self._identity.certificate_not_after or 0.0) - time.time()
+        self._not_before[JobKind.ENROL] = now + renewal_gap_s(self._early_renewals, left)
         text = "the new certificate is due for renewal already: compare this machine's clock"
         if self._problems.get(JobKind.ENROL) != text:
             logger.warning("%s", text)

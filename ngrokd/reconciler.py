@@ -61,6 +61,7 @@ class Memory(Protocol):
 
     def assignments(self) -> Remembered: ...
     def save_assignments(self, remembered: Remembered) -> None: ...
+    def holds_assignments(self) -> bool: ...
 
 
 class Reconciler:
@@ -178,7 +179,8 @@ class Reconciler:
 
     def _remember(self, remembered: Remembered, problems: list[str]) -> None:
         """An assignment is on disk before it is used, so that a crash cannot give it away."""
-        if _in_order(remembered) == _in_order(self._remembered):
+        known = _in_order(remembered) == _in_order(self._remembered)
+        if known and self._memory.holds_assignments():
             return
         try:
             self._memory.save_assignments(remembered)
@@ -197,7 +199,8 @@ class Reconciler:
             if at.ip in refused:
                 failed[to] = refused[at.ip]
                 continue
-            if len(self._open) >= self._max_listeners:
+            # Those that are about to be closed do not count.
+            if len(self._open.keys() & desired.listeners.keys()) >= self._max_listeners:
                 failed[to] = TOO_MANY.format(self._max_listeners)
                 continue
             try:

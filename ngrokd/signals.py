@@ -36,7 +36,8 @@ def ending_at_once() -> Iterator[None]:
         raise SystemExit(0)
 
     ends: Handlers = dict.fromkeys((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT), end)
-    with _handling({**ends, **_IGNORED, signal.SIGHUP: signal.SIG_IGN}):
+    idle: Handlers = dict.fromkeys((signal.SIGHUP, signal.SIGUSR1), signal.SIG_IGN)
+    with _handling({**ends, **_IGNORED, **idle}):
         yield
 
 

@@ -48,11 +48,18 @@ class Board:
         failed = sum(e.state is EndpointState.FAILED for e in self.reconciler.endpoints)
         return (
             *self.standing,
+            *self._certificate_problem(),
             *self.poller.problems,
             *([self.ingress.problem] if self.ingress.problem else []),
             *self.reconciler.problems,
             *([f"endpoints failed: {failed}; `ngrokctl list` says why"] if failed else []),
         )
+
+    def _certificate_problem(self) -> tuple[str, ...]:
+        end = self.identity.certificate_not_after
+        if end is None or end > time.time():
+            return ()
+        return ("the certificate has ended, so ngrok refuses connections: a new one is asked for",)
 
     def _state(self, poll_applied: bool, problems: tuple[str, ...]) -> State:
         if not self.poller.has_key:

@@ -135,14 +135,18 @@ class FakeMemory:
     def __init__(self, remembered: Optional[Remembered] = None) -> None:
         self.remembered = remembered or Remembered()
         self.full = False
+        self.gone = False  # somebody removed the files
 
     def assignments(self) -> Remembered:
         return self.remembered
 
+    def holds_assignments(self) -> bool:
+        return not self.gone
+
     def save_assignments(self, remembered: Remembered) -> None:
         if self.full:
             raise StateError("ip_mappings.json cannot be written: no space left on device")
-        self.remembered = remembered
+        self.remembered, self.gone = remembered, False
 
 
 def _bind_error(number: int, text: str) -> BindError:

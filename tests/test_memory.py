@@ -27,6 +27,18 @@ def test_the_last_good_answer_comes_back(tmp_path: Path) -> None:
     assert Memory(tmp_path).endpoints() == SEEN
 
 
+def test_files_that_somebody_removed_are_written_again(tmp_path: Path) -> None:
+    memory = Memory(tmp_path)
+    memory.save_endpoints(SEEN)
+    memory.save_assignments(Remembered())
+    assert memory.holds_assignments()
+    for name in ("endpoints.json", "ip_mappings.json"):
+        (tmp_path / name).unlink()
+    assert not memory.holds_assignments()
+    memory.save_endpoints(SEEN)
+    assert Memory(tmp_path).endpoints() == SEEN
+
+
 def test_a_fresh_folder_knows_nothing(tmp_path: Path) -> None:
     assert Memory(tmp_path).endpoints() is None
     assert Memory(tmp_path).assignments() == Remembered()

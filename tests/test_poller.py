@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Callable, Optional
@@ -37,6 +38,7 @@ class FakeIdentity:
         self.kept_key = ""
         self.step: Optional[Step] = Step.REGISTER
         self.full = False
+        self.certificate_not_after = 1e12
         self.always_due = False  # every certificate is due for renewal as it comes
         self.begun: list[Step] = []
 
@@ -176,6 +178,16 @@ def test_a_certificate_that_is_due_as_it_comes_is_not_renewed_in_a_loop() -> Non
     assert JobKind.ENROL in desk.started(NOW + 60 + 120)
     desk.done(JobKind.ENROL, Operator("k8sop_1"))
     assert not desk.poller.problems
+
+
+def test_a_short_life_is_renewed_before_it_ends() -> None:
+    desk = Desk().enrolled()
+    desk.identity.step, desk.identity.always_due = Step.RENEW, True
+    desk.identity.certificate_not_after = time.time() + 40
+    desk.started()
+    desk.done(JobKind.ENROL, Operator("k8sop_1"))
+    assert JobKind.ENROL not in desk.started(NOW + 10)
+    assert JobKind.ENROL in desk.started(NOW + 21)
 
 
 def test_a_failed_poll_gives_nothing_to_apply_and_backs_off() -> None:

@@ -232,8 +232,16 @@ def test_more_endpoints_than_descriptors_fail_with_the_mend_and_fit_later() -> N
     assert house.states() == {API: EndpointState.OPEN, DB: EndpointState.FAILED}
     assert "ulimit -n" in house.reconciler.endpoints[1].reason
     house.apply(DB)
-    house.apply(DB)
     assert house.states() == {DB: EndpointState.OPEN}
+
+
+def test_assignments_that_somebody_removed_are_written_again() -> None:
+    house = House()
+    house.apply(API)
+    kept = house.memory.remembered
+    house.memory.remembered, house.memory.gone = Remembered(), True
+    house.apply(API)
+    assert house.memory.remembered == kept
 
 
 def test_a_name_that_must_not_be_taken_is_skipped_with_its_reason() -> None:

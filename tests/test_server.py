@@ -464,7 +464,7 @@ def test_a_socket_left_by_a_dead_daemon_is_replaced(tmp_path: Path) -> None:
 def test_a_living_daemons_socket_is_left_alone_and_the_daemon_named(path: Path) -> None:
     inode = path.stat().st_ino
     second = ControlServer(str(path), "", COMMANDS)
-    with pytest.raises(HostError, match=rf"{path}: another daemon .*\(pid {os.getpid()}\).*stop"):
+    with pytest.raises(HostError, match=rf"{path}: another daemon .*\(pid {os.getpid()}\).*kill"):
         second.start()
     second.stop()
     assert path.stat().st_ino == inode

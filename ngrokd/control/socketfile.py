@@ -111,7 +111,7 @@ def _clear_the_way(path: str) -> None:
     if living:
         raise HostError(
             f"control socket {path}: {living}; "
-            "stop it with `ngrokd stop`, or give this one another server.socket_path"
+            "end that one (`kill` its pid), or give this one another server.socket_path"
         )
     with contextlib.suppress(FileNotFoundError):  # its owner has just removed it
         _unlink(path)
