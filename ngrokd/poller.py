@@ -53,6 +53,7 @@ class Poller:
         self._not_before = dict.fromkeys(JobKind, 0.0)
         self._problems: dict[JobKind, str] = {}
         self._faults: dict[JobKind, object] = {}  # told in the log already
+        self._outages = dict.fromkeys(JobKind, 0)  # failures since it last worked
         self._checking: Optional[tuple[str, Future[Any]]] = None
         self._rotate = False
         self._again = False  # a poll was asked for while one was under way
@@ -238,14 +239,15 @@ class Poller:
 
     def _succeeded(self, kind: JobKind) -> None:
         if self._faults.pop(kind, None) is not None:
-            logger.info("%s works again", kind.value)
-        self._failures[kind] = 0
+            logger.info("%s works again after %d failures", kind.value, self._outages[kind])
+        self._failures[kind] = self._outages[kind] = 0
         self._problems.pop(kind, None)
 
     def _failed(self, kind: JobKind, error: BaseException, now: float) -> None:
         if not isinstance(error, (ApiError, StateError)):
             raise error
         self._failures[kind] += 1
+        self._outages[kind] += 1
         wait = wait_s(error, self._failures[kind], self._config.bound_endpoints.poll_interval)
         asked_again, self._again = self._again, False
         pause = 0.0 if asked_again else wait * (1 + JITTER * self._random())

@@ -108,7 +108,7 @@ def test_recovery_needs_nobody(shared_site: Site, daemon: Daemon, client: socket
     shared_site.cloud.api_fault("status", status=502, count=2, path="/bound_endpoints")
 
     daemon.expect("WARNING.*HTTP 502", since)
-    daemon.expect("INFO.*works again", since)
+    daemon.expect("INFO.*works again after 2 failures", since)
     daemon.eventually(lambda now: now["state"] == "ready", "not ready again")
 
 

@@ -70,10 +70,12 @@ class VirtualInterface:
         self._mode = InterfaceMode.DUMMY
         self._index: Optional[int] = None  # of what we made or adopted; None: nothing
         self._notes: tuple[str, ...] = ()
+        self._steps: tuple[str, ...] = ()  # why it is not of the kind that was tried first
 
     @property
     def status(self) -> InterfaceStatus:
-        return InterfaceStatus(self._name, str(self._network), self._mode, self._notes)
+        notes = self._steps + self._notes
+        return InterfaceStatus(self._name, str(self._network), self._mode, notes)
 
     def prepare(self) -> None:
         """Makes it, or adopts what a crashed run left. HostError: then nothing of it is left."""
@@ -252,6 +254,7 @@ class VirtualInterface:
                 continue
             made = lookup.find(self._name, self._run)
             self._mode, self._index = mode, made.index if made else None
+            self._steps = (f"{self._name} cannot be made {complaints[:-2]}",) if complaints else ()
             logger.info("%s is made, of type %s", self._name, mode.value)
             return
         raise HostError(
