@@ -174,7 +174,9 @@ class _Kernel:
     def _header(self) -> object:
         return (self._ctypes.c_uint32 * 2)(_VERSION_3, 0)  # 0: the calling thread
 
-    def _sets(self, effective: int, permitted: int, inheritable: int) -> ctypes.Array[ctypes.c_uint32]:
+    def _sets(
+        self, effective: int, permitted: int, inheritable: int
+    ) -> ctypes.Array[ctypes.c_uint32]:
         sets = (effective, permitted, inheritable)
         words = [each & _WORD for each in sets] + [each >> 32 for each in sets]
         return (self._ctypes.c_uint32 * len(words))(*words)
