@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from pathlib import Path
@@ -27,11 +28,25 @@ class Memory:
 
     def assignments(self) -> Remembered:
         """Addresses and ports of the last run. Raises StateError if they cannot be read."""
+        self.remove_orphans()
         addresses, addresses_note = files.read_json_mapping(self._addresses, str)
         ports, ports_note = files.read_json_mapping(self._ports, int)
         for note in filter(None, (addresses_note, ports_note)):
             logger.warning("%s", note)
         return Remembered(addresses, ports)
+
+    def known_addresses(self) -> frozenset[str]:
+        """Those of the last run, as far as they can be read; nothing is moved or made."""
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            saved = json.loads(files.read_regular(self._addresses))
+            if isinstance(saved, dict):
+                return frozenset(ip for ip in saved.values() if isinstance(ip, str))
+        return frozenset()
+
+    def remove_orphans(self) -> list[Path]:
+        """Removes what a run that was killed while it wrote left beside the files."""
+        paths = (self._addresses, self._ports, self._endpoints)
+        return [orphan for path in paths for orphan in files.remove_orphans(path)]
 
     def save_assignments(self, remembered: Remembered) -> None:
         """Raises StateError; what was saved before is then still there."""

@@ -110,8 +110,8 @@ def test_a_stale_pid_file_is_broken(program: Program, content: str) -> None:
     assert program.pid() > 1
 
 
-def test_a_folder_that_is_not_there_is_named(program: Program) -> None:
-    program.pid_file = program.pid_file.parent / "missing" / "ngrokd.pid"
+def test_a_folder_of_folders_that_are_not_there_is_named(program: Program) -> None:
+    program.pid_file = program.pid_file.parent / "missing" / "too" / "ngrokd.pid"
     result = program.start()
     assert result.returncode == 1
     assert "server.pid_file" in result.stderr

@@ -96,6 +96,33 @@ def _give_to_group(path: str, gid: int) -> None:
         ) from exc
 
 
+def remove_stale(path: str) -> bool:
+    """Removes a socket that nobody listens on; False: there is none. Raises HostError."""
+    try:
+        if not stat.S_ISSOCK(Path(path).lstat().st_mode):
+            return False  # whatever it is, it is not ours
+    except OSError:
+        return False
+    _clear_the_way(path)
+    return True
+
+
+def who_listens(path: str) -> str:
+    """Who may be listening there, in words; "" if surely nobody."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(PROBE_S)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return ""
+        except OSError as exc:  # a full backlog, no permission, another type: it may well live
+            return f"another program may be listening there ({exc.strerror or exc})"
+        pid, _, _ = _PEERCRED.unpack(
+            probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
+        )
+    return f"another daemon answers there (pid {pid})"
+
+
 def _clear_the_way(path: str) -> None:
     """Removes a socket that nobody listens on. Raises HostError for everything else in the way."""
     try:
@@ -107,7 +134,7 @@ def _clear_the_way(path: str) -> None:
             f"control socket {path}: something else is there that is not a socket; "
             "move it away or set server.socket_path"
         )
-    living = _who_listens(path)
+    living = who_listens(path)
     if living:
         raise HostError(
             f"control socket {path}: {living}; "
@@ -122,22 +149,6 @@ def _unlink(path: str) -> None:
         Path(path).unlink()
     except PermissionError as exc:
         raise HostError(_cannot_make(path, exc)) from exc
-
-
-def _who_listens(path: str) -> str:
-    """Who may be listening there, in words; "" if surely nobody."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(PROBE_S)
-        try:
-            probe.connect(path)
-        except (ConnectionRefusedError, FileNotFoundError):
-            return ""
-        except OSError as exc:  # a full backlog, no permission, another type: it may well live
-            return f"another program may be listening there ({exc.strerror or exc})"
-        pid, _, _ = _PEERCRED.unpack(
-            probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
-        )
-    return f"another daemon answers there (pid {pid})"
 
 
 def _cannot_make(path: str, exc: OSError) -> str:

@@ -103,21 +103,24 @@ def read_regular(path: Path, max_bytes: int = MAX_STATE_BYTES) -> bytes:
     return content
 
 
-def remove_orphans(path: Path) -> None:
+def remove_orphans(path: Path) -> list[Path]:
     """Removes what writers that were killed between write and rename left beside `path`."""
+    removed: list[Path] = []
     path = real(path)
     pattern = re.compile(re.escape(f".{path.name}.ngrokd-") + r"([0-9]+)-[0-9a-f]{16}")
     try:
         names = [entry.name for entry in path.parent.iterdir()]
     except OSError as exc:
         logger.debug("%s is not looked through for orphans: %s", path.parent, exc.strerror)
-        return
+        return removed
     for name in names:
         found = pattern.fullmatch(name)
         if found and not _is_running(int(found[1])):
             logger.info("removing %s, left by a run that was killed", path.parent / name)
             with contextlib.suppress(OSError):  # not ours to remove: it harms nobody
                 (path.parent / name).unlink()
+                removed.append(path.parent / name)
+    return removed
 
 
 def read_json_mapping(path: Path, kind: type[Value]) -> tuple[dict[str, Value], str]:

@@ -85,9 +85,9 @@ class HostsFile:
             self._reserved = frozenset(hosts.names_of(outside))
         return self._reserved
 
-    def remove_orphans(self) -> None:
+    def remove_orphans(self) -> list[Path]:
         """Removes temporary files that a killed run left beside the file."""
-        files.remove_orphans(self._path)
+        return files.remove_orphans(self._path)
 
     def _read(self) -> bytes:
         try:

@@ -20,6 +20,22 @@ def prepare(net: NetSettings, run: Runner, platform: str = sys.platform) -> Back
     return linux.prepare(net, run)
 
 
+def remove_leftovers(
+    net: NetSettings, known: frozenset[str], run: Runner, platform: str = sys.platform
+) -> list[str]:
+    """Removes what a dead daemon left, and makes nothing; one line for each thing removed.
+
+    `known`: addresses that ngrokd remembers to have used. Raises HostError.
+    """
+    if platform == "darwin":
+        from ngrokd.host.netif import darwin
+
+        return darwin.remove_leftovers(net, known, run)
+    from ngrokd.host.netif import leftovers
+
+    return leftovers.remove(net, run)
+
+
 def interface_address(name: str, run: Runner, platform: str = sys.platform) -> str:
     """The first IPv4 address of any interface. Raises HostError."""
     if platform == "darwin":

@@ -63,6 +63,18 @@ def first_address(name: str, run: Runner) -> str:
     return held[0]
 
 
+def remove_leftovers(net: NetSettings, known: frozenset[str], run: Runner) -> list[str]:
+    """Removes the aliases of our range that ngrokd remembers. Raises HostError."""
+    subnet = net.subnet if loopback.holds(net.subnet) else loopback.FALLBACK_SUBNET
+    network = ipaddress.IPv4Network(subnet, strict=False)
+    removed = []
+    for ip in held_addresses(run(show(INTERFACE))):
+        if ip in known and ipaddress.IPv4Address(ip) in network:
+            run(remove_alias(ip))
+            removed.append(f"{INTERFACE}: the address {ip} is removed")
+    return removed
+
+
 class Aliases:
     """Aliases of lo0. Owner: main.
 

@@ -1,0 +1,141 @@
+"""The command `ngrokd cleanup`: removes what a dead daemon left, and makes nothing new."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TextIO
+
+from ngrokd.config import DEFAULT_CONFIG_PATH, Config
+from ngrokd.errors import ConfigError, HostError
+
+DONE, FAILED, USAGE = 0, 1, 2
+
+# Cleaning up needs no key: one that is wrong, or whose file is gone, is no fault here.
+_OF_NO_USE = frozenset(("NGROK_API_KEY", "NGROK_API_KEY_FILE"))
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """For the parser of `ngrokd`."""
+    parser = commands.add_parser(
+        "cleanup", help="remove what a dead daemon left: names, addresses, socket, pid file"
+    )
+    # Not to be set where it is not given: `ngrokd --config X cleanup` says it, too.
+    parser.add_argument(
+        "--config",
+        metavar="PATH",
+        default=argparse.SUPPRESS,
+        help=f"default: {DEFAULT_CONFIG_PATH}",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """The exit status: 0 cleaned, 1 something stays, 2 cleaned after a faulty configuration."""
+    path = Path(args.config or DEFAULT_CONFIG_PATH).absolute()
+    config, faults = settings(path, os.environ)
+    if faults:
+        _say(sys.stderr, *faults)
+        _say(sys.stderr, "ngrokd: cleaning up by what could be read, and the defaults")
+    _refuse_running(config)
+    removed, left = _remove(config)
+    _say(sys.stdout, *removed)
+    _say(sys.stderr, *(f"ngrokd: {line}" for line in left))
+    if left:
+        return FAILED
+    return USAGE if faults else DONE
+
+
+def cleanup(config: Config) -> list[str]:
+    """Removes what a dead daemon of this configuration left: a line for each thing removed.
+
+    Every step runs; then raises HostError with what stays, if anything. Raises HostError at once,
+    with nothing touched, if a daemon of this configuration runs.
+    """
+    _refuse_running(config)
+    removed, left = _remove(config)
+    if left:
+        raise HostError("\n".join(left))
+    return removed
+
+
+def _remove(config: Config) -> tuple[list[str], list[str]]:
+    """What is removed, and what stays with the reason; one line each."""
+    from ngrokd import pidfile
+    from ngrokd.control import socketfile
+    from ngrokd.host import leftovers
+    from ngrokd.memory import Memory
+
+    memory = Memory(config.state_folder)
+    removed, left = leftovers.remove(config.net, memory.known_addresses())
+    steps: tuple[tuple[str, Callable[[str], bool], str], ...] = (
+        ("socket", socketfile.remove_stale, config.server.socket_path),
+        ("pid file", pidfile.remove_stale, config.server.pid_file),
+    )
+    for what, remove, path in steps:
+        try:
+            if remove(path):
+                removed.append(f"{what} {path} is removed")
+        except HostError as exc:
+            left.append(str(exc))
+    removed += [f"{path} is removed: it was written half" for path in memory.remove_orphans()]
+    return removed, left
+
+
+def settings(path: Path, environ: Mapping[str, str]) -> tuple[Config, tuple[str, ...]]:
+    """The configuration as far as it can be read, and its faults; no file: the defaults.
+
+    A dead daemon was started with a good one. What a person broke in it since must not keep its
+    names in the hosts file: every value that is right still says where to clean.
+    """
+    from ngrokd import configfile
+
+    variables = {name: text for name, text in environ.items() if name not in _OF_NO_USE}
+    try:
+        if os.path.lexists(path):
+            return configfile.load(path, variables), ()
+        return configfile.parse("", str(path), variables), ()
+    except ConfigError as exc:
+        return _as_far_as_possible(path, variables), exc.faults
+
+
+def _as_far_as_possible(path: Path, environ: Mapping[str, str]) -> Config:
+    from ngrokd.configtext import yamltext
+    from ngrokd.configtext.settings import Settings
+    from ngrokd.host import files
+
+    found = Settings()
+    # What cannot be read at all leaves the defaults; the fault is told already.
+    with contextlib.suppress(OSError, ValueError, ConfigError):
+        text = files.read_regular(path).decode("utf-8-sig")
+        found.take_file(yamltext.read(text, str(path)), str(path))
+    found.take_environment(environ)
+    found.faults.clear()
+    try:
+        return found.config()
+    except ConfigError:  # one file in two places: which of the two was meant, nobody knows
+        return Config()
+
+
+def _refuse_running(config: Config) -> None:
+    """Raises HostError naming the pid."""
+    from ngrokd import pidfile
+    from ngrokd.control import socketfile
+
+    server = config.server
+    stop_it = "stop it first, it cleans up itself"
+    pid = pidfile.holder(server.pid_file)
+    if pid is not None:
+        who = f"ngrokd runs with pid {pid}" if pid else "an ngrokd runs"
+        raise HostError(f"{who} ({server.pid_file}): {stop_it}")
+    living = socketfile.who_listens(server.socket_path)
+    if living:
+        raise HostError(f"control socket {server.socket_path}: {living}: {stop_it}")
+
+
+def _say(stream: TextIO, *lines: str) -> None:
+    stream.write("".join(f"{line}\n" for line in lines))

@@ -1,0 +1,33 @@
+"""What a dead daemon left on this machine: names, temporary files, addresses, interface."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ngrokd.config import NetSettings
+from ngrokd.errors import HostError
+from ngrokd.host import command, hosts, netif
+from ngrokd.host.hostsfile import HostsFile
+
+
+def remove(
+    net: NetSettings, known: frozenset[str], run: command.Runner = command.run
+) -> tuple[list[str], list[str]]:
+    """Removes them and makes nothing new: a line for each thing removed, one for each that stays.
+
+    `known`: addresses that ngrokd remembers to have used. Never raises; no daemon may run.
+    """
+    removed: list[str] = []
+    faults: list[str] = []
+    file = HostsFile(Path(net.hosts_file), hosts.marker_of(net.interface_name))
+    try:
+        if file.publish({}):
+            removed.append(f"{net.hosts_file}: ngrokd's section is removed")
+    except HostError as exc:
+        faults.append(str(exc))
+    removed += [f"{path} is removed: it was written half" for path in file.remove_orphans()]
+    try:
+        removed += netif.remove_leftovers(net, known, run)
+    except HostError as exc:
+        faults.append(str(exc))
+    return removed, faults
