@@ -95,7 +95,7 @@ class Pair:
         trace: Optional[TracebackType],
     ) -> None:
         ended = self.process.poll() is not None
-        if self.parent == self.process.pid and not ended:  # in a namespace the numbers are others there
+        if self.parent == self.process.pid and not ended:  # not a number of a namespace
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.child, signal.SIGKILL)
         self.process.kill()
