@@ -196,12 +196,13 @@ def _take_attributes(descriptor: int, path: Path, mode: int) -> None:
     except FileNotFoundError:
         os.fchmod(descriptor, mode)
         return
-    new = os.fstat(descriptor)
-    if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
-        os.fchown(descriptor, old.st_uid, old.st_gid)
     os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
     if hasattr(os, "listxattr"):
         _copy_extended_attributes(path, descriptor)
+    new = os.fstat(descriptor)
+    # Last: without CAP_FOWNER we may change nothing any more of a file that was given away.
+    if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
+        os.fchown(descriptor, old.st_uid, old.st_gid)
 
 
 def _copy_extended_attributes(path: Path, descriptor: int) -> None:
