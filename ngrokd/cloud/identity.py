@@ -19,6 +19,7 @@ from ngrokd.cloud import registrar, statefile
 from ngrokd.cloud.api import Api
 from ngrokd.cloud.apierrors import key_fault
 from ngrokd.cloud.certificate import Validity
+from ngrokd.cloud.keymaker import KeyMaker, Run
 from ngrokd.cloud.pair import Pair
 from ngrokd.cloud.registration import (
     Operator,
@@ -52,12 +53,12 @@ class Identity:
     Every method may raise StateError, with nothing sent or lost.
     """
 
-    def __init__(self, server: ServerSettings) -> None:
-        """Reads nothing yet: `load` does."""
+    def __init__(self, server: ServerSettings, run: Optional[Run] = None) -> None:
+        """Reads nothing yet: `load` does. `run` starts the process that makes keys."""
         certificate, key = Path(server.client_cert), Path(server.client_key)
         self._folder = certificate.parent
         self._key_folder = key.parent
-        self._pair = Pair(certificate, key)
+        self._pair = Pair(certificate, key, KeyMaker(run))
         self._operator_id = ""
         self._told = _Told()
 

@@ -1,11 +1,15 @@
-"""Private keys and certificate signing requests.
+"""Private keys and certificate signing requests, made with `cryptography`.
 
-The only module that uses `cryptography`, and only inside functions: the import costs 10 MB of
-memory and is needed once at registration and once at each renewal, not at every start.
+The only module that uses it, and only inside functions: it takes 11 MB of memory for as long as a
+process lives. So the daemon does not call these functions but runs this file as a program of its
+own (see `keymaker`): one question as JSON on standard input, one answer on standard output, where
+no list of processes and no file shows a private key. Nothing of ngrokd may be imported here.
 """
 
 from __future__ import annotations
 
+import json
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,13 +41,23 @@ def signing_request(key: bytes) -> str:
     return request.public_bytes(serialization.Encoding.PEM).decode("ascii")
 
 
-def usable(key: bytes) -> bool:
-    """This is a key that `signing_request` takes."""
+def answer(key: str) -> dict[str, str]:
+    """`key` ("": a new one) and its `request`; or the `fault` of a key that has none."""
+    content = key.encode() or new_key()
     try:
-        _elliptic(key)
-    except ValueError:
-        return False
-    return True
+        return {"key": content.decode(), "request": signing_request(content)}
+    except ValueError as exc:
+        return {"fault": str(exc)}
+
+
+def main() -> None:
+    """What the program does: `path` is where its parent finds modules, `key` is `answer`'s."""
+    question = json.load(sys.stdin)
+    sys.path[:] = question["path"]
+    try:
+        print(json.dumps(answer(question["key"])))  # noqa: T201 - the answer
+    except ImportError as exc:
+        sys.exit(str(exc))
 
 
 def _elliptic(key: bytes) -> EllipticCurvePrivateKey:
@@ -59,3 +73,7 @@ def _elliptic(key: bytes) -> EllipticCurvePrivateKey:
         # Whether ngrok signs other kinds is not known; a new key always works.
         raise ValueError("it is not an elliptic curve key")
     return loaded
+
+
+if __name__ == "__main__":
+    main()

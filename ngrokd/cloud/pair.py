@@ -18,8 +18,9 @@ import stat
 from pathlib import Path
 from typing import Optional
 
-from ngrokd.cloud import keys, statefile
+from ngrokd.cloud import statefile
 from ngrokd.cloud.certificate import Validity, validity
+from ngrokd.cloud.keymaker import KeyMaker, Made, UnusableKey
 from ngrokd.errors import ApiUnavailable, StateError
 
 logger = logging.getLogger(__name__)
@@ -28,9 +29,10 @@ logger = logging.getLogger(__name__)
 class Pair:
     """`server.client_key` and `server.client_cert`. Owner: the main thread."""
 
-    def __init__(self, certificate: Path, key: Path) -> None:
+    def __init__(self, certificate: Path, key: Path, maker: KeyMaker) -> None:
         self._certificate = certificate
         self._key = key
+        self._maker = maker
         self._next_certificate = certificate.with_name(certificate.name + ".next")
         self._next_key = key.with_name(key.name + ".next")
         self._validity: Optional[Validity] = None
@@ -89,17 +91,16 @@ class Pair:
                 f"server.client_cert and server.client_key both name {self._key};"
                 " they need a file each"
             )
-        content = None if renew else self._present_key()
-        if content is None:
-            content = keys.new_key()
+        made = None if renew else self._of_present_key()
+        if made is None:
+            made = self._maker.new()
             # A key that still serves is replaced together with its certificate only.
             place = self._next_key if renew else self._key
-            statefile.write_atomic(place, content, 0o600)
+            statefile.write_atomic(place, made.key, 0o600)
         if not renew:
             statefile.remove(self._next_key)  # of a renewal that never got its answer
-        request = keys.signing_request(content)
-        statefile.write_atomic(self.request_path, request.encode(), 0o644)
-        return request
+        statefile.write_atomic(self.request_path, made.request.encode(), 0o644)
+        return made.request
 
     def install(self, certificate: str) -> None:
         """Make this certificate and the key it was asked for with the pair.
@@ -172,7 +173,7 @@ class Pair:
         self, key: Optional[bytes], certificate: Optional[bytes], dates: Optional[Validity]
     ) -> list[str]:
         """The key is kept whenever it still is one: ngrok gives it a new certificate."""
-        good_key = key is not None and keys.usable(key)
+        good_key = key is not None and self._maker.usable(key)
         notes = []
         if key is None:
             notes.append(f"{self._key} is missing; a new key is made")
@@ -188,15 +189,16 @@ class Pair:
             notes.append(statefile.set_aside(self._certificate, wrong) + again)
         return notes
 
-    def _present_key(self) -> Optional[bytes]:
-        """The key on disk; None: there is none that a request can be made of."""
+    def _of_present_key(self) -> Optional[Made]:
+        """The key on disk and its request; None: there is none that a request can be made of."""
         content = statefile.read(self._key)
         if content is None:
             return None
-        if not keys.usable(content):
+        try:
+            return self._maker.request(content)
+        except UnusableKey:
             logger.warning("%s", statefile.set_aside(self._key, "cannot be used for a request"))
             return None
-        return content
 
     def _close_to_others(self) -> list[str]:
         """A private key that every user can read is closed; a group may have been let in."""
