@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Callable
 
 from ngrokd import __version__, logs
-from ngrokd.control import metrics, report
+from ngrokd.control import report
 from ngrokd.control.server import Command
 from ngrokd.errors import ControlError
 from ngrokd.forward.forwarder import Forwarder
@@ -47,12 +47,6 @@ class Commands:
         """The answer to `status`."""
         return report.status_json(
             self.status(), self.forwarder.counters(), __version__, os.getpid(), time.time()
-        )
-
-    def render_metrics(self) -> str:
-        """Prometheus text."""
-        return metrics.render(
-            self.status(), self.forwarder.counters(), self.forwarder.connect_seconds(), __version__
         )
 
     def _list(self, args: list[str]) -> object:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import os
@@ -12,13 +11,15 @@ from concurrent.futures import Future
 from typing import Any, Callable, Optional
 from urllib.parse import urlsplit
 
-from ngrokd import __version__, configfile, limits, logs
+from ngrokd import __version__, limits, logs
+from ngrokd.awaited import Awaited
 from ngrokd.cloud.identity import Identity
 from ngrokd.config import Config
 from ngrokd.configfile import Source
 from ngrokd.control import report
-from ngrokd.errors import ConfigError, ControlError
+from ngrokd.errors import ControlError
 from ngrokd.forward.forwarder import Forwarder
+from ngrokd.healthpages import HealthPages
 from ngrokd.host.machine import Machine
 from ngrokd.ingress import IngressLink
 from ngrokd.memory import Memory
@@ -34,13 +35,15 @@ from ngrokd.messages import (
     SetApiKey,
 )
 from ngrokd.model import Discovered, EndpointState, State, Status
-from ngrokd.outcome import Change
 from ngrokd.poller import Poller, Submit
 from ngrokd.reconciler import Reconciler
-from ngrokd.reload import effective, needs_restart
+from ngrokd.reloader import Reloader
 from ngrokd.snapshot import Board
 
 logger = logging.getLogger(__name__)
+
+LONGEST_WAIT_S = 40.0  # of a refresh: one API request may take 30 s
+PATIENCE_S = 15.0  # of somebody who has given a key, for the endpoints that it brings
 
 
 class Conductor:
@@ -54,8 +57,6 @@ class Conductor:
         submit: Submit,
         post: Callable[[Message], None],
     ) -> None:
-        self.config = config
-        self._source = source
         self._forwarder = forwarder
         self._identity = Identity(config.server)
         self._memory = Memory(config.state_folder)
@@ -67,10 +68,17 @@ class Conductor:
         self._fetched: Optional[Discovered] = None  # to be applied
         self._applied: Optional[Discovered] = None
         self._polled = False  # what is or will be applied came from ngrok, not from the disk
-        self._refreshes: list[Future[Any]] = []  # answered by the poll that comes next
-        self._later: list[Future[Any]] = []  # answered by the poll after the one under way
+        self._fresh = False  # what is to be applied is an answer that nobody has been told of
+        self._awaited = Awaited()
         self._board = Board(self._identity, self._poller, self.reconciler, self._ingress)
         self.status = Status()
+        self.pages = HealthPages(lambda: self.status, forwarder)
+        self._reloader = Reloader(config, source, self.pages, self._take_up)
+
+    @property
+    def config(self) -> Config:
+        """The one in force."""
+        return self._reloader.config
 
     def recall(self) -> None:
         """Takes up what the last run left on disk. Raises StateError if the folder is unusable."""
@@ -78,7 +86,7 @@ class Conductor:
             logger.warning("%s", note)
         self._poller.take_up_key()
         self.reconciler.recall()
-        self.advise()
+        self._reloader.advise()
         if not self._poller.has_key:
             logger.warning("no API key yet: waiting for `ngrokctl set-api-key`")
 
@@ -88,11 +96,6 @@ class Conductor:
             self._fetched = self._memory.endpoints()
             self._ingress.refresh()
         self.publish()
-
-    def advise(self) -> None:
-        """Warns of settings that are allowed and yet seldom meant."""
-        for line in self._source.advice(self.config):
-            logger.warning("%s", line)
 
     def complain(self, problem: str) -> None:
         """Something that was found at start and stays so until the end."""
@@ -106,9 +109,11 @@ class Conductor:
 
     def tick(self, now: float) -> float:
         """Starts what is due; returns the seconds until something is due again."""
+        self._reloader.tick(now)
         self._poller.tick(now)
+        self._awaited.expire(now)
         self.publish()  # what was due may have failed before anything was sent
-        return self._poller.deadline(now)
+        return min(part.wait_s(now) for part in (self._poller, self._reloader, self._awaited))
 
     def handle(self, message: Message) -> None:
         """Does what one message asks for, and publishes what came of it."""
@@ -117,11 +122,11 @@ class Conductor:
         elif isinstance(message, ApiAnswered):
             self._poller.count_request(message.outcome)
         elif isinstance(message, SetApiKey):
-            self._poller.set_key(message.key, message.reply)
+            self._set_key(message)
         elif isinstance(message, Refresh):
             self._refresh(message.reply)
         elif isinstance(message, Reload):
-            self._reload(message.reply)
+            self._reloader.reload(message.reply)
         elif isinstance(message, RotateCertificate):
             self._rotate(message.reply)
         elif isinstance(message, DumpStatus):
@@ -144,25 +149,21 @@ class Conductor:
         if done.kind in (JobKind.ENROL, JobKind.POLL) and self._identity.registered:
             self._ingress.refresh()
         if fetched is not None:
-            self._fetched, self._polled = fetched, True
-        elif done.error is not None:
-            self._answer_refreshes(ControlError("poll_failed", str(done.error)))
+            self._fetched, self._polled, self._fresh = fetched, True, True
+        elif done.error is not None and done.kind is not JobKind.CHECK_KEY:
+            self._awaited.failed(done.error)
 
     def _apply(self, discovered: Discovered) -> None:
+        fresh, self._fresh = self._fresh, False
         self._fetched, self._applied = None, discovered
         change = self.reconciler.apply(discovered, self.config.net, self._loops())
         self._memory.save_endpoints(discovered)
         self.publish()
-        self._answer_refreshes(change)
+        if fresh:
+            self._awaited.applied(change, self._open_count())
 
-    def _answer_refreshes(self, outcome: object) -> None:
-        replies, self._refreshes, self._later = self._refreshes, self._later, []
-        for reply in replies:
-            if isinstance(outcome, ControlError):
-                reply.set_exception(outcome)
-            elif isinstance(outcome, Change):
-                count = sum(e.state is EndpointState.OPEN for e in self.status.endpoints)
-                reply.set_result({"endpoints": count, **dataclasses.asdict(outcome)})
+    def _open_count(self) -> int:
+        return sum(e.state is EndpointState.OPEN for e in self.status.endpoints)
 
     def _loops(self) -> set[str]:
         """Names that must never lead back to us: the API's and the ingress's."""
@@ -176,8 +177,7 @@ class Conductor:
             text = "there is no API key to ask ngrok with: `ngrokctl set-api-key`"
             reply.set_exception(ControlError("no_api_key", text))
             return
-        # What a poll under way brings may be older than what this one asks for.
-        (self._later if self._poller.polling else self._refreshes).append(reply)
+        self._awaited.add(reply, self._poller.polling, LONGEST_WAIT_S + time.monotonic())
         self._poller.hasten()
 
     def _rotate(self, reply: Future[Any]) -> None:
@@ -188,34 +188,39 @@ class Conductor:
         self._poller.rotate_certificate()
         reply.set_result({"requested": True})
 
-    def _reload(self, reply: Optional[Future[Any]]) -> None:
-        """All at once or not at all: a faulty file changes nothing."""
-        try:
-            new = self._source.load()
-        except ConfigError as exc:
-            logger.error("the configuration is not taken, the old one stays: %s", exc)
-            if reply is not None:
-                reply.set_exception(ControlError("bad_configuration", str(exc)))
-            return
-        changed = configfile.changes(self.config, new)
-        waiting = tuple(key for key in changed if needs_restart(key))
-        live = tuple(key for key in changed if not needs_restart(key))
-        self.config = effective(self.config, new)
-        self._configure_parts()
-        self.advise()
-        logger.info("configuration read again, changed: %s", ", ".join(live) or "nothing")
-        if waiting:
-            logger.warning("needs a restart: %s", ", ".join(waiting))
-        if reply is not None:
-            reply.set_result({"changed": live, "needs_restart": waiting})
+    def _set_key(self, message: SetApiKey) -> None:
+        """Answers once the endpoints are there, so that a `list` right after it shows them."""
+        checked: Future[Any] = Future()
+        checked.add_done_callback(lambda done: self._key_checked(done, message.reply))
+        self._poller.set_key(message.key, checked)
 
-    def _configure_parts(self) -> None:
-        logs.set_level(self.config.server.log_level)
+    def _key_checked(self, checked: Future[Any], reply: Future[Any]) -> None:
+        error = checked.exception()
+        if error is not None:
+            reply.set_exception(error)
+            return
+        polled: Future[Any] = Future()
+        polled.add_done_callback(lambda done: reply.set_result(_key_answer(checked, done)))
+        self._awaited.add(polled, self._poller.polling, PATIENCE_S + time.monotonic())
+
+    def _take_up(self, config: Config) -> None:
+        """Gives the parts a new configuration; none of them can refuse it."""
         logs.reopen()
-        self._forwarder.configure(self.config.forward)
-        self._ingress.configure(self.config)
-        self._poller.configure(self.config)
+        self._forwarder.configure(config.forward)
+        self._ingress.configure(config)
+        self._poller.configure(config)
         if self._identity.registered:
             self._ingress.refresh()
         if self._fetched is None:
             self._fetched = self._applied
+
+
+def _key_answer(checked: Future[Any], polled: Future[Any]) -> dict[str, Any]:
+    """The key is in force whatever came of the poll."""
+    answer: dict[str, Any] = dict(checked.result())
+    error = polled.exception()
+    if error is None:
+        answer["endpoints"] = polled.result()["endpoints"]
+    elif not answer["note"]:
+        answer["note"] = str(error)
+    return answer

@@ -79,6 +79,12 @@ class Source:
             return parse("", "defaults", self.environ, self.overlay)
         return load(self.path, self.environ, self.overlay)
 
+    def files(self) -> tuple[Path, ...]:
+        """What `load` reads: the file, and the one that NGROK_API_KEY_FILE names."""
+        key_file = self.environ.get(KEY_FILE_VARIABLE, "")
+        key_files = (Path(key_file),) if key_file and not self.environ.get(KEY_VARIABLE) else ()
+        return (*((self.path,) if self.path else ()), *key_files)
+
     def advice(self, config: Config) -> tuple[str, ...]:
         """What is allowed and yet seldom meant, one line each, for the log at start and reload."""
         return advice(self.path, config)

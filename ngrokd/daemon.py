@@ -6,6 +6,7 @@ import contextlib
 import logging
 import queue
 import time
+from collections.abc import Sequence
 from typing import Callable, Optional
 
 from ngrokd import __version__, limits, signals
@@ -13,19 +14,18 @@ from ngrokd.commands import Commands
 from ngrokd.conductor import Conductor
 from ngrokd.config import Config
 from ngrokd.configfile import Source
-from ngrokd.control.health import HealthServer
-from ngrokd.control.report import HealthReport, health_report
 from ngrokd.control.server import ControlServer
 from ngrokd.errors import ControlError, HostError
 from ngrokd.forward.forwarder import Forwarder
-from ngrokd.messages import Crashed, Drained, JobDone, JobKind, Message, Stop
+from ngrokd.messages import Crashed, Drained, JobDone, JobKind, Message, Reload, Stop
 from ngrokd.model import State, Status
+from ngrokd.notify import Notifier
+from ngrokd.supervision import Supervision
 from ngrokd.workers import Job, Workers
 
 logger = logging.getLogger(__name__)
 
 LONGEST_NAP_S = 60.0  # the main thread looks at its deadlines at least this often
-HEARTBEAT_LIMIT_S = 5.0  # a forwarding thread that has not turned for this long is stuck
 
 
 class Daemon:
@@ -37,8 +37,10 @@ class Daemon:
         source: Source,
         on_up: Callable[[], None] = lambda: None,
         on_first_poll: Callable[[Status], None] = lambda status: None,
+        notes: Sequence[str] = (),
     ) -> None:
-        """`on_up`: started, the control socket answers. `on_first_poll`: names are there too."""
+        """`on_up`: started, the control socket answers. `on_first_poll`: names are there too.
+        `notes`: problems known already, to be told in the log and the status."""
         limits.raise_descriptor_limit()  # before anything plans with it
         self._on_up = on_up
         self._on_first_poll = on_first_poll
@@ -48,6 +50,10 @@ class Daemon:
         self._conductor = Conductor(config, source, self._forwarder, self._submit, self.post)
         self._commands = Commands(lambda: self._conductor.status, self._forwarder, self.post)
         self._server = config.server
+        self._notes = notes
+        self._supervision = Supervision(
+            Notifier(source.environ), self._conductor.pages.forwarding, time.monotonic()
+        )
         self._stopping = False
         self._failed = False  # a thread died, or something of ours could not be taken away
 
@@ -71,6 +77,8 @@ class Daemon:
         """What can refuse comes first, and touches nothing: state folder, then socket."""
         logger.info("ngrokd %s starts", __version__)
         stack.enter_context(signals.posted(self.post))
+        for note in self._notes:
+            self._conductor.complain(note)
         self._conductor.recall()
         self._conductor.publish()  # before anybody can ask
         control = ControlServer(
@@ -83,39 +91,35 @@ class Daemon:
         self._forwarder.start()
         stack.callback(self._forwarder.stop)
         self._workers.start()
-        self._start_health(stack)
+        stack.callback(self._conductor.pages.stop)
+        self._open_pages()
         self._conductor.begin()
         self._on_up()
 
-    def _start_health(self, stack: contextlib.ExitStack) -> None:
-        if not self._server.health_port:
-            return
-        health = HealthServer(
-            self._server.health_address,
-            self._server.health_port,
-            self._health,
-            self._commands.render_metrics,
-        )
+    def _open_pages(self) -> None:
         try:
-            health.start()
+            self._conductor.pages.configure(self._server)
         except HostError as exc:
             self._conductor.complain(str(exc))
-        else:
-            stack.callback(health.stop)
 
     # The loop
 
     def _turn(self) -> None:
-        wait = self._conductor.tick(time.monotonic())
-        try:
-            message = self._mailbox.get(timeout=min(wait, LONGEST_NAP_S))
-        except queue.Empty:
+        now = time.monotonic()
+        wait = self._conductor.tick(now)
+        self._supervision.tick(self._conductor.status, now)
+        message = self._next(min(wait, self._supervision.wait_s(now), LONGEST_NAP_S))
+        if message is None:
             return
         if isinstance(message, (Stop, Crashed)):
             self._end(message)
             return
         was_ready = self._conductor.status.ready
+        if isinstance(message, Reload):
+            self._supervision.reloading()
         self._conductor.handle(message)
+        if isinstance(message, Reload):
+            self._supervision.reloaded(self._conductor.status)
         if self._conductor.status.ready and not was_ready:
             self._ready()
 
@@ -134,34 +138,27 @@ class Daemon:
     def _submit(self, kind: JobKind, job: Job) -> None:
         self._workers.submit(job, lambda result, error: self.post(JobDone(kind, result, error)))
 
-    def _health(self) -> HealthReport:
-        """Any thread."""
-        age = time.monotonic() - self._forwarder.heartbeat()
-        return health_report(
-            self._conductor.status,
-            self._forwarder.counters(),
-            age < HEARTBEAT_LIMIT_S,
-            time.time(),
-        )
-
     # Stop
 
     def _shut_down(self) -> None:
         """Names and listeners go at once; open connections get `forward.drain_timeout`."""
+        timeout = self._conductor.config.forward.drain_timeout
+        self._supervision.stopping(timeout)
         self._conductor.publish(State.STOPPING)
         self._conductor.reconciler.stop_accepting()
         left = self._forwarder.open_connections()
         if not left or self._failed:
             return
-        timeout = self._conductor.config.forward.drain_timeout
         logger.info("draining %s for up to %g s", _connections(left), timeout)
         self._forwarder.when_idle(lambda: self.post(Drained()))
         until = time.monotonic() + timeout
-        while (wait := until - time.monotonic()) > 0:
-            message = self._next(wait)
-            if message is None or isinstance(message, (Drained, Stop, Crashed)):
+        while (now := time.monotonic()) < until:
+            self._supervision.show_life(now)
+            message = self._next(min(until - now, self._supervision.wait_s(now)))
+            if isinstance(message, (Drained, Stop, Crashed)):
                 break
-            _turn_away(message)
+            if message is not None:
+                _turn_away(message)
         left = self._forwarder.open_connections()
         if left:
             logger.warning("%s cut", _connections(left))

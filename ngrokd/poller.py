@@ -81,7 +81,7 @@ class Poller:
             return None
         return max(0.0, self._not_before[JobKind.POLL] - now)
 
-    def deadline(self, now: float) -> float:
+    def wait_s(self, now: float) -> float:
         """Seconds until `tick` has something to do again."""
         waits = [self._config.server.cert_refresh_interval]
         if self._key:

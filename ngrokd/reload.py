@@ -9,15 +9,11 @@ from ngrokd.config import Config, NetSettings, ServerSettings
 # Everything else is taken up while running.
 RESTART_SERVER = frozenset(
     {
-        "log_file",
-        "log_format",
         "socket_path",
         "socket_group",
         "pid_file",
         "client_cert",
         "client_key",
-        "health_address",
-        "health_port",
     }
 )
 RESTART_NET = frozenset({"interface_name", "subnet", "hosts_file"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import signal
 import socket
 import threading
@@ -13,29 +14,42 @@ from ngrokd.messages import Crashed, DumpStatus, Message, Reload, Stop
 
 Handlers = dict[int, Any]
 
-# Their default is to end the process, and with it the chance to take our names away.
-_IGNORED: Handlers = dict.fromkeys(
-    (signal.SIGPIPE, signal.SIGUSR2, signal.SIGALRM), signal.SIG_IGN
-)
 
+def _those_there_are(*names: str) -> set[int]:
+    """Not every system has every signal."""
+    return {getattr(signal, name) for name in names if hasattr(signal, name)}
+
+
+_ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, *_those_there_are("SIGPWR", "SIGXCPU"))
+# Their default is to end the process, and with it the chance to take our names away.
+_MEANINGLESS = {
+    *_those_there_are("SIGPIPE", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGIO"),
+    *range(getattr(signal, "SIGRTMIN", 0), getattr(signal, "SIGRTMAX", -1) + 1),
+}
+_IGNORED: Handlers = dict.fromkeys(_MEANINGLESS, signal.SIG_IGN)
 
 _MESSAGES: dict[int, Callable[[], Message]] = {
-    signal.SIGTERM: lambda: Stop("SIGTERM"),
-    signal.SIGINT: lambda: Stop("SIGINT"),
-    signal.SIGQUIT: lambda: Stop("SIGQUIT"),
+    **{number: functools.partial(Stop, signal.Signals(number).name) for number in _ENDS},
     signal.SIGHUP: Reload,
     signal.SIGUSR1: DumpStatus,
 }
 
 
+def ignore_at_the_end() -> None:
+    """For a process's outermost level: once the contexts below have put this back, the exit status
+    is decided, and one more signal must not turn it into another."""
+    for number in _ENDS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextlib.contextmanager
 def ending_at_once() -> Iterator[None]:
-    """While starting: TERM, INT and QUIT end it, taking away what there is already."""
+    """While starting: what stops a daemon ends it, taking away what there is already."""
 
     def end(*_: object) -> None:
         raise SystemExit(0)
 
-    ends: Handlers = dict.fromkeys((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT), end)
+    ends: Handlers = dict.fromkeys(_ENDS, end)
     idle: Handlers = dict.fromkeys((signal.SIGHUP, signal.SIGUSR1), signal.SIG_IGN)
     with _handling({**ends, **_IGNORED, **idle}):
         yield
@@ -43,7 +57,7 @@ def ending_at_once() -> Iterator[None]:
 
 @contextlib.contextmanager
 def posted(post: Callable[[Message], None]) -> Iterator[None]:
-    """TERM, INT and QUIT stop, HUP reloads, USR1 writes the status into the log.
+    """TERM, INT, QUIT, PWR and XCPU stop, HUP reloads, USR1 writes the status into the log.
 
     Call on the main thread. What was in force before is put back at the end.
 

@@ -71,11 +71,8 @@ def health(call: Call) -> Outcome:
 
 def set_api_key(call: Call) -> Outcome:
     """The key is neither shown nor logged anywhere on its way."""
-    answer = call.ask("set-api-key", [call.key])
-    return Outcome(
-        {"done": True, "answer": answer},
-        "API key set. `ngrokctl wait` returns when the daemon is ready.",
-    )
+    answer = call.ask("set-api-key", [call.key], timeout_s=POLL_S)
+    return Outcome({"done": True, "answer": answer}, pages.key_page(answer, call.width))
 
 
 def wait_for(call: Call) -> Outcome:

@@ -96,6 +96,15 @@ def list_page(
     return "\n".join(lines)
 
 
+def key_page(answer: object, width: Optional[int]) -> str:
+    """`ngrokctl set-api-key`: what the key brought, if ngrok has answered already."""
+    if at(answer, "endpoints") is not None:
+        found = count(int(number(answer, "endpoints")), "endpoint")
+        return f"API key set: {found}. `ngrokctl list` shows them."
+    lines = ["API key set. `ngrokctl wait` returns when the daemon is ready."]
+    return "\n".join(lines + (note(text(answer, "note"), width) if text(answer, "note") else []))
+
+
 def refresh_page(answer: object, width: Optional[int]) -> str:
     """`ngrokctl refresh`: what the poll changed."""
     lines = [f"Polled: {count(int(number(answer, 'endpoints')), 'endpoint')}"]

@@ -1,0 +1,78 @@
+"""The health pages where the configuration wants them, moved while the daemon runs."""
+
+from __future__ import annotations
+
+import time
+from typing import Callable, Optional
+
+from ngrokd import __version__
+from ngrokd.config import ServerSettings
+from ngrokd.control import metrics
+from ngrokd.control.health import HealthServer
+from ngrokd.control.report import HealthReport, health_report
+from ngrokd.errors import HostError
+from ngrokd.forward.forwarder import Forwarder
+from ngrokd.model import Status
+
+HEARTBEAT_LIMIT_S = 5.0  # a forwarding thread that has not turned for this long is stuck
+
+
+class HealthPages:
+    """Owner: main thread. What the pages say is asked on the threads of the server."""
+
+    def __init__(self, status: Callable[[], Status], forwarder: Forwarder) -> None:
+        self._status = status
+        self._forwarder = forwarder
+        self._at: Optional[tuple[str, int]] = None
+        self._server: Optional[HealthServer] = None
+
+    def configure(self, server: ServerSettings) -> None:
+        """Serves them there, or not at all for port 0. HostError: they stay where they were."""
+        at = (server.health_address, server.health_port)
+        if at == self._at:
+            return
+        if self._at is not None and self._at[1] == at[1]:
+            self._replace(self._at, at)  # 0.0.0.0 and 127.0.0.1 cannot both have the port
+            return
+        fresh = self._serve(at)
+        self.stop()
+        self._at, self._server = at, fresh
+
+    def stop(self) -> None:
+        """Twice is harmless."""
+        if self._server is not None:
+            self._server.stop()
+        self._at = self._server = None
+
+    def _replace(self, old: tuple[str, int], new: tuple[str, int]) -> None:
+        self.stop()
+        try:
+            self._at, self._server = new, self._serve(new)
+        except HostError:
+            self._at, self._server = old, self._serve(old)
+            raise
+
+    def _serve(self, at: tuple[str, int]) -> Optional[HealthServer]:
+        if not at[1]:
+            return None
+        server = HealthServer(*at, self._health, self._metrics)
+        server.start()
+        return server
+
+    def forwarding(self) -> bool:
+        """Any thread: whether the forwarding thread turns."""
+        return time.monotonic() - self._forwarder.heartbeat() < HEARTBEAT_LIMIT_S
+
+    # ON A CONNECTION'S THREAD
+
+    def _health(self) -> HealthReport:
+        counters = self._forwarder.counters()
+        return health_report(self._status(), counters, self.forwarding(), time.time())
+
+    def _metrics(self) -> str:
+        return metrics.render(
+            self._status(),
+            self._forwarder.counters(),
+            self._forwarder.connect_seconds(),
+            __version__,
+        )
