@@ -20,6 +20,7 @@ from ngrokd.control import report
 from ngrokd.errors import ControlError
 from ngrokd.forward.forwarder import Forwarder
 from ngrokd.healthpages import HealthPages
+from ngrokd.host import command
 from ngrokd.host.machine import Machine
 from ngrokd.ingress import IngressLink
 from ngrokd.memory import Memory
@@ -58,7 +59,7 @@ class Conductor:
         post: Callable[[Message], None],
     ) -> None:
         self._forwarder = forwarder
-        self._identity = Identity(config.server)
+        self._identity = Identity(config.server, command.run)
         self._memory = Memory(config.state_folder)
         self.reconciler = Reconciler(
             Machine(config.net), forwarder, self._memory, limits.listeners_allowed()
