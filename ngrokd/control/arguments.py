@@ -12,15 +12,22 @@ from ngrokd.config import DEFAULT_SOCKET_PATH
 
 WAIT_S = 60.0
 
+SHELLS = ("bash", "zsh", "fish")
 _LEVELS = ("debug", "info", "warning", "error")
 
 _EPILOG = """\
+examples:
+  ngrokctl set-api-key < key.txt           the key is on no command line
+  ngrokctl wait --for db.ns --timeout 30   then db.ns can be connected to
+  ngrokctl list --json | jq -r '.endpoints[] | select(.state == "failed").reason'
+  ngrokctl help wait                       the options of one command
 environment:
   NGROKD_SOCKET, NGROKD_HOST   the daemon's socket, in this order
 exit codes:
   0 done   1 failed   2 usage or bad configuration   3 no daemon answers
   4 timed out   5 not permitted
 With --json too, errors are text on standard error and standard output is empty.
+The manual is ngrokctl(1).
 """
 
 
@@ -104,6 +111,13 @@ class Arguments:
         )
         level = self._add("log-level", "change how much the daemon logs")
         level.add_argument("level", choices=_LEVELS, metavar="LEVEL", help=", ".join(_LEVELS))
+        completion = self._add(
+            "completion", "print a script that lets a shell complete ngrokctl and ngrokd"
+        )
+        completion.add_argument(
+            "shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS)
+        )
+        completion.add_argument("--hostnames", action="store_true", help=argparse.SUPPRESS)
         about = self._add("help", "show this, or the help of one command")
         about.add_argument("about", nargs="?", metavar="COMMAND", choices=[*self._commands.choices])
 

@@ -80,8 +80,23 @@ def _run(arguments: Arguments, options: argparse.Namespace, socket_path: str) ->
     if options.command == "help":
         text = arguments.help_for(options.about or "")
         return Outcome({"help": text}, text)
+    if options.command == "completion":
+        return _completion(options, socket_path)
     key = _read_key(options.key) if options.command == "set-api-key" else ""
     return COMMANDS[options.command](Call(options, socket_path, _width(), key))
+
+
+def _completion(options: argparse.Namespace, socket_path: str) -> Outcome:
+    """The script or, for the script itself, the names that `wait --for` can be given."""
+    # Imported where it is used: no other command needs any of it.
+    from ngrokd.control import hostnames
+    from ngrokd.control.completion import scripts
+
+    if options.hostnames:
+        names = hostnames.known(socket_path)
+        return Outcome({"hostnames": names}, "\n".join(names))
+    text = scripts.script(options.shell)
+    return Outcome({"shell": options.shell, "script": text}, text.rstrip("\n"))
 
 
 def _explain(

@@ -1,0 +1,1 @@
+"""What shells need to complete the arguments of ngrokctl and ngrokd."""
