@@ -1,13 +1,19 @@
-"""Which program listens on a port, as far as /proc tells."""
+"""Which program listens on a port, as far as /proc tells.
+
+A daemon that has given up the right to trace other programs (CAP_SYS_PTRACE) is not shown their
+descriptors, so it cannot tell whose a socket is. Its user is told to everybody.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import ipaddress
+import pwd
 import re
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from ngrokd.model import Address
@@ -19,6 +25,24 @@ _LISTEN = "0A"  # TCP_LISTEN in the kernel's include/net/tcp_states.h
 _SOCKET = re.compile(r"socket:\[([0-9]+)\]")
 
 
+@dataclass(frozen=True)
+class _Listening:
+    """A listening socket: where, its inode, and the user who made it."""
+
+    place: Address
+    inode: str
+    uid: int
+
+    def of_somebody(self) -> str:
+        """As in "a program of user www-data on 0.0.0.0:80", and how root finds which."""
+        try:
+            user = f"user {pwd.getpwuid(self.uid).pw_name}"
+        except KeyError:  # of a container, or removed
+            user = f"uid {self.uid}"
+        which = f"which one: `sudo ss -ltnp sport = :{self.place.port}`"
+        return f"a program of {user} on {self.place} ({which})"
+
+
 class Holders:
     """Explains ports that are in use. Owner: main."""
 
@@ -28,32 +52,32 @@ class Holders:
         self._proc = proc
         self._clock = clock
         self._read_at = float("-inf")
-        self._inodes: dict[Address, str] = {}
+        self._sockets: dict[Address, _Listening] = {}
         self._programs: dict[str, str] = {}
 
     def of(self, address: Address) -> str:
-        """As in "nginx (pid 7) on 0.0.0.0:80"; "" where /proc does not tell."""
+        """As in "nginx (pid 7) on 0.0.0.0:80", or whose it is; "" where /proc does not tell."""
         now = self._clock()
         if now - self._read_at > _GOOD_FOR_S:
             self._read_at = now
-            self._inodes = dict(self._listening())
-            self._programs = dict(self._sockets())
+            self._sockets = {each.place: each for each in self._listening()}
+            self._programs = dict(self._descriptors())
         for ip in (address.ip, "0.0.0.0", "::"):
-            place = Address(ip, address.port)
-            if place in self._inodes:
-                program = self._programs.get(self._inodes[place], "a program of another user")
-                return f"{program} on {place}"
+            found = self._sockets.get(Address(ip, address.port))
+            if found is not None:
+                program = self._programs.get(found.inode)
+                return f"{program} on {found.place}" if program else found.of_somebody()
         return ""
 
-    def _listening(self) -> Iterator[tuple[Address, str]]:
+    def _listening(self) -> Iterator[_Listening]:
         for table in ("tcp6", "tcp"):
             with contextlib.suppress(OSError):  # no IPv6, or no /proc
                 for line in (self._proc / "net" / table).read_text().splitlines()[1:]:
                     words = line.split()
                     if words[3] == _LISTEN:
-                        yield _address(words[1]), words[9]
+                        yield _Listening(_address(words[1]), words[9], int(words[7]))
 
-    def _sockets(self) -> Iterator[tuple[str, str]]:
+    def _descriptors(self) -> Iterator[tuple[str, str]]:
         """The inode of every socket of every process that we may look into, with its program."""
         with contextlib.suppress(OSError):  # no /proc
             for folder in self._proc.iterdir():

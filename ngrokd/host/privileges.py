@@ -77,10 +77,8 @@ def keep_only_needed() -> tuple[str, ...]:
         return ()
     except HostError as exc:
         return (f"root's rights are kept: {exc}. {_MEND}",) if root else ()
-    notes = [f"{what}. {_MEND}" for what in _give_up(kernel, root)]
-    if not notes:
-        logger.debug("rights given up, but for capabilities %x", kernel.permitted() & NEEDED)
-    return tuple(notes) if root else ()
+    refused = "; ".join(_give_up(kernel, root))
+    return (f"{refused}. {_MEND}",) if refused and root else ()
 
 
 def read(path: Path = STATUS) -> Optional[Rights]:
