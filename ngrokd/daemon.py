@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Callable, Optional
 
-from ngrokd import __version__, limits, signals
+from ngrokd import __version__, limits, logs, signals
 from ngrokd.commands import Commands
 from ngrokd.conductor import Conductor
 from ngrokd.config import Config
@@ -46,7 +46,7 @@ class Daemon:
         self._on_first_poll = on_first_poll
         self._mailbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._workers = Workers()
-        self._forwarder = Forwarder(config.forward, lambda exc: self.post(Crashed("forward", exc)))
+        self._forwarder = Forwarder(config.forward, self._forward_died)
         self._conductor = Conductor(config, source, self._forwarder, self._submit, self.post)
         self._commands = Commands(lambda: self._conductor.status, self._forwarder, self.post)
         self._server = config.server
@@ -108,7 +108,8 @@ class Daemon:
         now = time.monotonic()
         wait = self._conductor.tick(now)
         self._supervision.tick(self._conductor.status, now)
-        message = self._next(min(wait, self._supervision.wait_s(now), LONGEST_NAP_S))
+        wait = min(wait, self._supervision.wait_s(now), logs.flush_repeats(now), LONGEST_NAP_S)
+        message = self._next(wait)
         if message is None:
             return
         if isinstance(message, (Stop, Crashed)):
@@ -131,9 +132,14 @@ class Daemon:
         self._stopping = True
         if isinstance(message, Crashed):
             self._failed = True
-            logger.critical("thread %s died", message.thread, exc_info=message.error)
+            logger.error("stopping, because thread %s died", message.thread)
         elif isinstance(message, Stop):
             logger.info("stopping: %s", message.reason)
+
+    def _forward_died(self, error: BaseException) -> None:
+        """On that thread, whose loop ends with it."""
+        logger.critical("thread forward died", exc_info=error)
+        self.post(Crashed("forward", error))
 
     def _submit(self, kind: JobKind, job: Job) -> None:
         self._workers.submit(job, lambda result, error: self.post(JobDone(kind, result, error)))

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any, Callable
 
+from ngrokd.logs import report_uncaught
 from ngrokd.messages import Crashed, DumpStatus, Message, Reload, Stop
 
 Handlers = dict[int, Any]
@@ -68,8 +69,12 @@ def posted(post: Callable[[Message], None]) -> Iterator[None]:
     handlers: Handlers = dict.fromkeys(_MESSAGES, lambda number, frame: None)
     reading, writing = socket.socketpair()
     writing.setblocking(False)
+
+    def died(thread: str, error: BaseException) -> None:
+        post(Crashed(thread, error))
+
     reader = threading.Thread(target=_post_signals, args=(reading, post), name="signals")
-    with _handling({**handlers, **_IGNORED}), _excepthook(post):
+    with _handling({**handlers, **_IGNORED}), report_uncaught(died):
         before = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
         reader.start()
         try:
@@ -90,21 +95,6 @@ def _post_signals(reading: socket.socket, post: Callable[[Message], None]) -> No
         for number in numbers:
             if number in _MESSAGES:
                 post(_MESSAGES[number]())
-
-
-@contextlib.contextmanager
-def _excepthook(post: Callable[[Message], None]) -> Iterator[None]:
-    """A thread that dies is a message, too: half a daemon is worse than none."""
-
-    def thread_died(args: threading.ExceptHookArgs) -> None:
-        if args.exc_value is not None:
-            post(Crashed(args.thread.name if args.thread else "?", args.exc_value))
-
-    before, threading.excepthook = threading.excepthook, thread_died
-    try:
-        yield
-    finally:
-        threading.excepthook = before
 
 
 @contextlib.contextmanager
