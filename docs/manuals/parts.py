@@ -86,7 +86,7 @@ def _key(key: Key, effect: str) -> str:
         "A change needs a restart." if needs_restart(key.dotted) else "A change takes effect live.",
     ]
     text = roff.paragraph(_sentence(effect.replace("(restart)", "").strip()))
-    return roff.tagged(roff.bold(key.name), text, "\n".join(facts))
+    return roff.tagged(roff.bold(key.dotted), text, "\n.br\n".join(facts))
 
 
 def _sentence(text: str) -> str:

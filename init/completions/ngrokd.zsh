@@ -117,9 +117,9 @@ _ngrokd_line_ngrokctl() {
   _arguments -C -S \
     '(- *)-h[show this help message and exit]' \
     '(- *)--help[show this help message and exit]' \
-    '(- *)--version[show it and end]' \
+    '(- *)--version[show the version of ngrokctl and end]' \
     '--json[print one JSON object]' \
-    '--socket=[the daemon'\''s socket; default /var/run/ngrokd.sock]:PATH:_files' \
+    '--socket=[the daemon'\''s control socket; default /var/run/ngrokd.sock]:PATH:_files' \
     '1:command:->command' \
     '*:: :->words' && return
   case $state in
@@ -132,87 +132,87 @@ _ngrokd_line_ngrokctl() {
             '(- *)-h[show this help message and exit]' \
             '(- *)--help[show this help message and exit]' \
             '--json[print one JSON object]' \
-            '--socket=[the daemon'\''s socket; default /var/run/ngrokd.sock]:PATH:_files' && return ;;
+            '--socket=[the daemon'\''s control socket; default /var/run/ngrokd.sock]:PATH:_files' && return ;;
         health)
           _arguments -S \
             '(- *)-h[show this help message and exit]' \
             '(- *)--help[show this help message and exit]' \
             '--json[print one JSON object]' \
-            '--socket=[the daemon'\''s socket; default /var/run/ngrokd.sock]:PATH:_files' && return ;;
+            '--socket=[the daemon'\''s control socket; default /var/run/ngrokd.sock]:PATH:_files' && return ;;
         refresh)
           _arguments -S \
             '(- *)-h[show this help message and exit]' \
             '(- *)--help[show this help message and exit]' \
             '--json[print one JSON object]' \
-            '--socket=[the daemon'\''s socket; default /var/run/ngrokd.sock]:PATH:_files' && return ;;
+            '--socket=[the daemon'\''s control socket; default /var/run/ngrokd.sock]:PATH:_files' && return ;;
         reload)
           _arguments -S \
             '(- *)-h[show this help message and exit]' \
             '(- *)--help[show this help message and exit]' \
             '--json[print one JSON object]' \
-            '--socket=[the daemon'\''s socket; default /var/run/ngrokd.sock]:PATH:_files' && return ;;
+            '--socket=[the daemon'\''s control socket; default /var/run/ngrokd.sock]:PATH:_files' && return ;;
         rotate-cert)
           _arguments -S \
             '(- *)-h[show this help message and exit]' \
             '(- *)--help[show this help message and exit]' \
             '--json[print one JSON object]' \
-            '--socket=[the daemon'\''s socket; default /var/run/ngrokd.sock]:PATH:_files' && return ;;
+            '--socket=[the daemon'\''s control socket; default /var/run/ngrokd.sock]:PATH:_files' && return ;;
         ping)
           _arguments -S \
             '(- *)-h[show this help message and exit]' \
             '(- *)--help[show this help message and exit]' \
             '--json[print one JSON object]' \
-            '--socket=[the daemon'\''s socket; default /var/run/ngrokd.sock]:PATH:_files' && return ;;
+            '--socket=[the daemon'\''s control socket; default /var/run/ngrokd.sock]:PATH:_files' && return ;;
         version)
           _arguments -S \
             '(- *)-h[show this help message and exit]' \
             '(- *)--help[show this help message and exit]' \
             '--json[print one JSON object]' \
-            '--socket=[the daemon'\''s socket; default /var/run/ngrokd.sock]:PATH:_files' && return ;;
+            '--socket=[the daemon'\''s control socket; default /var/run/ngrokd.sock]:PATH:_files' && return ;;
         list)
           _arguments -S \
             '(- *)-h[show this help message and exit]' \
             '(- *)--help[show this help message and exit]' \
             '--json[print one JSON object]' \
-            '--socket=[the daemon'\''s socket; default /var/run/ngrokd.sock]:PATH:_files' \
-            '--all[every skipped endpoint too, not only the first few]' \
+            '--socket=[the daemon'\''s control socket; default /var/run/ngrokd.sock]:PATH:_files' \
+            '--all[every skipped endpoint, not only the first few]' \
             '1::bound-endpoints:(bound-endpoints)' && return ;;
         set-api-key)
           _arguments -S \
             '(- *)-h[show this help message and exit]' \
             '(- *)--help[show this help message and exit]' \
             '--json[print one JSON object]' \
-            '--socket=[the daemon'\''s socket; default /var/run/ngrokd.sock]:PATH:_files' \
+            '--socket=[the daemon'\''s control socket; default /var/run/ngrokd.sock]:PATH:_files' \
             '1::KEY:' && return ;;
         wait)
           _arguments -S \
             '(- *)-h[show this help message and exit]' \
             '(- *)--help[show this help message and exit]' \
             '--json[print one JSON object]' \
-            '--socket=[the daemon'\''s socket; default /var/run/ngrokd.sock]:PATH:_files' \
-            '--for=[until it is open]:HOSTNAME:_ngrokd_hostnames' \
+            '--socket=[the daemon'\''s control socket; default /var/run/ngrokd.sock]:PATH:_files' \
+            '--for=[until this name is open on all of its ports]:HOSTNAME:_ngrokd_hostnames' \
             '--endpoints=[until N endpoints are open]:N:' \
-            '--timeout=[seconds, then exit code 4 (3 if no daemon ever answered); default 60]:S:' && return ;;
+            '--timeout=[for at most S seconds, then exit code 4 (3 if no daemon ever answered); default 60]:S:' && return ;;
         log-level)
           _arguments -S \
             '(- *)-h[show this help message and exit]' \
             '(- *)--help[show this help message and exit]' \
             '--json[print one JSON object]' \
-            '--socket=[the daemon'\''s socket; default /var/run/ngrokd.sock]:PATH:_files' \
+            '--socket=[the daemon'\''s control socket; default /var/run/ngrokd.sock]:PATH:_files' \
             '1:LEVEL:(debug info warning error)' && return ;;
         completion)
           _arguments -S \
             '(- *)-h[show this help message and exit]' \
             '(- *)--help[show this help message and exit]' \
             '--json[print one JSON object]' \
-            '--socket=[the daemon'\''s socket; default /var/run/ngrokd.sock]:PATH:_files' \
+            '--socket=[the daemon'\''s control socket; default /var/run/ngrokd.sock]:PATH:_files' \
             '1:SHELL:(bash zsh fish)' && return ;;
         help)
           _arguments -S \
             '(- *)-h[show this help message and exit]' \
             '(- *)--help[show this help message and exit]' \
             '--json[print one JSON object]' \
-            '--socket=[the daemon'\''s socket; default /var/run/ngrokd.sock]:PATH:_files' \
+            '--socket=[the daemon'\''s control socket; default /var/run/ngrokd.sock]:PATH:_files' \
             '1::COMMAND:(status health refresh reload rotate-cert ping version list set-api-key wait log-level completion help)' && return ;;
       esac ;;
   esac

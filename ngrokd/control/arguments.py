@@ -43,7 +43,10 @@ class Arguments:
             allow_abbrev=False,
         )
         self.parser.add_argument(
-            "--version", action="version", version=f"ngrokctl {__version__}", help="show it and end"
+            "--version",
+            action="version",
+            version=f"ngrokctl {__version__}",
+            help="show the version of ngrokctl and end",
         )
         _common(self.parser, {"json": False, "socket": ""})
         self._commands = self.parser.add_subparsers(
@@ -51,6 +54,7 @@ class Arguments:
         )
         self._plain()
         self._with_options()
+        self._with_words()
 
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
         """The options; raises SystemExit(2) after saying on standard error what is wrong."""
@@ -84,21 +88,26 @@ class Arguments:
             nargs="?",
             choices=["bound-endpoints"],
             metavar="bound-endpoints",
-            help="the default",
+            help="may be said, and changes nothing",
         )
         listing.add_argument(
-            "--all", action="store_true", help="every skipped endpoint too, not only the first few"
+            "--all", action="store_true", help="every skipped endpoint, not only the first few"
         )
         key = self._add("set-api-key", "give the daemon its ngrok API key")
         key.add_argument(
             "key",
             nargs="?",
             metavar="KEY",
-            help="without it: asked for without echo, or read from standard input, "
+            help="the API key; without it: asked for without echo, or read from standard input, "
             "so that no other user sees it in the list of processes",
         )
         wait = self._add("wait", "return when the daemon is ready, or a name or a number is open")
-        wait.add_argument("--for", dest="hostname", metavar="HOSTNAME", help="until it is open")
+        wait.add_argument(
+            "--for",
+            dest="hostname",
+            metavar="HOSTNAME",
+            help="until this name is open on all of its ports",
+        )
         wait.add_argument(
             "--endpoints", type=_whole, metavar="N", help="until N endpoints are open"
         )
@@ -107,19 +116,30 @@ class Arguments:
             type=_seconds,
             default=WAIT_S,
             metavar="S",
-            help=f"seconds, then exit code 4 (3 if no daemon ever answered); default {WAIT_S:g}",
+            help="for at most S seconds, then exit code 4 (3 if no daemon ever answered); "
+            f"default {WAIT_S:g}",
         )
+
+    def _with_words(self) -> None:
         level = self._add("log-level", "change how much the daemon logs")
-        level.add_argument("level", choices=_LEVELS, metavar="LEVEL", help=", ".join(_LEVELS))
+        level.add_argument(
+            "level", choices=_LEVELS, metavar="LEVEL", help=f"one of {', '.join(_LEVELS)}"
+        )
         completion = self._add(
             "completion", "print a script that lets a shell complete ngrokctl and ngrokd"
         )
         completion.add_argument(
-            "shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS)
+            "shell", choices=SHELLS, metavar="SHELL", help=f"one of {', '.join(SHELLS)}"
         )
         completion.add_argument("--hostnames", action="store_true", help=argparse.SUPPRESS)
         about = self._add("help", "show this, or the help of one command")
-        about.add_argument("about", nargs="?", metavar="COMMAND", choices=[*self._commands.choices])
+        about.add_argument(
+            "about",
+            nargs="?",
+            metavar="COMMAND",
+            choices=[*self._commands.choices],
+            help="the one to explain",
+        )
 
 
 def _common(parser: argparse.ArgumentParser, defaults: dict[str, object]) -> None:
@@ -130,7 +150,7 @@ def _common(parser: argparse.ArgumentParser, defaults: dict[str, object]) -> Non
         "--socket",
         metavar="PATH",
         default=defaults["socket"],
-        help=f"the daemon's socket; default {DEFAULT_SOCKET_PATH}",
+        help=f"the daemon's control socket; default {DEFAULT_SOCKET_PATH}",
     )
 
 
