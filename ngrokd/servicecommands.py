@@ -115,4 +115,4 @@ def _uninstall(args: argparse.Namespace) -> int:
 def _control(args: argparse.Namespace) -> int:
     from ngrokd import lifecycle
 
-    return lifecycle.control(args.verb, args.config, ["--verbose"] if args.verbose else [])
+    return lifecycle.control_daemon(args.verb, args.config, ["--verbose"] if args.verbose else [])

@@ -1,0 +1,59 @@
+"""Leaving ngrok: the operator of this machine is deleted there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ngrokd import __version__
+from ngrokd.cloud import statefile
+from ngrokd.cloud.api import Api
+from ngrokd.cloud.registration import is_operator_id
+from ngrokd.config import Config
+from ngrokd.errors import ApiError, HostError
+
+TIMEOUT_S = 15.0  # a person waits
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What the state folder knows of this machine's operator; nothing is changed by looking."""
+
+    operator_id: str
+    url: str
+    key: str
+
+
+def registration(config: Config) -> Registration:
+    """`operator_id` "": there is none. Raises StateError if that cannot be read."""
+    folder = config.state_folder
+    operator_id = _word(folder / "operator_id")
+    if not is_operator_id(operator_id):
+        operator_id = ""
+    return Registration(operator_id, config.api.url, _word(folder / "api_key") or config.api.key)
+
+
+def deregister(found: Registration) -> list[str]:
+    """Deletes it; that it is gone already is fine. Raises HostError, with the way out."""
+    if not found.operator_id:
+        return []
+    if not found.key:
+        raise HostError(_kept(found, "no API key is known (set NGROK_API_KEY)"))
+    api = Api(found.url, found.key, __version__, TIMEOUT_S)
+    try:
+        api.delete_operator(found.operator_id)
+    except ApiError as exc:
+        raise HostError(_kept(found, str(exc))) from exc
+    return [f"deleted operator {found.operator_id} at {found.url}"]
+
+
+def _kept(found: Registration, cause: str) -> str:
+    return (
+        f"operator {found.operator_id} is still at ngrok: {cause}. The state folder and the logs "
+        "stay: run `ngrokd uninstall --purge` again, or with --force to remove them all the same"
+    )
+
+
+def _word(path: Path) -> str:
+    content = statefile.read(path)
+    return "" if content is None else content.decode("utf-8", "replace").strip()

@@ -1,0 +1,187 @@
+"""`ngrokd install` and `uninstall`: the service's room joined with commands, files and cloud."""
+
+from __future__ import annotations
+
+import enum
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Optional
+
+from ngrokd import attached, cleanup, configfile, deregistration, lifecycle, pidfile
+from ngrokd.config import DEFAULT_CONFIG_PATH, DEFAULT_LOG_FILE, Config
+from ngrokd.errors import ConfigError, HostError, StateError
+from ngrokd.host import command, files
+from ngrokd.lifecycle import complain, say
+from ngrokd.service import control, installing, looking, program, purging, removing, shipping
+from ngrokd.service.applying import Tools, apply, show
+from ngrokd.service.disk import Disk
+from ngrokd.service.installing import Machine, Shipped
+from ngrokd.service.rendering import Paths
+from ngrokd.service.steps import Act, Say, Step
+from ngrokd.service.systems import Init, chosen
+
+DONE = 0
+
+
+class Purge(enum.Enum):
+    """How much `ngrokd uninstall` takes away besides the service."""
+
+    NO = "no"  # nothing: configuration, state and logs stay
+    YES = "yes"  # everything, once the operator at ngrok is deleted
+    FORCED = "forced"  # everything, also if it cannot be
+
+
+def install(config: Optional[str], init: Optional[str], dry_run: bool) -> int:
+    """The exit status. Raises HostError with the mend; run again, it goes on."""
+    disk = Disk(files.write_atomic)
+    machine = _machine(disk)
+    system = chosen(machine.facts, init)
+    own = program.path()
+    path = str(Path(config or DEFAULT_CONFIG_PATH).absolute())
+    program.check(own, command.run)
+    place = shipping.folder()
+    shipped = Shipped(shipping.sources(place), configfile.DEFAULT_TEXT.encode(), str(place))
+    paths = Paths(own, path, _folders_written(Path(path)))
+    steps = installing.plan(machine, system, shipped, paths)
+    warned: list[Step] = [Say(text, warning=True) for text in program.warnings(own)]
+    _carry_out([*warned, *steps], disk, {}, dry_run, "install")
+    if _is_nothing(steps):
+        say(f"ngrokd is installed already ({system.value}): nothing to do")
+    elif not dry_run:
+        say(
+            f"ngrokd is installed ({system.value}) and starts at boot. "
+            "Now: ngrokd start; ngrokctl set-api-key KEY"
+        )
+    return DONE
+
+
+def uninstall(config: Optional[str], init: Optional[str], dry_run: bool, purge: Purge) -> int:
+    """The exit status. Raises HostError with the mend; run again, it goes on."""
+    disk = Disk(files.write_atomic)
+    machine = _machine(disk)
+    wish = removing.Wish(
+        shipping.sources(shipping.folder()),
+        purge is not Purge.NO,
+        (Init(init),) if init else tuple(Init),
+    )
+    path = Path(config or _installed_config(machine)).absolute()
+    settings, faults = cleanup.settings(path, os.environ)
+    if faults and purge is not Purge.NO:
+        raise ConfigError(faults)  # it says where the state is
+    after, acts = _afterwards(settings, path, purge, disk)
+    steps = removing.plan(machine, wish)
+    _carry_out([*steps, *after], disk, acts, dry_run, "uninstall")
+    if not dry_run:
+        say(_result(_is_nothing(steps), settings, purge))
+    return DONE
+
+
+def _result(was_nothing: bool, config: Config, purge: Purge) -> str:
+    done = "ngrokd was not installed" if was_nothing else "ngrokd is uninstalled"
+    if purge is not Purge.NO:
+        return f"{done}; its programs go as they came: `make uninstall`, pip or a package"
+    if config.state_folder.is_dir():
+        return f"{done}; configuration and state stay in {config.state_folder} (--purge)"
+    return done
+
+
+def _is_nothing(steps: Sequence[Step]) -> bool:
+    return all(isinstance(step, Say) for step in steps)
+
+
+def _machine(disk: Disk) -> Machine:
+    facts = looking.look(disk, lifecycle.which)
+    return Machine(facts, disk.found, disk.matches, disk.missing_folders)
+
+
+def _installed_config(machine: Machine) -> str:
+    for init in Init:
+        service = control.service(machine.found, init)
+        if service is not None:
+            return service.config
+    return DEFAULT_CONFIG_PATH
+
+
+def _folders_written(path: Path) -> tuple[str, ...]:
+    """By the daemon of this configuration; what a mistake in it hides is told when it starts."""
+    config, _ = cleanup.settings(path, os.environ)
+    server = config.server
+    written = (
+        server.client_cert,
+        server.client_key,
+        server.log_file or DEFAULT_LOG_FILE,
+        server.socket_path,
+        server.pid_file,
+        config.net.hosts_file,
+    )
+    return tuple(str(Path(each).parent) for each in written if each.startswith("/"))
+
+
+def _afterwards(
+    config: Config, path: Path, purge: Purge, disk: Disk
+) -> tuple[list[Step], Mapping[str, Callable[[], list[str]]]]:
+    """What follows once the service is out: a daemon without one, leftovers, and the purge."""
+    steps: list[Step] = []
+    acts: dict[str, Callable[[], list[str]]] = {
+        "end": lambda: _end(config),
+        "clean up": lambda: cleanup.cleanup(config),
+    }
+    pid = pidfile.holder(config.server.pid_file)
+    if pid is not None:
+        steps.append(Act("end", f"end the daemon (pid {pid}), should it still run"))
+    steps.append(Act("clean up", "remove what a dead daemon left: names, interface, socket"))
+    if purge is Purge.NO:
+        return steps, acts
+    found = deregistration.registration(config)
+    if found.operator_id:
+        acts["deregister"] = lambda: _deregister(found, purge)
+        steps.append(Act("deregister", f"delete operator {found.operator_id} at {found.url}"))
+
+    def names(folder: str) -> list[str]:
+        place = disk.at(folder)
+        return [each.name for each in place.iterdir()] if place.is_dir() else []
+
+    steps += purging.state(config, str(path), names)
+    steps += purging.logs(config, names)
+    return steps, acts
+
+
+def _end(config: Config) -> list[str]:
+    if pidfile.holder(config.server.pid_file) is None:
+        return []
+    lifecycle.end(config)
+    return ["ended the daemon"]
+
+
+def _deregister(found: deregistration.Registration, purge: Purge) -> list[str]:
+    try:
+        return deregistration.deregister(found)
+    except HostError as exc:
+        if purge is not Purge.FORCED:
+            raise
+        return [f"operator {found.operator_id} stays at ngrok ({exc.__cause__ or exc})"]
+
+
+def _carry_out(
+    steps: list[Step],
+    disk: Disk,
+    acts: Mapping[str, Callable[[], list[str]]],
+    dry_run: bool,
+    verb: str,
+) -> None:
+    tools = Tools(disk, command.run, attached.run, acts, say, _warn)
+    if dry_run:
+        show(steps, tools)
+        return
+    if os.geteuid() != 0 and not _is_nothing(steps):
+        raise HostError(f"only root may do that: sudo ngrokd {verb} (or --dry-run, to see it)")
+    try:
+        apply(steps, tools)
+    except (HostError, StateError) as exc:
+        again = f"what is done stays done: run `ngrokd {verb}` again to go on from here"
+        raise HostError(f"{exc}; {again}") from exc
+
+
+def _warn(text: str) -> None:
+    complain(f"ngrokd: {text}")

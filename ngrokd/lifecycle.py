@@ -1,0 +1,211 @@
+"""`ngrokd start`, `stop`, `restart`, `reload`: by the init system, or directly by the pid file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from ngrokd import attached, cleanup, configfile, pidfile
+from ngrokd.config import DEFAULT_CONFIG_PATH, Config
+from ngrokd.ending import wait_for_end
+from ngrokd.errors import HostError
+from ngrokd.host import command, files
+from ngrokd.service import control, looking, program
+from ngrokd.service.control import Service
+from ngrokd.service.disk import Disk
+from ngrokd.service.systems import Facts, Init
+
+DONE, FAILED = 0, 1
+
+STOP_MARGIN_S = 20.0  # for names, interface and threads, after forward.drain_timeout
+END_AT_ONCE_S = 10.0  # after the second TERM, and after KILL
+
+# What would make the new daemon stay in the foreground.
+_OF_A_MANAGER = frozenset({"NOTIFY_SOCKET", "XPC_SERVICE_NAME", "WATCHDOG_USEC", "WATCHDOG_PID"})
+
+
+@dataclass(frozen=True)
+class _Case:
+    """Whose daemon a verb is for, and what looks after it. `service` None: nothing does."""
+
+    path: Path  # of the configuration
+    given: bool  # it was named with --config
+    facts: Facts
+    service: Optional[Service]
+    words: tuple[str, ...]  # more arguments for the daemon
+
+
+def control_daemon(verb: str, config: Optional[str], words: Sequence[str]) -> int:
+    """The exit status. Raises ConfigError, with nothing done, and NgrokdError."""
+    case = _case(config, tuple(words))
+    if case.service is not None and os.geteuid() != 0:
+        raise HostError(f"only root may {verb} the service: sudo ngrokd {verb}")
+    if verb == "start":
+        return _start(case)
+    if verb == "stop":
+        return _stop(case)
+    return _restart(case) if verb == "restart" else _reload(case)
+
+
+def which(tool: str) -> Optional[str]:
+    """Where the commands of `host/command.py` would find it."""
+    return shutil.which(tool, path=attached.PATH)
+
+
+def _case(config: Optional[str], words: tuple[str, ...]) -> _Case:
+    disk = Disk(files.write_atomic)
+    facts = looking.look(disk, which)
+    service = control.installed(facts, disk.found)
+    path = Path(config or (service.config if service else DEFAULT_CONFIG_PATH)).absolute()
+    if service is not None and str(path) != str(Path(service.config).absolute()):
+        service = None  # another daemon than the one that is installed
+    return _Case(path, config is not None, facts, service, words)
+
+
+def _start(case: _Case) -> int:
+    config = _checked(case)
+    pid = pidfile.holder(config.server.pid_file)
+    if pid is not None:
+        say(f"ngrokd runs already{_numbered(pid)}")
+        return DONE
+    return _begin(case, config)
+
+
+def _begin(case: _Case, config: Config) -> int:
+    if case.service is not None:
+        return _through(case, case.service, "start") or _tell_started(config)
+    where = ["--config", str(case.path)] if case.given else []
+    environ = {name: value for name, value in os.environ.items() if name not in _OF_A_MANAGER}
+    status = attached.spawn([*program.argv(), *where, *case.words], environ)
+    return status if status else _tell_started(config)
+
+
+def _tell_started(config: Config) -> int:
+    pid = pidfile.holder(config.server.pid_file)
+    say(f"ngrokd started{_numbered(pid or 0)}")
+    return DONE
+
+
+def _stop(case: _Case) -> int:
+    config, faults = cleanup.settings(case.path, os.environ)
+    for fault in faults:  # it must not keep a daemon running
+        complain(fault)
+    pid = pidfile.holder(config.server.pid_file)
+    if case.service is not None and _through(case, case.service, "stop") != DONE:
+        return FAILED
+    if pidfile.holder(config.server.pid_file) is not None:
+        end(config)  # started by hand, beside the service
+    elif pid is None:
+        stale = pidfile.remove_stale(config.server.pid_file)
+        gone = f"; {config.server.pid_file} was left by a dead one, and is removed" if stale else ""
+        say(f"ngrokd is not running{gone}")
+        return DONE
+    say(f"ngrokd stopped{_numbered(pid or 0)}")
+    return DONE
+
+
+def end(config: Config) -> None:
+    """Ends the daemon of this configuration: TERM, after a time again, then KILL.
+
+    Returns once it has ended, or if none runs. Raises HostError if it does not, or may not.
+    """
+    pid = pidfile.holder(config.server.pid_file)
+    if pid is None:
+        return
+    if pid == 0:
+        raise HostError(f"whoever holds {config.server.pid_file} is not to be seen from here")
+    patience = config.forward.drain_timeout + STOP_MARGIN_S
+    for number, wait_s in (
+        (signal.SIGTERM, patience),
+        (signal.SIGTERM, END_AT_ONCE_S),
+        (signal.SIGKILL, END_AT_ONCE_S),
+    ):
+        if not _send(pid, number) or wait_for_end(pid, wait_s):
+            break
+    else:
+        raise HostError(f"ngrokd with pid {pid} does not end; see `ps -p {pid}`")
+    if number is signal.SIGKILL:
+        cleanup.cleanup(config)
+
+
+def _send(pid: int, number: signal.Signals) -> bool:
+    """False: there is no such process any more."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    except PermissionError as exc:
+        raise HostError(f"ngrokd with pid {pid} is another user's: do that as root") from exc
+    return True
+
+
+def _restart(case: _Case) -> int:
+    config = _checked(case)  # so that a mistake in it does not take a running daemon down
+    _stop(case)
+    return _begin(case, config)
+
+
+def _reload(case: _Case) -> int:
+    config = _checked(case)
+    pid = pidfile.holder(config.server.pid_file)
+    if pid is None:
+        raise HostError("ngrokd is not running: `ngrokd start` starts it with what is there now")
+    if case.service is not None:
+        status = _through(case, case.service, "reload")
+        if status != DONE:
+            return status
+    elif pid == 0 or not _send(pid, signal.SIGHUP):
+        raise HostError("ngrokd has just ended, or only just starts: try again")
+    say(f"ngrokd{_numbered(pid)} reads its configuration again; its log says what changed")
+    return DONE
+
+
+def _through(case: _Case, service: Service, verb: str) -> int:
+    argv = control.argv(case.facts, service.init, verb)
+    try:
+        attached.run(argv)
+    except HostError as exc:
+        for line in _last_words(service):
+            complain(line)
+        complain(f"ngrokd: {exc}")
+        return FAILED
+    return DONE
+
+
+def _last_words(service: Service) -> list[str]:
+    """The journal's last lines, which say why it did not start."""
+    if service.init is not Init.SYSTEMD:
+        return []
+    argv = ("journalctl", "--unit=ngrokd.service", "--lines=5", "--output=cat", "--no-pager")
+    try:
+        return command.run(argv).splitlines()
+    except HostError:
+        return []  # no journal here: the error itself is told all the same
+
+
+def _checked(case: _Case) -> Config:
+    """Raises ConfigError with every fault. The default file may not be there yet."""
+    if not case.given and not os.path.lexists(case.path):
+        return configfile.parse("", str(case.path), os.environ)
+    return configfile.load(case.path, os.environ)
+
+
+def _numbered(pid: int) -> str:
+    return f" (pid {pid})" if pid else ""
+
+
+def say(text: str) -> None:
+    """A line for who typed."""
+    sys.stdout.write(f"{text}\n")
+
+
+def complain(text: str) -> None:
+    """A line that is not to be lost in a pipe."""
+    sys.stdout.flush()
+    sys.stderr.write(f"{text}\n")
