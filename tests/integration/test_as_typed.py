@@ -5,39 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
 
 import pytest
 
+from tests.integration.everybody import AS_USER, NOBODY, make_private, open_up
 from tests.integration.programs import Program
 from tests.integration.site import NGROKCTL, NGROKD, clean_environment
 from tests.namespace import Namespace
 
 pytestmark = pytest.mark.root
-
-NOBODY = 65534
-REPOSITORY = Path(__file__).resolve().parents[2]
-AS_USER = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
-
-# Shows "$@" to every user of this namespace, also where a folder above is root's alone.
-OPEN_UP = """
-set -e
-stash=$1; blocked=$2; shift 2
-count=0
-for path in "$@"; do
-  count=$((count + 1)); mkdir -p "$stash/$count"; mount --bind "$path" "$stash/$count"
-done
-mount -t tmpfs -o mode=755 none "$blocked"
-count=0
-for path in "$@"; do
-  count=$((count + 1)); mkdir -p "$path"; mount --bind "$stash/$count" "$path"
-done
-"""
 
 
 @dataclass(frozen=True)
@@ -74,30 +54,9 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     folder = tmp_path_factory.mktemp("machine")
     with tempfile.TemporaryDirectory(prefix="user-") as home, Namespace(folder) as namespace:
         os.chown(home, NOBODY, NOBODY)
-        _open_up(namespace, folder)
-        _make_private(namespace, "/run")  # where a daemon is by default
+        open_up(namespace, folder)
+        make_private(namespace, "/run")  # where a daemon is by default
         yield Machine(namespace, Path(home))
-
-
-def _open_up(namespace: Namespace, folder: Path) -> None:
-    needed = [Path(sys.base_prefix), Path(sys.prefix), REPOSITORY]
-    blocked = {top for path in needed if (top := _first_closed(path)) is not None}
-    for top in blocked:
-        inside = [path for path in needed if top in path.parents]
-        namespace.run("sh", "-c", OPEN_UP, "sh", folder / f"stash{top.name}", top, *inside)
-
-
-def _make_private(namespace: Namespace, folder: str) -> None:
-    """An empty folder of root's, in this namespace only."""
-    namespace.run("mount", "-t", "tmpfs", "-o", "mode=755", "none", folder)
-
-
-def _first_closed(path: Path) -> Optional[Path]:
-    """The topmost folder above `path` that others may not enter."""
-    for parent in reversed(path.parents):
-        if not parent.stat().st_mode & 0o001:
-            return parent
-    return None
 
 
 def _commands(program: Program) -> list[str]:
