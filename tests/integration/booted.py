@@ -125,6 +125,7 @@ class Booted:
             try:
                 self._pid = self._booted(told)
                 self._refuse_the_machine_itself()
+                self.systemctl("log-target", "journal")  # the console was for a boot that fails
             except BaseException:
                 self.close()
                 raise
