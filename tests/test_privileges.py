@@ -158,7 +158,7 @@ def test_without_proc_rights_are_given_up_all_the_same() -> None:
 
 
 # Not by setpriv: another user may not be able to run root's Python.
-_BECOME_USER = "import os; os.setgroups([]); os.setgid(65534); os.setuid(65534)"
+_BECOME_USER = "import ctypes, os; os.setgroups([]); os.setgid(65534); os.setuid(65534)"
 _KEEP_RIGHTS = "import ctypes; ctypes.CDLL(None).prctl(8, 1, 0, 0, 0)\n"  # PR_SET_KEEPCAPS
 
 
