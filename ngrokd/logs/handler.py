@@ -134,7 +134,8 @@ class LogHandler(logging.Handler):
     def _tell_lost(self) -> bool:
         """Whether lines can be written again, having said how many were not."""
         lost, since = self._lost, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._lost_since))
-        text = f"{lost} log lines were lost since {since}: {self._lost_why}"
+        lines = "1 log line was" if lost == 1 else f"{lost} log lines were"
+        text = f"{lines} lost since {since}: {self._lost_why}"
         if not self._put(Entry(Line(time.time(), logging.WARNING, _OWN_NAME, text))):
             self._lost = lost
             return False

@@ -15,6 +15,8 @@ SOCKETS = ("/dev/log", "/var/run/syslog")  # Linux, macOS
 
 # A line is a datagram, and daemons cut it: rsyslog at 8 KiB. Cut here, JSON stays JSON.
 FIELD_BYTES = 3 * 1024
+# Every system takes such a datagram. Where longer ones are refused (macOS) a line is halved.
+_LEAST_DATAGRAM_BYTES = 512
 
 _FACILITY_DAEMON = 3
 _IDENT = "ngrokd"
@@ -37,6 +39,7 @@ class SyslogTarget:
         self._pid = os.getpid()
         self._patience = Patience()
         self._socket = _connected(self._paths)
+        self._torn = False  # the last line of a stream was cut short
         self._closed = False
 
     def write(self, line: str, level: int) -> None:
@@ -59,7 +62,7 @@ class SyslogTarget:
             return
         fresh = _connected(self._paths)
         self._socket.close()
-        self._socket = fresh
+        self._socket, self._torn = fresh, False
 
     def close(self) -> None:
         """For good."""
@@ -69,18 +72,22 @@ class SyslogTarget:
 
     def _send(self, data: bytes) -> None:
         if self._socket.type == socket.SOCK_STREAM:
-            data += b"\n"
+            self._send_line(data)
+            return
+        self._patience.wait(self._socket.fileno())
+        try:
+            self._socket.send(data)
+        except OSError as exc:
+            if exc.errno != errno.EMSGSIZE or len(data) < _LEAST_DATAGRAM_BYTES:
+                raise
+            self._send(data[: len(data) // 2])
+
+    def _send_line(self, data: bytes) -> None:
+        data = (b"\n" if self._torn else b"") + data + b"\n"
         while data:
             self._patience.wait(self._socket.fileno())
-            try:
-                data = data[self._socket.send(data) :]
-            except OSError as exc:
-                if exc.errno != errno.EMSGSIZE or len(data) < 512:
-                    raise
-                data = data[: len(data) // 2]  # a system with small datagrams
-            else:
-                if self._socket.type == socket.SOCK_DGRAM:
-                    return
+            data = data[self._socket.send(data) :]
+            self._torn = bool(data)
 
 
 def _connected(paths: Sequence[str]) -> socket.socket:
