@@ -18,6 +18,10 @@ logger = logging.getLogger(__name__)
 
 UMASK = 0o022
 UP = b"up"
+KILLED = (
+    "the daemon ended while starting, without a word: it was killed, or had no memory left; "
+    "see server.log_file and `dmesg`, or try `ngrokd --foreground`"
+)
 
 Serve = Callable[[Callable[[], None]], int]  # takes what to call once up; returns the exit status
 
@@ -39,7 +43,7 @@ def run_in_background(pid_file: str, serve: Serve) -> int:
     os.waitpid(child, 0)
     if answer == UP:
         return 0
-    sys.stderr.write(f"ngrokd: {answer.decode() or 'the daemon ended while starting'}\n")
+    sys.stderr.write(f"ngrokd: {answer.decode(errors='replace') or KILLED}\n")
     return 1
 
 
@@ -48,7 +52,7 @@ def _become_daemon(pid_file: str, serve: Serve, writing: int) -> None:
     status = 1
 
     def up() -> None:
-        os.write(writing, UP)
+        _tell(writing, UP)
         os.close(writing)
 
     try:
@@ -59,16 +63,18 @@ def _become_daemon(pid_file: str, serve: Serve, writing: int) -> None:
             status = serve(up)
     except NgrokdError as exc:
         logger.error("%s", exc)
-        _tell(writing, str(exc))
+        _tell(writing, str(exc).encode())
     except Exception as exc:
         logger.critical("ngrokd ends by a fault of its own", exc_info=exc)
-        _tell(writing, f"a fault of ngrokd itself: {exc!r}")
+        _tell(writing, f"a fault of ngrokd itself: {exc!r}".encode())
+    except SystemExit:
+        _tell(writing, b"a signal ended the daemon while it was starting")
     finally:
         logging.shutdown()
         os._exit(status)
 
 
-def _tell(writing: int, reason: str) -> None:
-    """To the parent, which has gone once the daemon is up; then only the log has it."""
+def _tell(writing: int, answer: bytes) -> None:
+    """To the parent, which has gone once the daemon is up, or was killed: the log has it, too."""
     with contextlib.suppress(OSError):
-        os.write(writing, reason.encode())
+        os.write(writing, answer)

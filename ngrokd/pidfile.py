@@ -229,15 +229,24 @@ def _write(path: Path, descriptor: int) -> None:
 
 def _refuse_held(path: Path, descriptor: int) -> None:
     """Locks it, or raises HostError naming who has."""
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
-        # Anything else: a file system without locks, where the living process itself must do.
-        pid = _holder(descriptor) if exc.errno in _HELD else _living(descriptor)
-        if pid is None:
+    for _ in range(_MAX_ROUNDS):
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
-        who = f"ngrokd already runs with pid {pid}" if pid else "another ngrokd is just starting"
-        raise HostError(f"{who} ({path}): stop it first") from exc
+        except OSError as exc:
+            if exc.errno not in _HELD:
+                break  # a file system without locks: the living process itself must do
+        pid = _holder(descriptor)
+        if pid is not None:  # else it has ended in between
+            raise HostError(_is_held(path, pid))
+    pid = _living(descriptor)
+    if pid is not None:
+        raise HostError(_is_held(path, pid))
+
+
+def _is_held(path: Path, pid: int) -> str:
+    who = f"ngrokd already runs with pid {pid}" if pid else "another ngrokd is just starting"
+    return f"{who} ({path}): stop it first"
 
 
 def _holder(descriptor: int) -> Optional[int]:

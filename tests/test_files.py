@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -187,20 +187,55 @@ def test_dev_null_survives() -> None:
         files.refuse_special(Path("/dev/null"))
 
 
-def test_orphans_of_killed_writers_go_and_those_of_running_ones_stay(path: Path) -> None:
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    orphan = path.with_name(f".state.json.ngrokd-{dead.pid}-{'0' * 16}")
-    running = path.with_name(f".state.json.ngrokd-{os.getpid()}-{'0' * 16}")
+def test_orphans_of_killed_writers_go_and_what_is_being_written_stays(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = path.with_name(f".state.json.ngrokd-99999999-{'0' * 16}")
+    # The pid of a killed writer is another program's by now.
+    taken = path.with_name(f".state.json.ngrokd-{os.getpid()}-{'0' * 16}")
     users = path.with_name(".state.json.ngrokd-notes")
-    for file in (orphan, running, users):
+    for file in (dead, taken, users):
         file.write_bytes(b"x")
-    files.remove_orphans(path)
-    assert {entry.name for entry in path.parent.iterdir()} == {
-        "state.json",
-        running.name,
-        users.name,
-    }
+    sync = os.fsync
+    removed: list[Path] = []
+
+    def look_then_sync(descriptor: int) -> None:
+        removed.extend(files.remove_orphans(path))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", look_then_sync)
+    files.write_atomic(path, b"new")
+
+    assert set(removed) == {dead, taken}
+    assert path.read_bytes() == b"new"
+    assert {entry.name for entry in path.parent.iterdir()} == {"state.json", users.name}
+
+
+def test_without_locks_the_pid_in_the_name_tells_who_is_alive(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = path.with_name(f".state.json.ngrokd-99999999-{'0' * 16}")
+    alive = path.with_name(f".state.json.ngrokd-{os.getpid()}-{'0' * 16}")
+    dead.touch()
+    alive.touch()
+    monkeypatch.setattr(fcntl, "flock", failing(errno.ENOLCK))
+
+    files.write_atomic(path, b"new")
+    assert files.remove_orphans(path) == [dead]
+    assert alive.exists() and path.read_bytes() == b"new"
+
+
+def test_a_new_file_that_somebody_takes_for_an_orphan_is_written_again_by_the_caller(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sweep(descriptor: int) -> None:
+        for file in path.parent.glob(".state*"):
+            file.unlink()
+
+    monkeypatch.setattr(os, "fsync", sweep)
+    with pytest.raises(files.ChangedMeanwhile):
+        files.replace(path, b"new", 0o600)
+    assert path.read_bytes() == b"old"
 
 
 def test_a_mapping_comes_back_in_its_order(tmp_path: Path) -> None:

@@ -63,3 +63,28 @@ def test_a_pipe_in_its_place_holds_nothing_up(tmp_path: Path) -> None:
 def test_a_full_disk_does_not_stop_the_daemon(tmp_path: Path) -> None:
     Memory(tmp_path / "gone").save_endpoints(SEEN)
     assert not (tmp_path / "gone").exists()
+
+
+def test_what_a_killed_run_wrote_half_goes_at_the_next_start(tmp_path: Path) -> None:
+    Memory(tmp_path).save_endpoints(SEEN)
+    halves = [
+        tmp_path / f".{name}.ngrokd-99999999-{'f' * 16}"
+        for name in ("endpoints.json", "ip_mappings.json", "network_ports.json")
+    ]
+    for half in halves:
+        half.write_bytes(b"{")
+    Memory(tmp_path).assignments()
+    assert [path.name for path in tmp_path.iterdir()] == ["endpoints.json"]
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"[" * 9999, b'{"a": 7}', b"\xff"])
+def test_addresses_are_known_without_touching_a_damaged_file(
+    tmp_path: Path, content: bytes
+) -> None:
+    saved = tmp_path / "ip_mappings.json"
+    assert Memory(tmp_path).known_addresses() == frozenset()
+    saved.write_bytes(content)
+    assert Memory(tmp_path).known_addresses() == frozenset()
+    assert saved.read_bytes() == content and len(list(tmp_path.iterdir())) == 1
+    saved.write_text('{"a.ns": "10.107.0.2"}')
+    assert Memory(tmp_path).known_addresses() == {"10.107.0.2"}

@@ -7,12 +7,14 @@ import grp
 import json
 import logging
 import os
+import queue
 import resource
 import select
 import shutil
 import socket
 import stat
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,7 +25,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ngrokd.control import connections, conversation, server
+from ngrokd.control import connections, conversation, server, socketfile
 from ngrokd.control.limit import RateLimit
 from ngrokd.control.peer import Peer, credentials, may_command
 from ngrokd.control.server import Command, ControlServer
@@ -492,7 +494,7 @@ def test_a_file_in_the_way_is_left_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "mend"),
-    [("none/s", "No such file or directory; make its folder with `mkdir -p "), ("x" * 200, "107")],
+    [("no/ne/s", "No such file or directory; make its folder with `mkdir -p "), ("x" * 200, "107")],
 )
 def test_a_path_that_cannot_be_used_is_named_with_its_mend(
     tmp_path: Path, name: str, mend: str
@@ -513,35 +515,159 @@ def test_a_folder_one_may_not_write_to_is_named_with_its_mend(tmp_path: Path) ->
     assert "Permission denied; run as root, or set server.socket_path" in as_user(NOBODY, [], start)
 
 
-def test_a_socket_that_somebody_removed_is_made_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(connections, "TICK_S", 0.02)
-    path = tmp_path / "s"
-    made_again = threading.Event()
+@contextlib.contextmanager
+def watched(path: Path) -> Iterator[tuple[ControlServer, queue.SimpleQueue[str]]]:
+    """A server at that path, and its warnings as they come."""
+    said: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     class Watch(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            made_again.set()
+            said.put(record.getMessage())
 
     watch = Watch(logging.WARNING)
     logging.getLogger("ngrokd.control.server").addHandler(watch)
-    with serving(path, COMMANDS):
-        path.unlink()
-        assert made_again.wait(PATIENCE_S)
-        assert talk(path, LIST) == [LISTED]
-    logging.getLogger("ngrokd.control.server").removeHandler(watch)
+    control = ControlServer(str(path), "", COMMANDS)
+    control.start()
+    try:
+        yield control, said
+    finally:
+        control.stop()
+        logging.getLogger("ngrokd.control.server").removeHandler(watch)
+
+
+def test_a_socket_that_somebody_removed_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "TICK_S", 0.02)
+    path = tmp_path / "run" / "s"
+    with watched(path) as (_, said):
+        for folder_too in (False, True):
+            path.unlink()
+            if folder_too:
+                path.parent.rmdir()
+            assert "made again" in said.get(timeout=PATIENCE_S)
+            assert talk(path, LIST) == [LISTED]
+            assert path.stat().st_mode & 0o777 == 0o660
     assert not path.exists()
 
 
-def test_a_socket_that_another_daemon_made_meanwhile_is_not_removed_at_stop(tmp_path: Path) -> None:
+def test_the_main_thread_can_have_it_looked_at_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "TICK_S", 3600.0)
+    path = tmp_path / "s"
+    with watched(path) as (control, said):
+        control.ensure()
+        path.unlink()
+        control.ensure()
+        assert "made again" in said.get(timeout=PATIENCE_S)
+        assert talk(path, LIST) == [LISTED]
+    control.ensure()  # after the end, too
+
+
+def test_making_it_again_disturbs_no_client(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with watched(path) as (control, said), connect(path) as conn, conn.makefile("rb") as answers:
+        conn.sendall(LIST)
+        assert json.loads(answers.readline()) == LISTED
+        path.unlink()
+        control.ensure()
+        said.get(timeout=PATIENCE_S)
+        conn.sendall(LIST)
+        assert json.loads(answers.readline()) == LISTED
+
+
+def test_who_waits_at_the_old_socket_is_served_before_it_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with contextlib.ExitStack() as stack:
+        control, said = stack.enter_context(watched(path))
+        moved = path.with_name("moved")
+        path.rename(moved)
+        waiting = [stack.enter_context(connect(moved)) for _ in range(20)]
+        control.ensure()
+        assert "made again" in said.get(timeout=PATIENCE_S)
+        for conn in waiting:
+            conn.sendall(LIST)
+            conn.shutdown(socket.SHUT_WR)
+            assert json.loads(read_all(conn)) == LISTED
+
+
+def test_a_stale_socket_in_its_place_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with watched(path) as (control, said):
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(str(tmp_path / "stale"))
+        (tmp_path / "stale").replace(path)
+        control.ensure()
+        assert "made again" in said.get(timeout=PATIENCE_S)
+        assert talk(path, LIST) == [LISTED]
+
+
+def test_another_file_in_its_place_stays_and_is_told_once(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with watched(path) as (control, said):
+        path.unlink()
+        path.write_text("precious")
+        control.ensure()
+        assert "that is not a socket" in said.get(timeout=PATIENCE_S)
+        control.ensure()
+        path.unlink()
+        control.ensure()
+        assert "made again" in said.get(timeout=PATIENCE_S)
+        path.unlink()
+        path.write_text("precious")
+    assert path.read_text() == "precious"
+
+
+def test_a_socket_that_another_daemon_made_meanwhile_stays_while_and_after_we_run(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "s"
     with socket.socket(socket.AF_UNIX) as other:
-        with serving(path, COMMANDS):
+        with watched(path) as (control, said):
             path.unlink()
             other.bind(str(path))
             other.listen()
-        assert path.is_socket()
+            control.ensure()
+            assert f"another daemon answers there (pid {os.getpid()})" in said.get(
+                timeout=PATIENCE_S
+            )
+        with connect(path):
+            pass
+
+
+def test_anothers_socket_with_the_number_of_ours_is_not_removed_at_the_end(tmp_path: Path) -> None:
+    """A file system gives the number of a file that is gone to the next one."""
+    code = (
+        "import socket, sys; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen();"
+        "print(flush=True); sys.stdin.read()"
+    )
+    argv = [sys.executable, "-c", code, str(tmp_path / "s")]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        found = (tmp_path / "s").stat()
+        file = socketfile.SocketFile(tmp_path / "s", found.st_dev, found.st_ino)
+        file.remove()
+        assert (tmp_path / "s").is_socket()
+        other.kill()
+        other.wait()
+        file.remove()
+        assert not (tmp_path / "s").exists()
+
+
+def test_a_stale_socket_is_removed_and_nothing_else_is(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    assert not socketfile.remove_stale(str(path))
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+        sock.listen()
+        with pytest.raises(HostError, match=f"pid {os.getpid()}"):
+            socketfile.remove_stale(str(path))
+    assert socketfile.remove_stale(str(path)) and not path.exists()
+    path.write_text("precious")
+    assert not socketfile.remove_stale(str(path))
+    assert path.read_text() == "precious"
 
 
 # Real programs

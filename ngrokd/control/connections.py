@@ -69,10 +69,17 @@ class Connections:
         self._listening = listening
         self._spare = _spare_descriptor()
         woken, self._wake = socket.socketpair()
+        self._wake.setblocking(False)
         self._thread = threading.Thread(
             target=self._run, args=(woken,), name=self._name, daemon=True
         )
         self._thread.start()
+
+    def look(self) -> None:
+        """Has `tick` run now, on the accepting thread. For who calls `start` and `stop`."""
+        if self._wake is not None and not self._stopping.is_set():
+            with contextlib.suppress(OSError):  # it has so much to look at that it will anyway
+                self._wake.send(b"!")
 
     def stop(self) -> None:
         """Accepts no more and gives connections in service a moment. Twice is harmless."""
@@ -87,10 +94,12 @@ class Connections:
     # ON THE ACCEPTING THREAD
 
     def replace(self, listening: socket.socket) -> None:
-        """Goes on with another listening socket. For `tick` only."""
+        """Goes on with another listening socket, after who waits at the old. For `tick` only."""
+        assert self._listening is not None
         listening.setblocking(False)
-        if self._listening is not None:
-            self._listening.close()
+        while _is_readable(self._listening):
+            self._accept()
+        self._listening.close()
         self._listening = listening
 
     def _run(self, woken: socket.socket) -> None:
@@ -101,7 +110,8 @@ class Connections:
             while not self._stopping.is_set():
                 if self._wait(woken):
                     self._accept()
-                if time.monotonic() >= next_tick:
+                asked = _is_readable(woken) and woken.recv(READ_BYTES) != b""
+                if asked or time.monotonic() >= next_tick:
                     next_tick = time.monotonic() + TICK_S
                     self._tick()
 
@@ -225,6 +235,12 @@ def receive(conn: socket.socket, deadline: float) -> bytes:
         return conn.recv(READ_BYTES)
     except socket.timeout as exc:  # an alias of TimeoutError only since Python 3.10
         raise TimeoutError("the peer was too slow") from exc
+
+
+def _is_readable(sock: socket.socket) -> bool:
+    with selectors.PollSelector() as selector:
+        selector.register(sock, selectors.EVENT_READ)
+        return bool(selector.select(0))
 
 
 def _spare_descriptor() -> Optional[int]:

@@ -34,6 +34,7 @@ class ControlServer:
         self._dispatcher = Dispatcher(commands)
         self._gid: Optional[int] = None
         self._file: Optional[socketfile.SocketFile] = None
+        self._told = ""  # why it cannot be made again; the accepting thread's
         self._connections = Connections(
             "control", MAX_CONNECTIONS, self._serve, _refuse_busy, self._look_at_the_file
         )
@@ -43,6 +44,13 @@ class ControlServer:
         self._gid = socketfile.group_id(self._group)
         listening, self._file = socketfile.listen(self._path, self._gid, BACKLOG)
         self._connections.start(listening)
+
+    def ensure(self) -> None:
+        """Main thread: has the socket's file looked at now, and made again if it is not ours.
+
+        The accepting thread does so every few seconds by itself.
+        """
+        self._connections.look()
 
     def stop(self) -> None:
         """Ends the service and removes the socket if it is still ours. Twice is harmless."""
@@ -55,14 +63,19 @@ class ControlServer:
 
     def _look_at_the_file(self) -> None:
         """Somebody may have removed the socket; nothing else would ever bring it back."""
-        if self._file is None or not self._file.is_gone():
+        if self._file is None or self._file.is_in_place():
+            self._told = ""
             return
         try:
             listening, self._file = socketfile.listen(self._path, self._gid, BACKLOG)
         except NgrokdError as exc:
-            logger.debug("the control socket is gone and cannot be made again: %s", exc)
+            if str(exc) != self._told:
+                logger.warning("nobody can reach this daemon: %s", exc)
+            self._told = str(exc)
             return
-        logger.warning("the control socket %s had been removed; it was made again", self._path)
+        logger.warning(
+            "the control socket %s had been removed or replaced; it was made again", self._path
+        )
         self._connections.replace(listening)
 
     # ON A CONNECTION'S THREAD

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import grp
 import os
+import select
 import socket
 import stat
 import struct
@@ -16,6 +17,7 @@ from typing import Optional
 from ngrokd.errors import HostError
 
 SOCKET_MODE = 0o660
+FOLDER_MODE = 0o755
 PROBE_S = 1.0
 
 _PEERCRED = struct.Struct("3i")  # pid, uid, gid: unix(7)
@@ -29,15 +31,19 @@ class SocketFile:
     device: int
     inode: int
 
-    def is_gone(self) -> bool:
-        """Nothing at all stands where we made it."""
-        return not os.path.lexists(self.path)
+    def is_in_place(self) -> bool:
+        """It stands where we made it: nobody removed it or put something else there."""
+        try:
+            found = self.path.lstat()
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == (self.device, self.inode)
 
     def remove(self) -> None:
         """Removes it if it is still ours."""
         with contextlib.suppress(OSError):  # gone, or not ours to remove: nothing is left to do
-            found = self.path.lstat()
-            if (found.st_dev, found.st_ino) == (self.device, self.inode):
+            # A file system gives a number again: another's socket may have that of ours.
+            if self.is_in_place() and _listener(str(self.path)) in (None, os.getpid()):
                 self.path.unlink()
 
 
@@ -58,6 +64,7 @@ def group_id(group: str) -> Optional[int]:
 
 def listen(path: str, gid: Optional[int], backlog: int) -> tuple[socket.socket, SocketFile]:
     """A listening socket at `path`, 0660. Raises HostError; replaces only what is surely stale."""
+    _make_folder(Path(path).parent)
     _clear_the_way(path)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -68,6 +75,14 @@ def listen(path: str, gid: Optional[int], backlog: int) -> tuple[socket.socket, 
     except OSError as exc:
         listening.close()
         raise HostError(_cannot_make(path, exc)) from exc
+
+
+def _make_folder(folder: Path) -> None:
+    """/var/run, or a folder in it, which is empty after every boot; a path of more is a mistake."""
+    with contextlib.suppress(OSError):  # bind() says what is wrong with the way to the socket
+        made = Path(os.path.realpath(folder))
+        made.mkdir()
+        made.chmod(FOLDER_MODE)  # whatever the umask
 
 
 def _bind(listening: socket.socket, path: str, gid: Optional[int], backlog: int) -> SocketFile:
@@ -109,18 +124,43 @@ def remove_stale(path: str) -> bool:
 
 def who_listens(path: str) -> str:
     """Who may be listening there, in words; "" if surely nobody."""
+    try:
+        pid = _listener(path)
+    except OSError as exc:  # a full backlog, no permission, another type: it may well live
+        return f"another program may be listening there ({exc.strerror or exc})"
+    return "" if pid is None else f"another daemon answers there (pid {pid})"
+
+
+def _listener(path: str) -> Optional[int]:
+    """The pid of who listens there (0: of another container); None: nobody. Raises OSError."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(PROBE_S)
         try:
             probe.connect(path)
         except (ConnectionRefusedError, FileNotFoundError):
-            return ""
-        except OSError as exc:  # a full backlog, no permission, another type: it may well live
-            return f"another program may be listening there ({exc.strerror or exc})"
-        pid, _, _ = _PEERCRED.unpack(
-            probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
-        )
-    return f"another daemon answers there (pid {pid})"
+            return None
+        answer = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
+        pid: int = _PEERCRED.unpack(answer)[0]
+        if pid > 0 and not _lives(pid) and _hangs_up(probe):
+            return None
+    return pid
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _hangs_up(probe: socket.socket) -> bool:
+    """A dead daemon's command, forked and about to be run, holds its sockets until then."""
+    poll = select.poll()
+    poll.register(probe, 0)  # POLLHUP comes unasked
+    return bool(poll.poll(PROBE_S * 1000))
 
 
 def _clear_the_way(path: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import logging
 import os
@@ -115,7 +116,7 @@ def remove_orphans(path: Path) -> list[Path]:
         return removed
     for name in names:
         found = pattern.fullmatch(name)
-        if found and not _is_running(int(found[1])):
+        if found and not _is_being_written(path.parent / name, int(found[1])):
             logger.info("removing %s, left by a run that was killed", path.parent / name)
             with contextlib.suppress(OSError):  # not ours to remove: it harms nobody
                 (path.parent / name).unlink()
@@ -175,18 +176,51 @@ def _replace_by_rename(path: Path, content: bytes, mode: int, expected: Optional
     descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
+            _mark_as_being_written(descriptor)
             _take_attributes(descriptor, path, mode)
             file.write(content)
             file.flush()
             os.fsync(descriptor)
         if expected is not None and _content(path) != expected:
             raise ChangedMeanwhile
-        temporary.replace(path)
+        _rename(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
     _sync_folder(path.parent)
+
+
+def _rename(temporary: Path, path: Path) -> None:
+    """ChangedMeanwhile: somebody took the new file for a dead one's and removed it."""
+    try:
+        temporary.replace(path)
+    except FileNotFoundError as exc:
+        if path.parent.exists():
+            raise ChangedMeanwhile from exc
+        raise
+
+
+def _mark_as_being_written(descriptor: int) -> None:
+    """The lock ends with its process; a pid means nothing in another container or a day later."""
+    with contextlib.suppress(OSError):  # a file system without locks: the pid in the name must do
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _is_being_written(temporary: Path, pid: int) -> bool:
+    try:
+        descriptor = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return _is_running(pid)  # renamed meanwhile, or not ours to look into
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return _is_running(pid)
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _take_attributes(descriptor: int, path: Path, mode: int) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
 from ngrokd.host import command, hosts, netif
+from ngrokd.host.claims import Claims
 from ngrokd.host.hostsfile import HostsFile
 
 
@@ -15,8 +16,20 @@ def remove(
 ) -> tuple[list[str], list[str]]:
     """Removes them and makes nothing new: a line for each thing removed, one for each that stays.
 
-    `known`: addresses that ngrokd remembers to have used. Never raises; no daemon may run.
+    `known`: addresses that ngrokd remembers to have used. Raises HostError, with nothing touched,
+    if a daemon lives that has them; none can start meanwhile.
     """
+    claims = Claims(net)
+    claims.take()
+    try:
+        return _remove(net, known, run)
+    finally:
+        claims.release()
+
+
+def _remove(
+    net: NetSettings, known: frozenset[str], run: command.Runner
+) -> tuple[list[str], list[str]]:
     removed: list[str] = []
     faults: list[str] = []
     file = HostsFile(Path(net.hosts_file), hosts.marker_of(net.interface_name))

@@ -13,6 +13,7 @@ from pathlib import Path
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
 from ngrokd.host import command, hosts, listening, netif
+from ngrokd.host.claims import Claims
 from ngrokd.host.holders import Holders
 from ngrokd.host.hostsfile import HostsFile
 from ngrokd.host.netif.backend import Backend
@@ -28,13 +29,21 @@ class Machine:
         self._run = run
         self._hosts = HostsFile(Path(net.hosts_file), hosts.marker_of(net.interface_name))
         self._holders = Holders()
+        self._claims = Claims(net)
+        self._is_anothers = False  # another daemon has the interface or the section
         self._backend: Backend = Loopback(net.subnet)  # nothing to take away until `prepare`
 
     def prepare(self) -> InterfaceStatus:
         """Makes the interface, or adopts what a crashed run left; else the loopback range.
 
-        Never raises HostError: the notes of the status say what is not as configured, and the mend.
+        Raises HostError only for another daemon that has this interface or this section of the
+        hosts file; else the notes of the status say what is not as configured, and the mend.
         """
+        try:
+            self._claims.take()
+        except HostError:
+            self._is_anothers = True
+            raise
         self._hosts.remove_orphans()
         self._backend = netif.prepare(self._net, self._run)
         return self._backend.status
@@ -45,6 +54,7 @@ class Machine:
 
     def addresses(self) -> frozenset[str]:
         """Endpoint addresses on the interface now, without the gateway. Raises HostError."""
+        self._claims.answer()
         return self._backend.addresses()
 
     def add_addresses(self, ips: Iterable[str]) -> dict[str, str]:
@@ -80,11 +90,14 @@ class Machine:
 
         Every step runs; then raises HostError with what could not be taken away, if anything.
         """
+        if self._is_anothers:
+            return
         faults = []
         for step in (lambda: self._hosts.publish({}), self._backend.close):
             try:
                 step()
             except HostError as exc:
                 faults.append(str(exc))
+        self._claims.release()
         if faults:
             raise HostError("\n".join(faults))
