@@ -16,6 +16,7 @@ from datetime import datetime, timezone
 _PEM = re.compile(
     r"-----BEGIN CERTIFICATE-----\s*([A-Za-z0-9+/=\s]+?)\s*-----END CERTIFICATE-----"
 )
+_TIME = re.compile(r"([0-9]{4})" + r"([0-9]{2})" * 5 + "Z")  # `strptime` loads half a MB of locale
 
 # DER tags (X.690).
 _INTEGER = 0x02
@@ -80,5 +81,9 @@ def _take_time(der: bytes) -> tuple[float, bytes]:
     text = content.decode("ascii")
     if tag == _UTC_TIME:  # RFC 5280 4.1.2.5.1: two-digit years below 50 are of this century
         text = ("20" if text[:2] < "50" else "19") + text
-    moment = datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=timezone.utc)
+    found = _TIME.fullmatch(text)
+    if found is None:
+        raise ValueError(f"its certificate has {text[:20]!r} where a time belongs")
+    year, month, day, hour, minute, second = map(int, found.groups())
+    moment = datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc)
     return moment.timestamp(), rest

@@ -8,7 +8,6 @@ import logging
 import os
 import re
 import socket
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,7 +182,7 @@ class Identity:
             logger.warning("%s", note)
         if known:
             return known
-        made = uuid.uuid4().hex
+        made = os.urandom(16).hex()
         self._write("installation_id", made, 0o644)
         return made
 

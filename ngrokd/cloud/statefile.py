@@ -11,7 +11,6 @@ import errno
 import logging
 import os
 import re
-import secrets
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -65,7 +64,7 @@ def write_atomic(path: Path, content: bytes, mode: int = 0o600) -> None:
     The mode holds from the first byte. A symbolic link stays one; the owner is kept.
     """
     target = Path(os.path.realpath(path))
-    sibling = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
+    sibling = target.with_name(f".{target.name}.{os.urandom(8).hex()}.tmp")
     try:
         _write_new(sibling, content, mode, like=target)
         replace(sibling, target)
