@@ -98,6 +98,7 @@ pivot_root . old
 cd /
 umount -l /old
 rmdir /old
+mount --make-rshared /
 hostname booted
 ip link set lo up
 exec env -i container=other NOTIFY_SOCKET=/run/host/notify \\

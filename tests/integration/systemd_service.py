@@ -56,11 +56,16 @@ class Service:
         self.machine.write(CONFIG, json.dumps(config, indent=1), "0600")
 
     @contextlib.contextmanager
-    def changed(self, drop_in: str = "", settings: Optional[Settings] = None) -> Iterator[None]:
-        """Started with these lines in [Service] and these settings; stopped after, as before."""
+    def changed(
+        self, service: str = "", settings: Optional[Settings] = None, section: str = ""
+    ) -> Iterator[None]:
+        """Started with these lines in [Service] and these settings; stopped after, as before.
+
+        `section` is a whole drop-in, with the name of its section.
+        """
         self.stop()
         folder = "/etc/systemd/system/ngrokd.service.d"
-        self.machine.write(f"{folder}/test.conf", f"[Service]\n{drop_in}\n")
+        self.machine.write(f"{folder}/test.conf", section or f"[Service]\n{service}\n")
         self.configure(settings)
         self.machine.systemctl("daemon-reload")
         self.machine.systemctl("start", "ngrokd", check=False)
@@ -127,5 +132,5 @@ class Service:
         ]
         script = "ls -d /run/*ngrokd* /run/.*ngrokd* /etc/.*ngrokd* 2>/dev/null || true"
         found += self.machine.run("sh", "-c", script).stdout.splitlines()
-        processes = self.machine.run("ps", "-e", "-o", "args=").stdout.splitlines()
+        processes = self.machine.run("ps", "-ww", "-e", "-o", "args=").stdout.splitlines()
         return found + [line for line in processes if CONFIG in line]

@@ -256,10 +256,34 @@ def test_it_logs_to_a_file_and_a_stop_keeps_that(service: Service) -> None:
     assert "stopped" in service.machine.read("/var/log/ngrokd.log")
 
 
-def test_it_is_wanted_at_boot_once_enabled(service: Service) -> None:
+def test_a_stop_ends_a_start_that_waits_for_ngrok(service: Service) -> None:
+    service.stop()
+    service.machine.run("rm", "-f", "/etc/ngrokd/endpoints.json")
+    service.machine.systemctl("kill", "--signal=STOP", "cloud")
+    try:
+        service.machine.systemctl("start", "--no-block", "ngrokd")
+        service.until(lambda: service.ctl("status", check=False).returncode == 0, "no answer")
+        service.machine.systemctl("stop", "ngrokd")
+        assert (service.show("ActiveState"), service.show("Result")) == ("inactive", "success")
+        assert service.leftovers() == []
+    finally:
+        service.machine.systemctl("kill", "--signal=CONT", "cloud")
+
+
+def test_an_enabled_unit_comes_and_goes_with_the_machine(service: Service) -> None:
+    down = "[Unit]\nRequires=basic.target cloud.service\nAllowIsolate=yes\n"
+    service.machine.write("/etc/systemd/system/down.target", down)
     service.machine.systemctl("enable", "ngrokd")
     try:
-        wanted = service.machine.show("multi-user.target", "Wants").split()
-        assert "ngrokd.service" in wanted
+        service.machine.systemctl("isolate", "down.target")
+        assert service.leftovers() == []
+        service.machine.systemctl("start", "multi-user.target")
+        assert service.serves()
     finally:
         service.machine.systemctl("disable", "ngrokd")
+
+
+def test_nothing_that_is_not_allowed_was_tried(service: Service) -> None:
+    """Of all that the tests before this one made the daemon do."""
+    tried = [m for m in service.messages() if "not permitted" in m or "Traceback" in m]
+    assert tried == []

@@ -42,8 +42,10 @@ def test_a_mistake_in_it_would_be_found(unit: Path) -> None:
 
 
 def test_every_program_stands_where_an_installer_replaces_it() -> None:
-    programs = re.findall(r"^Exec\w+=-?(\S+)", UNIT.read_text(), re.MULTILINE)
-    assert set(programs) == {"/usr/local/bin/ngrokd", "/bin/kill"}
+    commands = re.findall(r"^Exec\w+=-?(.*)$", UNIT.read_text(), re.MULTILINE)
+    programs = [word for line in commands for word in line.split() if word.startswith("/")]
+    assert set(programs) == {"/usr/local/bin/ngrokd", "/usr/bin/env", "/bin/kill"}
+    assert programs.count("/usr/local/bin/ngrokd") == 3
 
 
 def test_the_manuals_that_it_names_are_there() -> None:
