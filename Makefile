@@ -6,6 +6,31 @@ BIN     := $(VENV)/bin
 PREFIX  ?= /usr/local
 DESTDIR ?=
 LIBDIR  := $(PREFIX)/lib/ngrokd
+SHARE   := $(PREFIX)/share
+
+# For packagers: which init files go into DESTDIR, of systemd, sysv, openrc and launchd (sysv and
+# openrc have the same place). Without DESTDIR that is the job of `ngrokd install`.
+INIT       ?= $(if $(DESTDIR),systemd sysv)
+SYSCONFDIR ?= $(if $(filter /usr /usr/local,$(PREFIX)),/etc,$(PREFIX)/etc)
+
+# mode:source:place, of what needs no change, and of what names the program.
+PAGES   := $(wildcard init/man/*.[1-8])
+DATA     = $(foreach page,$(PAGES),644:$(page):$(SHARE)/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page))) \
+           644:init/completions/ngrokd.bash:$(SHARE)/bash-completion/completions/ngrokd \
+           644:init/completions/ngrokd.bash:$(SHARE)/bash-completion/completions/ngrokctl \
+           644:init/completions/ngrokd.zsh:$(SHARE)/zsh/site-functions/_ngrokd \
+           644:init/completions/ngrokd.fish:$(SHARE)/fish/vendor_completions.d/ngrokd.fish \
+           644:init/completions/ngrokd.fish:$(SHARE)/fish/vendor_completions.d/ngrokctl.fish
+systemd := 644:init/ngrokd.service:$(PREFIX)/lib/systemd/system/ngrokd.service
+sysv    := 755:init/ngrokd.init:$(SYSCONFDIR)/init.d/ngrokd
+openrc  := 755:init/ngrokd.openrc:$(SYSCONFDIR)/init.d/ngrokd
+launchd := 644:init/com.ngrok.ngrokd.plist:/Library/LaunchDaemons/com.ngrok.ngrokd.plist
+SERVICE  = $(foreach name,$(INIT),$($(name)))
+SETTING  = $(if $(INIT),644:init/ngrokd.default:$(SYSCONFDIR)/default/ngrokd \
+           644:init/ngrokd.logrotate:$(SYSCONFDIR)/logrotate.d/ngrokd)
+RENDER  := sed 's|/usr/local/bin/ngrokd|$(PREFIX)/bin/ngrokd|g'
+# For a list of mode:source:place, in the shell.
+PARTS   := mode=$${each%%:*}; rest=$${each\#*:}; source=$${rest%%:*}; place="$(DESTDIR)$${rest\#*:}"
 
 # Servers and tools often live in sbin, which is not on an ordinary user's PATH.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
@@ -34,11 +59,11 @@ launcher = @python=$$($(PYTHON) -c 'import sys; print(sys.executable)'); \
 	chmod 755 "$(DESTDIR)$(PREFIX)/bin/$(1)"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test venv lint check clean dist install needs-run needs-test needs-venv
+.PHONY: help run test venv lint check clean dist install uninstall needs-run needs-test needs-venv
 
 help: ## this list
 	@echo "make TARGET:"
-	@sed -n 's/^\([a-z]*\):.*## /  \1 /p' Makefile | awk '{ printf "  %-8s ", $$1; $$1 = ""; print substr($$0, 2) }'
+	@sed -n 's/^\([a-z]*\):.*## /  \1 /p' Makefile | awk '{ printf "  %-10s ", $$1; $$1 = ""; print substr($$0, 2) }'
 
 run: needs-run $(VENV)/run ## try it: the real daemon against a stand-in cloud, no account, no root
 	@exec $(BIN)/ngrokd --foreground --sandbox
@@ -64,13 +89,27 @@ dist: needs-venv $(VENV)/dev ## source archive and wheel in dist/
 
 install: needs-venv $(BIN)/python ## into $(DESTDIR)$(PREFIX), with its packages; PYTHON is what will run it
 	@rm -rf "$(DESTDIR)$(LIBDIR)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --target "$(DESTDIR)$(LIBDIR)" .
-	@rm -rf "$(DESTDIR)$(LIBDIR)/bin" "$(DESTDIR)$(PREFIX)/share/ngrokd/init"
-	@install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/ngrokd"
-	@cp -R init "$(DESTDIR)$(PREFIX)/share/ngrokd/init"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-compile \
+	  --target "$(DESTDIR)$(LIBDIR)" .
+	@rm -rf "$(DESTDIR)$(LIBDIR)/bin" "$(DESTDIR)$(LIBDIR)"/ngrokd-*.dist-info/direct_url.json
+	@$(BIN)/python -m compileall -q -s "$(DESTDIR)$(LIBDIR)" -p "$(LIBDIR)" "$(DESTDIR)$(LIBDIR)"
+	@install -d "$(DESTDIR)$(PREFIX)/bin"
 	$(call launcher,ngrokd,ngrokd.cli)
 	$(call launcher,ngrokctl,ngrokd.control.ctl)
-	@echo "installed: $(DESTDIR)$(PREFIX)/bin/ngrokd, ngrokctl"
+	@for each in $(DATA) $(SERVICE) $(SETTING); do $(PARTS); \
+	  case " $(SETTING) " in *" $$each "*) test ! -e "$$place" || continue;; esac; \
+	  install -d "$${place%/*}" && $(RENDER) "$$source" > "$$place" && chmod $$mode "$$place" || exit 1; \
+	done
+	@echo "installed: $(DESTDIR)$(PREFIX)/bin/ngrokd, ngrokctl; the service: $(if $(INIT),$(INIT),ngrokd install)"
+
+uninstall: ## takes out what `make install` with the same DESTDIR, PREFIX and INIT put there
+	@rm -rf "$(DESTDIR)$(LIBDIR)"
+	@rm -f "$(DESTDIR)$(PREFIX)/bin/ngrokd" "$(DESTDIR)$(PREFIX)/bin/ngrokctl"
+	@for each in $(DATA) $(SERVICE) $(SETTING); do $(PARTS); \
+	  test -e "$$place" || continue; \
+	  if $(RENDER) "$$source" | cmp -s - "$$place"; then rm -f "$$place"; \
+	  else echo "$$place stays: it is not what make install wrote"; fi; \
+	done
 
 needs-run:
 	$(call need,run,$(RUN_TOOLS))

@@ -4,10 +4,20 @@ import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "ngrokd/__init__.py").read_text())
 assert VERSION is not None, "ngrokd/__init__.py names no __version__"
+
+
+class BuildWithInit(build_py):
+    """Takes init/ into the package, where `ngrokd install` finds it; a checkout has it beside."""
+
+    def run(self):
+        super().run()
+        if not getattr(self, "editable_mode", False):
+            self.copy_tree(str(HERE / "init"), str(Path(self.build_lib) / "ngrokd" / "init"))
 
 setup(
     name="ngrokd",
@@ -20,6 +30,7 @@ setup(
     # find_packages only: naming `ngrokd` in py_modules would install the launcher over the package.
     packages=find_packages(include=["ngrokd", "ngrokd.*"]),
     package_data={"ngrokd": ["py.typed"]},
+    cmdclass={"build_py": BuildWithInit},
     install_requires=[
         "pyyaml>=6",  # the configuration file, with line numbers for its faults
         "cryptography>=41",  # the private key and its certificate signing request

@@ -68,7 +68,8 @@ def uninstall(config: Optional[str], init: Optional[str], dry_run: bool, purge: 
     path = Path(config or _installed_config(machine)).absolute()
     settings, faults = cleanup.settings(path, os.environ)
     if faults and purge is not Purge.NO:
-        raise ConfigError(faults)  # it says where the state is
+        where = "--purge takes from it where the state is: mend it, or remove it, and try again"
+        raise ConfigError([*faults, f"{path}: {where}"])
     after, acts = _afterwards(settings, path, purge, disk)
     steps = removing.plan(machine, wish)
     _carry_out([*steps, *after], disk, acts, dry_run, "uninstall")

@@ -79,16 +79,20 @@ def _start(case: _Case) -> int:
 
 def _begin(case: _Case, config: Config) -> int:
     if case.service is not None:
-        return _through(case, case.service, "start") or _tell_started(config)
+        return _through(case, case.service, "start") or _seen_started(config, case.service)
     where = ["--config", str(case.path)] if case.given else []
     environ = {name: value for name, value in os.environ.items() if name not in _OF_A_MANAGER}
     status = attached.spawn([*program.argv(), *where, *case.words], environ)
-    return status if status else _tell_started(config)
+    return status if status else _seen_started(config, None)
 
 
-def _tell_started(config: Config) -> int:
+def _seen_started(config: Config, service: Optional[Service]) -> int:
     pid = pidfile.holder(config.server.pid_file)
-    say(f"ngrokd started{_numbered(pid or 0)}")
+    if pid is None:
+        known = f"{service.init.value} says that it is started" if service else "it was started"
+        complain(f"ngrokd: {known}, but nothing runs: see its log, then `ngrokd restart`")
+        return FAILED
+    _tell(service, f"ngrokd started{_numbered(pid)}")
     return DONE
 
 
@@ -106,7 +110,7 @@ def _stop(case: _Case) -> int:
         gone = f"; {config.server.pid_file} was left by a dead one, and is removed" if stale else ""
         say(f"ngrokd is not running{gone}")
         return DONE
-    say(f"ngrokd stopped{_numbered(pid or 0)}")
+    _tell(case.service, f"ngrokd stopped{_numbered(pid or 0)}")
     return DONE
 
 
@@ -147,8 +151,7 @@ def _send(pid: int, number: signal.Signals) -> bool:
 
 def _restart(case: _Case) -> int:
     config = _checked(case)  # so that a mistake in it does not take a running daemon down
-    _stop(case)
-    return _begin(case, config)
+    return _stop(case) or _begin(case, config)
 
 
 def _reload(case: _Case) -> int:
@@ -162,8 +165,15 @@ def _reload(case: _Case) -> int:
             return status
     elif pid == 0 or not _send(pid, signal.SIGHUP):
         raise HostError("ngrokd has just ended, or only just starts: try again")
-    say(f"ngrokd{_numbered(pid)} reads its configuration again; its log says what changed")
+    text = f"ngrokd{_numbered(pid)} reads its configuration again; its log says what changed"
+    _tell(case.service, text)
     return DONE
+
+
+def _tell(service: Optional[Service], text: str) -> None:
+    """Unless the init system's own script has said it already."""
+    if service is None or service.init in (Init.SYSTEMD, Init.LAUNCHD):
+        say(text)
 
 
 def _through(case: _Case, service: Service, verb: str) -> int:
@@ -201,8 +211,12 @@ def _numbered(pid: int) -> str:
 
 
 def say(text: str) -> None:
-    """A line for who typed."""
-    sys.stdout.write(f"{text}\n")
+    """A line for who typed; that nobody reads it any more is no reason to stop half-way."""
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def complain(text: str) -> None:

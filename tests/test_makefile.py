@@ -33,7 +33,7 @@ def test_every_target_for_people_is_in_the_help() -> None:
     assert result.returncode == 0
     listed = {line.split()[0] for line in result.stdout.splitlines()[1:]}
     assert listed == {
-        "help", "run", "test", "venv", "lint", "check", "clean", "dist", "install"
+        "help", "run", "test", "venv", "lint", "check", "clean", "dist", "install", "uninstall"
     }  # fmt: skip
 
 
@@ -60,10 +60,17 @@ def test_a_python_that_is_not_there_is_named() -> None:
     assert "no python9" in result.stderr
 
 
-def test_install_puts_commands_that_run_by_themselves(tmp_path: Path) -> None:
-    result = make("install", f"DESTDIR={tmp_path}", "PREFIX=/opt/ngrokd")
+@pytest.fixture(scope="module")
+def packaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a packager gets; the tests only read it."""
+    folder = tmp_path_factory.mktemp("package")
+    result = make("install", f"DESTDIR={folder}", "PREFIX=/opt/ngrokd", "SYSCONFDIR=/etc")
     assert result.returncode == 0, result.stderr
-    prefix = tmp_path / "opt" / "ngrokd"
+    return folder
+
+
+def test_install_puts_commands_that_run_by_themselves(packaged: Path, tmp_path: Path) -> None:
+    prefix = packaged / "opt" / "ngrokd"
     launcher = (prefix / "bin" / "ngrokd").read_text()
     assert launcher.startswith("#!/") and " -I\n" in launcher
     # Packages live under PREFIX; here it is still below DESTDIR.
@@ -73,4 +80,48 @@ def test_install_puts_commands_that_run_by_themselves(tmp_path: Path) -> None:
     version = subprocess.run([moved, "--version"], capture_output=True, text=True, check=True)
     assert version.stdout == f"ngrokd {__version__}\n"
     assert (prefix / "bin" / "ngrokctl").exists()
-    assert (prefix / "share" / "ngrokd" / "init" / "ngrokd.init").exists()
+
+
+def test_packages_get_the_files_of_the_service_in_their_usual_places(packaged: Path) -> None:
+    share = packaged / "opt/ngrokd/share"
+    unit = packaged / "opt/ngrokd/lib/systemd/system/ngrokd.service"
+    script = packaged / "etc/init.d/ngrokd"
+    assert "ExecStart=/opt/ngrokd/bin/ngrokd " in unit.read_text()
+    assert "\nDAEMON=/opt/ngrokd/bin/ngrokd\n" in script.read_text()
+    assert (unit.stat().st_mode & 0o777, script.stat().st_mode & 0o777) == (0o644, 0o755)
+    assert (packaged / "etc/default/ngrokd").exists()
+    assert (packaged / "etc/logrotate.d/ngrokd").exists()
+    for page in ("man8/ngrokd.8", "man1/ngrokctl.1", "man5/ngrokd.yml.5"):
+        assert (share / "man" / page).exists()
+    for file in ("bash-completion/completions/ngrokctl", "zsh/site-functions/_ngrokd"):
+        assert (share / file).exists()
+    assert not (packaged / "etc/ngrokd").exists()
+    assert list(packaged.rglob("*.wants")) == list(packaged.rglob("rc?.d")) == []
+
+
+def test_no_file_of_a_package_names_the_folder_it_was_made_in(packaged: Path) -> None:
+    leaks = [str(packaged).encode(), str(ROOT).encode()]
+    named = [
+        path
+        for path in packaged.rglob("*")
+        # The launchers name the interpreter, which is a checkout's own in development.
+        if path.is_file() and path.parent.name != "bin"
+        if any(leak in path.read_bytes() for leak in leaks)
+    ]
+    assert named == []
+
+
+def test_uninstall_takes_what_install_put_and_leaves_what_was_changed(tmp_path: Path) -> None:
+    words = (f"DESTDIR={tmp_path}", "PREFIX=/usr", "INIT=openrc")
+    assert make("install", *words).returncode == 0
+    assert "openrc-run" in (tmp_path / "etc/init.d/ngrokd").read_text()
+    settings = tmp_path / "etc/default/ngrokd"
+    settings.write_text("START_TIMEOUT=5\n")
+
+    again = make("install", *words)
+    removed = make("uninstall", *words)
+
+    assert (again.returncode, removed.returncode) == (0, 0)
+    assert settings.read_text() == "START_TIMEOUT=5\n"
+    assert f"{settings} stays" in removed.stdout
+    assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == [settings]

@@ -65,13 +65,15 @@ def apply(steps: Sequence[Step], tools: Tools) -> None:
 
 
 def _is_optional(step: Step) -> bool:
-    return isinstance(step, (MakeFolder, Write, Link)) and step.extra
+    return isinstance(step, (MakeFolder, Write, Link, Run)) and step.extra
 
 
 def _do(step: Step, tools: Tools) -> list[str]:
     if isinstance(step, Act):
         return tools.acts[step.name]()
     if isinstance(step, RemoveFolder):
+        if not tools.disk.is_folder(step.path):
+            return []
         gone = tools.disk.remove_folder(step.path)
         return [f"removed folder {step.path}" if gone else f"{step.path} stays: it is not empty"]
     if isinstance(step, Run):

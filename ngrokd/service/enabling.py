@@ -68,7 +68,8 @@ def disable(init: Init, facts: Facts, matches: Matches) -> list[Step]:
             return [Run(("systemctl", "disable", "ngrokd.service"))] if links else []
         return [Remove(link) for link in links]
     if init is Init.OPENRC and links and "rc-update" in facts.tools:
-        return [Run(("rc-update", "--all", "del", "ngrokd"))]
+        levels = [link.split("/")[-2] for link in links]
+        return [Run(("rc-update", "del", "ngrokd", level)) for level in levels]
     if init is Init.LAUNCHD:
         return []
     return _disable_script(facts, links, matches)

@@ -51,8 +51,9 @@ def state(config: Config, config_path: str, names: Names) -> list[Step]:
     elif config_path not in paths and _name(config_path) in names(_folder(config_path)):
         steps.append(Say(f"{config_path} stays: it is your own"))
     steps += [Remove(path) for path in dict.fromkeys(paths)]
-    emptied = {path.rpartition("/")[0] for path in paths} & {folder, _folder(DEFAULT_CONFIG_PATH)}
     if not left:
+        default = _folder(DEFAULT_CONFIG_PATH)  # made by us, whoever emptied it
+        emptied = {_folder(path) for path in paths} & {folder} | {default}
         steps += [RemoveFolder(each) for each in sorted(emptied)]
     return steps
 

@@ -42,7 +42,8 @@ def _take_out(machine: Machine, init: Init) -> list[Step]:
     runs = machine.facts.systemd_runs if init is Init.SYSTEMD else True
     stop: list[Step] = []
     if runs and control.is_usable(machine.facts, init):
-        stop = [Run(control.argv(machine.facts, init, "stop"), patient=True)]
+        # Should it not stop, or run beside the service: it is ended directly, later.
+        stop = [Run(control.argv(machine.facts, init, "stop"), patient=True, extra=True)]
         if init is Init.LAUNCHD:
             stop = [Run(control.argv(machine.facts, init, "stop"), harmless=True)]
     return stop + enabling.disable(init, machine.facts, machine.matches)

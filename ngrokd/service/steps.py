@@ -50,11 +50,15 @@ class RemoveFolder:
 
 @dataclass(frozen=True)
 class Run:
-    """A command. `patient`: it may take minutes. `harmless`: that it fails means nothing."""
+    """A command. `patient`: it may take minutes. `harmless`: that it fails means nothing.
+
+    `extra`: that it fails only is told.
+    """
 
     argv: tuple[str, ...]
     patient: bool = False
     harmless: bool = False
+    extra: bool = False
 
 
 @dataclass(frozen=True)
