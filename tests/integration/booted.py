@@ -113,13 +113,13 @@ class Booted:
     """Runs commands on a machine that systemd manages. It boots within the constructor.
 
     Its files are a copy-on-write view of this machine's; its units are the few that it needs. It
-    ends with the test process, however that ends.
+    ends with the test process, however that ends. `name`: of its control group.
     """
 
     def __init__(self, folder: Path) -> None:
         self.console = folder / "console.log"
         self._pid = 0  # of systemd
-        self._name = f"ngrokd-test-{secrets.token_hex(8)}"
+        self.name = f"ngrokd-test-{secrets.token_hex(8)}"
         (folder / "mount").mkdir()
         with contextlib.closing(_notify_socket(folder / "notify")) as told:
             self._start(folder)
@@ -132,7 +132,7 @@ class Booted:
                 raise
 
     def _start(self, folder: Path) -> None:
-        arguments = (folder / "mount", self._name, _MARK, " ".join(_UNITS), folder / "notify")
+        arguments = (folder / "mount", self.name, _MARK, " ".join(_UNITS), folder / "notify")
         with open(self.console, "wb") as console:
             self._process = subprocess.Popen(
                 [
@@ -190,7 +190,7 @@ class Booted:
         else:
             self._process.kill()  # takes what it has forked along
         self._process.wait(timeout=30)
-        _remove_groups(self._name)
+        remove_groups(self.name)
 
     def _booted(self, told: socket.socket) -> int:
         """PID 1, as this machine counts: who says READY when the boot is done."""
@@ -208,7 +208,7 @@ class Booted:
     def _refuse_the_machine_itself(self) -> None:
         """Before anything else runs: what commands see as / and . must be the copy."""
         seen = [self.run("cat", path, check=False).stdout for path in (_MARK, "." + _MARK)]
-        if seen != [self._name, self._name]:
+        if seen != [self.name, self.name]:
             raise RuntimeError("commands would run on the machine itself: nothing is run")
 
     def __enter__(self) -> Booted:
@@ -231,7 +231,7 @@ def _notify_socket(path: Path) -> socket.socket:
     return told
 
 
-def _remove_groups(name: str) -> None:
+def remove_groups(name: str) -> None:
     """They are this machine's, although it may have the hierarchy mounted nowhere."""
     script = """
     mount --make-rprivate / && mount -t cgroup2 groups /mnt &&
