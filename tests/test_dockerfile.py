@@ -1,4 +1,4 @@
-"""The example Dockerfile: what it copies exists, and its health check tells ready from not ready."""
+"""The example Dockerfile: what it copies exists; its health check tells ready from not ready."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def answering(status: int) -> Iterator[tuple[int, list[str]]]:
     class Handler(BaseHTTPRequestHandler):
         """Answers all the same."""
 
-        def do_GET(self) -> None:  # noqa: N802 - the name that the library calls
+        def do_GET(self) -> None:
             asked.append(self.path)
             self.send_response(status)
             self.end_headers()
