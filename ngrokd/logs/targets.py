@@ -12,7 +12,7 @@ from typing import Protocol
 
 from ngrokd.config import DEFAULT_LOG_FILE, ServerSettings
 from ngrokd.errors import HostError
-from ngrokd.logs.descriptor import Descriptor
+from ngrokd.logs.descriptor import NOBODY_READS, Descriptor, of_stream
 from ngrokd.logs.lines import FIELD_BYTES
 from ngrokd.logs.syslog import SOCKETS, SyslogTarget
 
@@ -65,7 +65,8 @@ def opened(place: str, environ: Mapping[str, str]) -> Target:
 
 def why(error: OSError) -> str:
     """The cause alone, for a person."""
-    return _NO_FILE if error.errno == errno.ENXIO else error.strerror or type(error).__name__
+    texts = {errno.ENXIO: _NO_FILE, errno.EAGAIN: NOBODY_READS}
+    return texts.get(error.errno or 0, error.strerror or type(error).__name__)
 
 
 class StreamTarget:
@@ -74,7 +75,7 @@ class StreamTarget:
     field_bytes = FIELD_BYTES
 
     def __init__(self, number: int, journal: str) -> None:
-        self._descriptor = Descriptor(number)
+        self._descriptor = of_stream(number)
         # Whether systemd connected this very stream: systemd.exec(5), JOURNAL_STREAM.
         found = os.fstat(number)
         self.stamps_time = self.reads_priority = journal == f"{found.st_dev}:{found.st_ino}"
@@ -87,7 +88,8 @@ class StreamTarget:
         """It has no name to be opened by."""
 
     def close(self) -> None:
-        """It was not opened here."""
+        """It stays open for others."""
+        self._descriptor.close()
 
 
 class FileTarget:
@@ -99,14 +101,10 @@ class FileTarget:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._number = _open(path)
-        self._descriptor = Descriptor(self._number)
-        self._closed = False  # the number may be another file's then
+        self._descriptor = Descriptor(_open(path), owned=True)
 
     def write(self, line: str, level: int) -> None:
         """To the old file if the new one cannot be opened. Raises OSError."""
-        if self._closed:
-            return
         with contextlib.suppress(OSError):  # tried again at the next line
             if self._moved():
                 self.reopen()
@@ -114,24 +112,24 @@ class FileTarget:
 
     def reopen(self) -> None:
         """The old file is closed only when the new one is open. Raises OSError."""
-        if self._closed:
+        if self._descriptor.closed:
             return
-        fresh = _open(self._path)
-        _close(self._number)
-        self._number, self._descriptor = fresh, Descriptor(fresh)
+        fresh = Descriptor(_open(self._path), owned=True)
+        self._descriptor.close()
+        self._descriptor = fresh
 
     def close(self) -> None:
         """For good."""
-        if not self._closed:
-            self._closed = True
-            _close(self._number)
+        self._descriptor.close()
 
     def _moved(self) -> bool:
+        if self._descriptor.closed:
+            return False
         try:
             there = Path(self._path).stat()
         except FileNotFoundError:
             return True
-        return not os.path.samestat(there, os.fstat(self._number))
+        return not os.path.samestat(there, os.fstat(self._descriptor.number))
 
 
 def _open(path: str) -> int:
@@ -144,11 +142,6 @@ def _open(path: str) -> int:
         return number
     os.close(number)
     raise OSError(errno.ENXIO, _NO_FILE)
-
-
-def _close(number: int) -> None:
-    with contextlib.suppress(OSError):  # what a full disk did not take is lost already
-        os.close(number)
 
 
 def _opened_syslog() -> Target:
