@@ -14,12 +14,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Optional
+from typing import Any, Optional, Union
+
+from tests.integration.booted import Booted
 
 START_TIMEOUT_S = 30
 COMMAND_TIMEOUT_S = 60
 _MARK = "/overlaid-by-a-test"
 _READY = "the machine is ready"
+
+# Where `apt-get install --download-only openrc` leaves them.
+ARCHIVES = Path("/var/cache/apt/archives")
 
 # What could hold anything of a service. The rest is programs, and what they come with.
 COMPARED = ("/etc", "/lib/systemd", "/run", "/srv", "/tmp", "/usr/lib/systemd", "/usr/local", "/var")
@@ -50,10 +55,14 @@ umount -l /old
 rmdir /old
 hostname overlaid
 ip link set lo up
-ln -s /bin/busybox /run/init
 echo "::sysinit:/bin/echo $READY" > /etc/inittab
-exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin $FIRST
+ln -s /bin/busybox /run/init
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+eval "$FIRST"
 """
+BUSYBOX_INIT = "exec env -i PATH=$PATH /run/init"
+# Process 1 of a container: some program.
+NO_INIT = "echo $READY; exec env -i PATH=$PATH sleep infinity"
 
 # Prints {path: what it is} of everything below the arguments, whatever is mounted there.
 _SURVEY = """
@@ -73,19 +82,22 @@ found = {}
 for top in sys.argv[1:]:
     for folder, folders, names in os.walk(top):
         for path in (folder, *(os.path.join(folder, name) for name in folders + names)):
-            found[path] = look(path)
+            try:
+                found[path] = look(path)
+            except FileNotFoundError:
+                pass
 print(json.dumps(found))
 """
 
 
 class Overlaid:
-    """Runs commands on that machine. Process 1 is BusyBox's init, or what `first` says.
+    """Runs commands on that machine. Process 1 is what `first` becomes.
 
     All processes inside end with `close`, and with the test process, however that ends.
     """
 
     def __init__(
-        self, folder: Path, packages: Sequence[Path] = (), first: str = "/run/init"
+        self, folder: Path, packages: Sequence[Path] = (), first: str = BUSYBOX_INIT
     ) -> None:
         self._pid = 0
         mark = secrets.token_hex(16)
@@ -144,13 +156,6 @@ class Overlaid:
         """Also a dangling link."""
         return self.sh('test -e "$1" || test -L "$1"', path, check=False).returncode == 0
 
-    def survey(self) -> dict[str, list[object]]:
-        """Every file of COMPARED: kind, mode, owner, and content."""
-        found: dict[str, list[object]] = json.loads(
-            self.run(sys.executable, "-I", "-c", _SURVEY, *COMPARED).stdout
-        )
-        return found
-
     def close(self) -> None:
         """Ends every process inside, and with them the mounts."""
         if self._pid:
@@ -190,6 +195,33 @@ class Overlaid:
         trace: Optional[TracebackType],
     ) -> None:
         self.close()
+
+
+def survey(machine: Union[Overlaid, Booted]) -> dict[str, list[object]]:
+    """Every file of COMPARED: kind, mode, owner, and content."""
+    return _asked(machine.run(*_surveyor(*COMPARED)))
+
+
+def changes(machine: Union[Overlaid, Booted], before: dict[str, list[object]]) -> set[str]:
+    """Which files are not as they were. Those that others changed on this machine do not count."""
+    after = survey(machine)
+    paths = {path for path in {*before, *after} if before.get(path) != after.get(path)}
+    below = _asked(subprocess.run(_surveyor(*COMPARED), capture_output=True, text=True, check=True))
+    return {path for path in paths if path not in below or below[path] != after.get(path)}
+
+
+def _surveyor(*folders: str) -> list[str]:
+    return [sys.executable, "-I", "-c", _SURVEY, *folders]
+
+
+def _asked(done: subprocess.CompletedProcess[str]) -> dict[str, list[object]]:
+    found: dict[str, list[object]] = json.loads(done.stdout)
+    return found
+
+
+def packages(*names: str) -> list[Path]:
+    """Debian packages that were downloaded and not installed; fewer than asked for if none was."""
+    return [path for name in names for path in sorted(ARCHIVES.glob(f"{name}_*.deb"))[-1:]]
 
 
 def _children(pid: int) -> list[str]:
