@@ -1,12 +1,9 @@
-"""The init files work: the SysV script against a stand-in daemon on a machine of its own."""
+"""The SysV script, with a stand-in for the daemon, on machines of every kind."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-import plistlib
-import select
-import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,341 +11,399 @@ from pathlib import Path
 
 import pytest
 
+from tests.init_machine import (
+    ORDINARY_USER,
+    USERLANDS,
+    Service,
+    Userland,
+    fresh_folders,
+    service_on,
+)
 from tests.namespace import Namespace
 
-INIT = Path(__file__).parent.parent / "init"
-
-# Goes into the background like ngrokd: the parent returns once the child has written its pid.
-STAND_IN = """#!{python}
-import os, signal, sys
-pid_file, config = {pid_file!r}, {config!r}
-text = open(config).read() if os.path.exists(config) else ""
-if "broken" in text:
-    print("config.yml:1: broken", file=sys.stderr)
-    sys.exit(2)
-if sys.argv[1] == "check-config":
-    sys.exit(0)
-assert sys.argv[1:3] == ["--config", config], sys.argv
-with open({seen!r}, "w") as seen:
-    print(sys.argv[3:], os.environ.get("NGROK_API_KEY"), file=seen)
-if "hangs" in text:
-    signal.pause()
-if "refuses" in text:
-    sys.exit(1)
-reading, writing = os.pipe()
-if os.fork():
-    os.close(writing)
-    os.read(reading, 1)
-    os._exit(0)
-os.setsid()
-signal.signal(signal.SIGTERM, lambda number, frame: (os.remove(pid_file), os._exit(0)))
-signal.signal(signal.SIGHUP, lambda number, frame: open({seen!r}, "w").write("reloaded"))
-if "stubborn" in text:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-with open(pid_file, "w") as file:
-    file.write(str(os.getpid()) + "\\n")
-devnull = os.open(os.devnull, os.O_RDWR)
-for number in (0, 1, 2):
-    os.dup2(devnull, number)
-os.write(writing, b"1")
-while True:
-    signal.pause()
-"""
-
-
-class Service:
-    """The SysV script on a private machine, with a stand-in for the daemon."""
-
-    def __init__(self, machine: Namespace, folder: Path) -> None:
-        self._machine = machine
-        self.config, self.pid_file = folder / "config.yml", folder / "ngrokd.pid"
-        self.daemon, self.seen = folder / "ngrokd", folder / "seen"
-        self.daemon.write_text(
-            STAND_IN.format(
-                python=sys.executable,
-                pid_file=str(self.pid_file),
-                config=str(self.config),
-                seen=str(self.seen),
-            )
-        )
-        self.daemon.chmod(0o755)
-        (machine.etc / "default/ngrokd").unlink(missing_ok=True)
-        self.defaults(DAEMON=self.daemon, CONFIG=self.config, STOP_TIMEOUT="1")
-        self.configure()
-
-    def defaults(self, **variables: object) -> None:
-        """Adds lines to /etc/default/ngrokd."""
-        (self._machine.etc / "default").mkdir(exist_ok=True)
-        with open(self._machine.etc / "default/ngrokd", "a") as file:
-            file.writelines(f'{name}="{value}"\n' for name, value in variables.items())
-
-    def configure(self, extra: str = "") -> None:
-        self.config.write_text(f"server:\n  pid_file: '{self.pid_file}'  # here\n# {extra}\n")
-
-    def __call__(self, action: str) -> subprocess.CompletedProcess[str]:
-        return self._machine.run("sh", INIT / "ngrokd.init", action, check=False)
-
-    def code(self, action: str) -> int:
-        return self(action).returncode
-
-    @property
-    def pid(self) -> int:
-        return int(self.pid_file.read_text())
-
-    def kill(self) -> None:
-        """Ends the stand-in as a crash does, and waits for that."""
-        pidfd = os.pidfd_open(self.pid)
-        os.kill(self.pid, signal.SIGKILL)
-        ended, _, _ = select.select([pidfd], [], [], 10)
-        os.close(pidfd)
-        assert ended
+pytestmark = pytest.mark.root
 
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Namespace]:
-    """One for all tests here: they change nothing of it but /etc/default/ngrokd."""
+    """One for all tests here: they change nothing of it but what a `Service` writes anew."""
     with Namespace(tmp_path_factory.mktemp("machine")) as machine:
+        fresh_folders(machine)
         yield machine
 
 
 @pytest.fixture
-def service(machine: Namespace, tmp_path: Path) -> Iterator[Service]:
-    service = Service(machine, tmp_path)
-    yield service
-    if service.pid_file.exists() and service.code("status") == 0:
-        service.kill()
+def service(machine: Namespace) -> Iterator[Service]:
+    with service_on(machine) as service:
+        yield service
 
 
-@pytest.fixture(params=["with start-stop-daemon", "without it"])
-def either(request: pytest.FixtureRequest, service: Service, tmp_path: Path) -> Service:
-    """The script on machines with and without start-stop-daemon: Debian's, and all others."""
-    if request.param == "with start-stop-daemon":
-        if shutil.which("start-stop-daemon") is None:
-            pytest.skip("start-stop-daemon is not installed")
-        return service
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    for tool in ("basename", "head", "id", "ps", "rm", "sed", "sleep", "timeout", "tr"):
-        found = shutil.which(tool)
-        if found:
-            (folder / tool).symlink_to(found)
-    service.defaults(PATH=folder)
-    return service
+@pytest.fixture(params=USERLANDS, ids=lambda userland: userland.name)
+def any_service(request: pytest.FixtureRequest, machine: Namespace) -> Iterator[Service]:
+    """The script under every shell, with the tools of Debian, of BusyBox, and without them."""
+    userland: Userland = request.param
+    if userland.missing():
+        pytest.skip(userland.missing())
+    with service_on(machine, userland) as service:
+        yield service
 
 
-@pytest.mark.root
-def test_start_status_and_stop(either: Service) -> None:
-    assert either.code("status") == 3
-    assert either("start").returncode == 0
-    assert either.code("status") == 0
-    assert str(either.pid) in either("status").stdout
-    assert either.code("stop") == 0
-    assert either.code("status") == 3
-    assert not either.pid_file.exists()
+# ---- Everywhere
 
 
-@pytest.mark.root
-def test_start_of_a_running_daemon_and_stop_of_none_are_done_already(service: Service) -> None:
-    assert service.code("stop") == 0
-    assert service.code("start") == 0
+def test_start_status_restart_and_stop(any_service: Service) -> None:
+    service = any_service
+    assert service.code("status") == 3
+    assert service("start").stdout == f"ngrokd: started (pid {service.pid})\n"
     first = service.pid
+    assert service("status").stdout == f"ngrokd: is running (pid {first})\n"
+    assert service.code("restart") == 0
+    assert service.pid != first
+    assert service.running() == [service.pid]
+    assert service("stop").stdout == "ngrokd: stopped\n"
+    assert service.running() == []
+    assert service.code("status") == 3
+    assert not service.pid_file.exists()
+
+
+def test_nothing_is_written_to_standard_error_while_all_is_well(any_service: Service) -> None:
+    verbs = ("start", "status", "reload", "force-reload", "try-restart", "restart", "stop", "stop")
+    assert [any_service(verb).stderr for verb in verbs] == [""] * len(verbs)
+
+
+def test_a_daemon_that_ignores_sigterm_is_killed_and_cleaned_up_after(any_service: Service) -> None:
+    any_service.defaults(STOP_TIMEOUT="0")
+    any_service.configure("stubborn")
+    any_service.run_daemon()
+    result = any_service("stop")
+    assert result.returncode == 0
+    assert "killed" in result.stderr
+    assert any_service.running() == []
+    assert any_service.told[-3:] == ["term", "term", f"cleanup --config {any_service.config}"]
+    assert any_service.code("status") == 3
+
+
+def test_a_dead_daemon_is_told_and_cleaned_up_after(any_service: Service) -> None:
+    any_service.run_daemon()
+    any_service.kill()
+    assert any_service.code("status") == 1
+    assert any_service.code("stop") == 0
+    assert any_service.told[-1] == f"cleanup --config {any_service.config}"
+    assert any_service.code("status") == 3
+
+
+def test_a_refused_start_fails_and_shows_why(any_service: Service) -> None:
+    any_service.configure("broken")
+    result = any_service("start")
+    assert (result.returncode, result.stderr) == (6, "config.yml:1: broken\n")
+    any_service.configure("refuses")
+    assert any_service.code("start") == 1
+
+
+# ---- Start
+
+
+def test_a_start_that_never_ends_fails_in_time(any_service: Service) -> None:
+    if any_service.lacks("timeout"):
+        pytest.skip("without `timeout` nothing ends it")
+    any_service.configure("hangs")
+    any_service.defaults(START_TIMEOUT="1")
+    result = any_service("start")
+    assert result.returncode == 1
+    assert "did not answer within 1 seconds" in result.stderr
+    assert any_service.running() == []
+
+
+def test_a_daemon_that_ends_right_after_its_start_is_a_failure(service: Service) -> None:
+    service.configure("dies")
+    result = service("start")
+    assert result.returncode == 1
+    assert "its pid is not in" in result.stderr
+
+
+def test_two_starts_at_once_start_one_daemon_and_both_succeed(any_service: Service) -> None:
+    any_service.configure("waits")
+    first = any_service.begin("start")
+    with any_service.daemon_at_the_gate():
+        any_service.configure()
+        second = any_service.begin("start")
+    outputs = [each.communicate(timeout=20)[0] for each in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0), outputs
+    assert any_service.running() == [any_service.pid]
+
+
+def test_a_stop_waits_for_the_start_before_it(service: Service) -> None:
+    service.configure("waits")
+    start = service.begin("start")
+    with service.daemon_at_the_gate():
+        stop = service.begin("stop")
+        with pytest.raises(subprocess.TimeoutExpired):
+            stop.wait(0.5)
+    assert "started" in start.communicate(timeout=20)[0]
+    assert stop.communicate(timeout=20)[0] == "ngrokd: stopped\n"
+    assert (start.returncode, stop.returncode) == (0, 0)
+    assert service.running() == []
+
+
+def test_a_start_waits_for_the_stop_before_it(service: Service) -> None:
+    service.configure("slow")
+    first = service.run_daemon()
+    stop = service.begin("stop")
+    with service.daemon_at_the_gate():  # its pid file is gone
+        service.configure()
+        start = service.begin("start")
+        with pytest.raises(subprocess.TimeoutExpired):
+            start.wait(0.5)
+        assert service.running() == [first]
+    assert stop.communicate(timeout=20)[0] == "ngrokd: stopped\n"
+    assert "started" in start.communicate(timeout=20)[0]
+    assert service.running() == [service.pid]
+
+
+def test_a_service_manager_far_above_does_not_keep_the_daemon_in_the_foreground(
+    service: Service,
+) -> None:
+    service.machine.run("env", "NOTIFY_SOCKET=/run/some", *service.argv("start"))
+    assert service.told == ["start None None"]
+
+
+def test_a_missing_default_configuration_is_left_to_the_daemon_to_write(service: Service) -> None:
+    service.config.unlink()
+    service.defaults(CONFIG="/etc/ngrokd/config.yml", PIDFILE=service.pid_file)
     assert service.code("start") == 0
-    assert service.pid == first
+    assert service.told == ["start None None"]
+    assert service.code("restart") == 0
 
 
-@pytest.mark.root
-def test_restart_makes_a_new_process_and_try_restart_only_of_a_running_one(either: Service) -> None:
-    assert either.code("try-restart") == 0
-    assert either.code("status") == 3
-    assert either.code("restart") == 0
-    first = either.pid
-    assert either.code("try-restart") == 0
-    assert either.pid != first
+# ---- Stop
 
 
-@pytest.mark.root
-def test_a_daemon_that_ignores_sigterm_is_killed(either: Service) -> None:
-    either.configure("stubborn")
-    assert either.code("start") == 0
-    assert either.code("stop") == 0
-    assert either.code("status") == 3
+def test_stop_returns_after_the_end_of_the_process_not_of_its_pid_file(service: Service) -> None:
+    service.configure("slow")
+    service.run_daemon()
+    stop = service.begin("stop")
+    with service.daemon_at_the_gate():
+        assert not service.pid_file.exists()
+        with pytest.raises(subprocess.TimeoutExpired):
+            stop.wait(0.5)
+    assert stop.wait(20) == 0
 
 
-@pytest.mark.root
-def test_a_dead_daemon_with_a_pid_file_is_told_and_started_again(service: Service) -> None:
-    service("start")
+def test_a_second_sigterm_comes_before_sigkill(service: Service) -> None:
+    service.configure("second")
+    service.defaults(STOP_TIMEOUT="0")
+    service.run_daemon()
+    result = service("stop")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "cleanup" not in "".join(service.told)
+
+
+def test_a_cleanup_that_fails_is_told_and_the_daemon_is_stopped_all_the_same(
+    service: Service,
+) -> None:
+    service.configure("cannot-clean")
+    service.run_daemon()
     service.kill()
-    assert service.code("status") == 1
-    assert service.code("start") == 0
-    assert service.code("status") == 0
+    result = service("stop")
+    assert result.returncode == 0
+    assert f"{service.daemon} cleanup --config {service.config}" in result.stderr
+    assert service.code("status") == 3
 
 
-@pytest.mark.root
-def test_a_pid_that_another_program_has_by_now_is_not_stopped(service: Service) -> None:
-    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as other:
+def test_a_daemon_that_ended_and_is_not_waited_for_is_dead(service: Service) -> None:
+    with subprocess.Popen([service.daemon, "zombie"]) as other:
+        os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
         service.pid_file.write_text(f"{other.pid}\n")
         assert service.code("status") == 1
         assert service.code("stop") == 0
-        assert service.code("start") == 0
+
+
+# ---- Whose pid it is
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["tail", "-f", "/var/log/ngrokd"],
+        ["sh", "/etc/init.d/ngrokd"],
+        [sys.executable, "/usr/bin/ask", "restart", "ngrokd"],
+        ["ngrokd-exporter"],
+    ],
+)
+def test_a_process_that_only_names_ngrokd_is_none(service: Service, argv: list[str]) -> None:
+    with _a_process_called(*argv) as other:
+        service.pid_file.write_text(f"{other.pid}\n")
+        assert service.code("status") == 1
+        assert service.code("stop") == 0
         assert other.poll() is None
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["ngrokd", "--config", "/etc/ngrokd/config.yml"],
+        ["/opt/ngrokd/bin/python3.9", "-I", "/usr/local/bin/ngrokd"],
+        ["python3", "-m", "ngrokd"],
+        ["python3", "/src/ngrokd.py"],
+    ],
+)
+def test_an_ngrokd_is_known_however_it_was_started(service: Service, argv: list[str]) -> None:
+    with _a_process_called(*argv) as other:
+        service.pid_file.write_text(f"{other.pid}\n")
+        assert service.code("status") == 0
+
+
+# Puts other words over its own command line, of which the last one makes room enough.
+_IMPOSTOR = """
+import ctypes, sys
+stat = open("/proc/self/stat").read().rpartition(")")[2].split()
+start, end = int(stat[45]), int(stat[46])
+words = sys.argv[1].replace("|", "\\0").encode()
+ctypes.memmove(start, words.ljust(end - start, b"\\0"), end - start)
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def _a_process_called(*argv: str) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-IS", "-c", _IMPOSTOR, "|".join(argv)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        yield other
         other.communicate()
 
 
-@pytest.mark.root
-def test_a_start_that_never_ends_fails_in_time(service: Service) -> None:
-    service.configure("hangs")
-    service.defaults(START_TIMEOUT="1")
-    result = service("start")
-    assert result.returncode == 1
-    assert "did not answer within 1 seconds" in result.stderr
+# ---- Settings
 
 
-@pytest.mark.root
-def test_a_refused_start_is_a_failure(either: Service) -> None:
-    either.configure("refuses")
-    assert either.code("start") == 1
-
-
-@pytest.mark.root
-def test_a_wrong_configuration_fails_a_start_and_spares_a_running_daemon(service: Service) -> None:
-    service("start")
-    running = service.pid
-    service.configure("broken")
-    for action in ("restart", "try-restart", "reload", "force-reload"):
-        result = service(action)
-        assert result.returncode == 6
-        assert "config.yml:1: broken" in result.stderr
-    assert service.code("status") == 0
-    assert service.pid == running
-    assert service.code("stop") == 0
-    assert service.code("start") == 6
-
-
-@pytest.mark.root
-def test_reload_sends_a_signal_and_needs_a_running_daemon(service: Service) -> None:
-    assert service.code("force-reload") == 7
-    service("start")
-    first = service.pid
-    assert service.code("force-reload") == 0
-    assert service.pid == first
-    assert service.code("stop") == 0  # answered after the earlier signal
-    assert service.seen.read_text() == "reloaded"
-
-
-@pytest.mark.root
 def test_arguments_and_variables_of_the_defaults_file_reach_the_daemon(service: Service) -> None:
     service.defaults(DAEMON_ARGS="--verbose --extra", NGROK_API_KEY="from-defaults")
     service("start")
-    assert service.seen.read_text() == "['--verbose', '--extra'] from-defaults\n"
+    assert service.told == ["start --verbose --extra from-defaults None"]
 
 
-@pytest.mark.root
-def test_a_missing_program_is_not_installed(service: Service) -> None:
-    service.daemon.unlink()
-    result = service("start")
-    assert result.returncode == 5
-    assert "/etc/default/ngrokd" in result.stderr
-
-
-@pytest.mark.root
-def test_who_is_not_root_may_ask_for_the_status_only(service: Service, machine: Namespace) -> None:
-    def code(action: str) -> int:
-        script = (INIT / "ngrokd.init").read_text()
-        return machine.run(
-            "setpriv", "--reuid=65534", "sh", "-s", action, check=False, input=script
-        ).returncode
-
-    assert code("start") == code("stop") == code("reload") == 4
-    assert code("status") == 3
-
-
-@pytest.mark.root
-@pytest.mark.parametrize("action", ["", "fly"])
-def test_an_unknown_action_is_a_mistake_of_usage(service: Service, action: str) -> None:
-    result = service(action)
-    assert result.returncode == 2
-    assert "Usage" in result.stderr
-
-
-@pytest.mark.root
-def test_the_real_daemon_is_started_reloaded_and_stopped(
-    machine: Namespace, tmp_path: Path
+@pytest.mark.parametrize(
+    "text",
+    [
+        "server:\n  pid_file: {}\n",
+        "server:\n  pid_file:   '{}'  # mine\n",
+        'server:\n  "pid_file": "{}"\n',
+        "server: {{log_level: info, pid_file: {}}}\n",
+        '{{\n  "server": {{\n    "pid_file": "{}",\n    "log_level": "info"\n  }}\n}}\n',
+        "# pid_file: /no\nserver:\n  log_file: /x # pid_file: /no\n  pid_file: {}\n",
+    ],
+)
+def test_the_pid_file_is_found_however_the_configuration_is_written(
+    service: Service, text: str
 ) -> None:
-    daemon = Path(sys.executable).parent / "ngrokd"
-    if not daemon.exists():
-        pytest.skip(f"{daemon} is not there: `make venv` installs it")
-    service = Service(machine, tmp_path)
-    service.defaults(DAEMON=daemon, STOP_TIMEOUT="30")
-    service.config.write_text(
-        f"server:\n  pid_file: {tmp_path}/ngrokd.pid\n  socket_path: {tmp_path}/socket\n"
-        f"  log_file: {tmp_path}/log\n  client_cert: {tmp_path}/state/tls.crt\n"
-        f"  client_key: {tmp_path}/state/tls.key\n"
-    )
-    hosts = machine.hosts.read_bytes()
+    service.run_daemon()
+    service.config.write_text(text.format(service.pid_file))
+    assert service.code("status") == 0
+
+
+def test_the_pid_file_of_the_defaults_file_comes_first(service: Service) -> None:
+    service.run_daemon()
+    service.config.write_text("server: {pid_file: /elsewhere}\n")
+    service.defaults(PIDFILE=service.pid_file)
+    assert service.code("status") == 0
+
+
+def test_timeouts_that_are_no_numbers_are_told_and_stop_nothing(service: Service) -> None:
+    service.defaults(START_TIMEOUT="soon", STOP_TIMEOUT="")
+    result = service("start")
+    assert result.returncode == 0
+    assert "START_TIMEOUT=soon" in result.stderr
+    assert "STOP_TIMEOUT= " in result.stderr
+    assert service.code("stop") == 0
+
+
+def test_a_daemon_is_not_run_in_the_foreground_and_a_running_one_is_spared(
+    service: Service,
+) -> None:
+    first = service.run_daemon()
+    service.defaults(DAEMON_ARGS="--verbose --foreground")
+    assert [service.code(verb) for verb in ("restart", "try-restart", "start")] == [6, 6, 6]
+    assert service.running() == [first]
+    assert service.code("stop") == 0
+    assert "--foreground" in service("start").stderr
+
+
+def test_a_defaults_file_with_a_mistake_is_told_with_its_line(service: Service) -> None:
+    with open(service.defaults_file, "a") as file:
+        file.write("NGROK_API_KEY='half\n")
+    assert [service.code(verb) for verb in ("start", "stop", "restart", "status")] == [6, 6, 6, 4]
+    assert f"{DEFAULTS}: " in service("start").stderr
+
+
+DEFAULTS = "/etc/default/ngrokd"
+
+
+def test_what_an_ordinary_user_may_not_read_makes_the_status_unknown_not_wrong(
+    service: Service,
+) -> None:
+    service.defaults_file.chmod(0o600)
+    assert service.code("status", ORDINARY_USER) == 4
+    service.defaults_file.chmod(0o644)
+    service.config.chmod(0o600)
+    assert service.code("status", ORDINARY_USER) == 4
+    service.config.chmod(0o644)
+    assert service.code("status", ORDINARY_USER) == 3
+    service.run_daemon()
+    service.pid_file.chmod(0o600)
+    result = service("status", ORDINARY_USER)
+    assert result.returncode == 4
+    assert "as root" in result.stdout
+
+
+@pytest.mark.parametrize("hidepid", [1, 2])
+def test_processes_hidden_from_an_ordinary_user_make_the_status_unknown(
+    service: Service, hidepid: int
+) -> None:
+    service.run_daemon()
+    hidden = f"mount -t proc -o hidepid={hidepid} proc /proc && exec \"$@\""
+    argv = ["unshare", "--mount", "sh", "-c", hidden, "sh", *service.argv("status", ORDINARY_USER)]
+    assert service.machine.run(*argv, check=False).returncode == 4
+
+
+# ---- Other init systems around it
+
+
+def test_what_red_hats_rc_wants_to_see_is_there_while_the_daemon_is(service: Service) -> None:
+    seen = "test -e /var/lock/subsys/ngrokd"
+    service.machine.run("mkdir", "-p", "/run/lock/subsys")
     try:
         assert service.code("start") == 0
-        assert (tmp_path / "socket").exists()
-        assert service.code("status") == 0
-        assert service.code("force-reload") == 0
-    finally:
+        service.machine.run("sh", "-c", seen)
         assert service.code("stop") == 0
-    assert service.code("status") == 3
-    assert not (tmp_path / "socket").exists()
-    assert machine.hosts.read_bytes() == hosts
+        assert service.machine.run("sh", "-c", seen, check=False).returncode == 1
+        assert service.code("status") == 3
+    finally:
+        service.machine.run("rm", "-r", "/run/lock/subsys")
 
 
-def test_the_script_tells_insserv_what_it_needs() -> None:
-    header = (INIT / "ngrokd.init").read_text().partition("### END INIT INFO")[0]
-    for field in ("Provides", "Required-Start", "Required-Stop", "Default-Start", "Default-Stop"):
-        assert f"# {field}:" in header
+def test_under_systemd_it_hands_over_to_systemctl(service: Service) -> None:
+    if not Path("/lib/lsb/init-functions.d/40-systemd").exists():
+        pytest.skip("/lib/lsb/init-functions.d/40-systemd is not there (package systemd)")
+    asked = "/run/asked"
+    stand_in = f"printf '#!/bin/sh\\necho \"$*\" >>{asked}\\n' >/usr/local/bin/systemctl"
+    service.machine.run("sh", "-c", f"mkdir -p /run/systemd/system && {stand_in}")
+    service.machine.run("chmod", "755", "/usr/local/bin/systemctl")
+    try:
+        assert service.code("start") == 0
+        assert "start ngrokd.service" in service.machine.run("cat", asked).stdout
+        assert service.told == []
+    finally:
+        service.machine.run("rm", "-r", "/run/systemd", "/usr/local/bin/systemctl", asked)
 
 
-@pytest.mark.parametrize("name", ["ngrokd.init", "ngrokd.openrc", "ngrokd.default"])
-@pytest.mark.parametrize("shell", ["sh", "dash", "bash"])
-def test_shells_can_read_it(name: str, shell: str) -> None:
-    if shutil.which(shell) is None:
-        pytest.skip(f"{shell} is not installed")
-    subprocess.run([shell, "-n", INIT / name], check=True)
-
-
-@pytest.mark.parametrize("name", ["ngrokd.init", "ngrokd.openrc"])
-def test_scripts_are_executable(name: str) -> None:
-    assert os.access(INIT / name, os.X_OK)
-
-
-def test_the_launchd_job_starts_the_daemon_with_its_configuration() -> None:
-    job = plistlib.loads((INIT / "com.ngrok.ngrokd.plist").read_bytes())
-    assert job["Label"] == "com.ngrok.ngrokd"
-    assert job["ProgramArguments"] == [
-        "/usr/local/bin/ngrokd",
-        "--config=/etc/ngrokd/config.yml",
-    ]
-    assert job["RunAtLoad"] is True
-    assert job["KeepAlive"] is True
-
-
-def test_systemd_takes_the_unit(tmp_path: Path) -> None:
-    if shutil.which("systemd-analyze") is None:
-        pytest.skip("systemd-analyze is not installed")
-    unit = tmp_path / "ngrokd.service"
-    text = (INIT / "ngrokd.service").read_text()
-    assert "/usr/local/bin/ngrokd --foreground" in text
-    unit.write_text(text.replace("/usr/local/bin/ngrokd", "/bin/true"))
-    result = subprocess.run(
-        ["systemd-analyze", "verify", unit], capture_output=True, text=True, timeout=60
-    )
-    assert (result.returncode, result.stderr) == (0, "")
-
-
-def test_logrotate_takes_its_file(tmp_path: Path) -> None:
-    logrotate = shutil.which("logrotate", path="/usr/sbin:/usr/bin:/sbin:/bin")
-    if logrotate is None:
-        pytest.skip("logrotate is not installed")
-    rules = tmp_path / "ngrokd"
-    shutil.copy(INIT / "ngrokd.logrotate", rules)
-    rules.chmod(0o644)
-    result = subprocess.run(
-        [logrotate, "-d", "-s", tmp_path / "state", rules], capture_output=True, text=True
-    )
-    assert result.returncode == 0
-    assert "error" not in result.stderr
+@pytest.mark.parametrize("verb", ["", "fly"])
+def test_an_unknown_verb_is_a_mistake_of_usage(any_service: Service, verb: str) -> None:
+    result = any_service(verb)
+    assert result.returncode == 2
+    assert "Usage" in result.stderr
