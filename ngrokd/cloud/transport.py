@@ -10,7 +10,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Optional
+from typing import Any, Optional, Union
 from urllib.parse import SplitResult, urlsplit
 
 from ngrokd.cloud.apierrors import Answer
@@ -83,7 +83,8 @@ class Transport:
     def _connected(self, parts: SplitResult) -> Iterator[socket.socket]:
         """To the server, or to the proxy that speaks with it."""
         server = parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme]
-        place = (self._proxy.host, self._proxy.port) if self._proxy else server
+        host, port = (self._proxy.host, self._proxy.port) if self._proxy else server
+        place: Any = wire_name(host), port  # typeshed knows names as text only
         with contextlib.ExitStack() as stack:
             connection = stack.enter_context(socket.create_connection(place, self._timeout_s))
             # The head and the body of a request must not wait for each other's acknowledgement.
@@ -93,7 +94,7 @@ class Transport:
                     self._open_tunnel(connection, self._proxy, server)
                 connection.settimeout(self._timeout_s)
                 connection = stack.enter_context(
-                    self._context.wrap_socket(connection, server_hostname=server[0])
+                    self._context.wrap_socket(connection, server_hostname=wire_name(server[0]))
                 )
             yield connection
 
@@ -127,6 +128,12 @@ def is_loopback(url: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def wire_name(host: str) -> Union[str, bytes]:
+    """A name as the resolver and OpenSSL take it. Text goes through Python's `idna` codec, which
+    is 0.3 MB of tables; only a name that is not ASCII needs them."""
+    return host.encode("ascii") if host.isascii() else host
 
 
 def _head(start: str, headers: Mapping[str, str]) -> bytes:

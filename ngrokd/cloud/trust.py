@@ -17,6 +17,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from ngrokd.cloud.transport import wire_name
 from ngrokd.errors import HostError, StateError
 from ngrokd.model import Address
 
@@ -92,7 +93,7 @@ def resolve_ingress(endpoint: str) -> tuple[Address, ...]:
     """
     host, port = split_endpoint(endpoint)
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(wire_name(host), port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as exc:  # UnicodeError: a label that is empty or too long
         cause = (exc.strerror if isinstance(exc, OSError) else None) or exc
         raise HostError(
