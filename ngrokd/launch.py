@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import logging
 import os
 import shutil
@@ -112,6 +113,8 @@ def _serve(
 ) -> int:
     """In the process that stays."""
     logs.setup(config.server, _in_foreground(args), os.environ)
+    if _in_foreground(args):
+        faulthandler.enable()  # a watchdog's SIGABRT leaves in the log where each thread stood
     # Imported after the fork: the parent that waits for a background start needs none of it.
     from ngrokd.daemon import Daemon
 

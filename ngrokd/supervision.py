@@ -81,8 +81,11 @@ class Supervision:
 
 
 def settled(status: Status) -> bool:
-    """Nothing will come soon that is worth waiting for."""
-    return status.state in SETTLED or bool(status.problems)
+    """Nothing will come soon that is worth waiting for: ngrok has answered, or could not be asked.
+
+    A problem is no reason by itself: names come all the same where only the health pages failed.
+    """
+    return status.state in SETTLED or bool(status.api_last_error)
 
 
 def describe(status: Status) -> str:

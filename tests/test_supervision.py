@@ -48,10 +48,19 @@ def test_it_is_ready_once_the_endpoints_are_there() -> None:
 
 
 @pytest.mark.parametrize(
-    "status", [at(State.WAITING_FOR_API_KEY), at(State.REGISTERING, "no network"), at(State.READY)]
+    "status",
+    [
+        at(State.WAITING_FOR_API_KEY),
+        at(State.READY),
+        Status(state=State.REGISTERING, api_last_error="no network"),
+    ],
 )
 def test_nobody_waits_for_what_will_not_come_soon(status: Status) -> None:
     assert settled(status)
+
+
+def test_a_problem_of_another_kind_does_not_make_it_ready_before_the_names_are_there() -> None:
+    assert not settled(at(State.REGISTERING, "health pages on 127.0.0.1:8081: in use"))
 
 
 def test_a_boot_is_not_held_up_by_an_api_that_does_not_answer() -> None:
