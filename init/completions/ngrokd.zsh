@@ -16,7 +16,7 @@ _ngrokd_line_ngrokd() {
     'cleanup:remove what a dead daemon left\: names, addresses, socket, pid file'
     'sandbox:run only the stand-in cloud'
   )
-  _arguments -C -S \
+  _arguments -C -S -A '-*' \
     '(- *)-h[show this help message and exit]' \
     '(- *)--help[show this help message and exit]' \
     '(- *)--version[show program'\''s version number and exit]' \
@@ -114,7 +114,7 @@ _ngrokd_line_ngrokctl() {
     'completion:print a script that lets a shell complete ngrokctl and ngrokd'
     'help:show this, or the help of one command'
   )
-  _arguments -C -S \
+  _arguments -C -S -A '-*' \
     '(- *)-h[show this help message and exit]' \
     '(- *)--help[show this help message and exit]' \
     '(- *)--version[show the version of ngrokctl and end]' \

@@ -86,12 +86,12 @@ _ngrokd() {
     else
         _ngrokd_takes "$program" "$command" "$place"
     fi
+    # The words are plain ones, to be split.
+    # shellcheck disable=SC2086
     case $takes in
     file) _ngrokd_paths -f ;;
     folder) _ngrokd_paths -d ;;
     hostname) _ngrokd_hostnames ;;
-    # The words are plain ones, to be split.
-    # shellcheck disable=SC2086
     words\ *) _ngrokd_words ${takes#words } ;;
     esac
 }

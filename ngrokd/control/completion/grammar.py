@@ -101,7 +101,11 @@ def program(parser: argparse.ArgumentParser) -> Program:
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             helps = {known.dest: known.help or "" for known in action._choices_actions}
-            commands = [_command(name, helps[name], action.choices[name]) for name in helps]
+            commands = [
+                _command(name, helps.get(name, ""), action.choices[name])
+                for name in action.choices
+                if helps.get(name) != argparse.SUPPRESS
+            ]
     return Program(parser.prog, _command("", "", parser, nested=False), tuple(commands))
 
 

@@ -15,7 +15,7 @@ _ngrokd_line_@NAME@() {
   commands=(
 @COMMANDS@
   )
-  _arguments -C -S \
+  _arguments -C -S -A '-*' \
 @BEFORE@
     '1:command:->command' \
     '*:: :->words' && return
