@@ -42,7 +42,7 @@ _VERSION_3 = 0x20080522  # of capset(2): each set in two words of 32 bits
 _WORD = 0xFFFFFFFF
 
 
-_MEND = (
+MEND = (
     "Mend: allow prctl and capset in the container's seccomp profile, or start ngrokd with "
     "`setpriv --no-new-privs --inh-caps=-all "
     "--bounding-set=-all,+chown,+dac_override,+net_bind_service,+net_admin`"
@@ -76,9 +76,9 @@ def keep_only_needed() -> tuple[str, ...]:
     except _NotLinux:
         return ()
     except HostError as exc:
-        return (f"root's rights are kept: {exc}. {_MEND}",) if root else ()
+        return (f"root's rights are kept: {exc}. {MEND}",) if root else ()
     refused = "; ".join(_give_up(kernel, root))
-    return (f"{refused}. {_MEND}",) if refused and root else ()
+    return (f"{refused}. {MEND}",) if refused and root else ()
 
 
 def read(path: Path = STATUS) -> Optional[Rights]:
