@@ -1,7 +1,8 @@
 """Which program listens on a port, as far as /proc tells.
 
 A daemon that has given up the right to trace other programs (CAP_SYS_PTRACE) is not shown their
-descriptors, so it cannot tell whose a socket is. Its user is told to everybody.
+descriptors, so it cannot tell whose a socket is. Its control group, which for a service is as good,
+and its user are told to everybody.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ngrokd.host import cgroups
 from ngrokd.model import Address
 
 # A thousand endpoints that meet the same web server on port 80 are explained by one look at /proc.
@@ -54,6 +56,7 @@ class Holders:
         self._read_at = float("-inf")
         self._sockets: dict[Address, _Listening] = {}
         self._programs: dict[str, str] = {}
+        self._groups: dict[str, int] = {}
 
     def of(self, address: Address) -> str:
         """As in "nginx (pid 7) on 0.0.0.0:80", or whose it is; "" where /proc does not tell."""
@@ -62,12 +65,16 @@ class Holders:
             self._read_at = now
             self._sockets = {each.place: each for each in self._listening()}
             self._programs = dict(self._descriptors())
+            self._groups = cgroups.of_listeners()
         for ip in (address.ip, "0.0.0.0", "::"):
             found = self._sockets.get(Address(ip, address.port))
             if found is not None:
-                program = self._programs.get(found.inode)
+                program = self._programs.get(found.inode) or self._of_group(found.inode)
                 return f"{program} on {found.place}" if program else found.of_somebody()
         return ""
+
+    def _of_group(self, inode: str) -> str:
+        return cgroups.program_in(self._groups[inode]) if inode in self._groups else ""
 
     def _listening(self) -> Iterator[_Listening]:
         for table in ("tcp6", "tcp"):
