@@ -76,6 +76,30 @@ def test_a_line_that_comes_without_end_is_told_once_a_minute() -> None:
     assert len(told) == 4
 
 
+def test_a_line_that_comes_every_few_seconds_is_soon_told_once_a_minute() -> None:
+    log = Log()
+    log.say(*["refused"] * 121, every=5.0)
+    assert len(log.written) < 4 + 11
+    log.end()
+    assert sum(entry.count for _, entry in log.written) == 121
+
+
+def test_bursts_with_pauses_are_soon_told_once_a_minute() -> None:
+    log = Log()
+    for _ in range(100):
+        log.say(*["refused"] * 10, every=0.01)
+        log.wait(3.0)
+    assert len(log.written) < 4 + 6
+
+
+def test_a_count_that_goes_on_is_not_told_because_another_ended() -> None:
+    log = Log()
+    log.say(*["a", "b"] * 4, every=0.01)
+    log.say(*["b"] * 120, every=0.2)
+    log.wait(LONGEST_SETTLE_S + TICK_S)
+    assert log.texts() == [*["a", "b"] * PLAIN_WRITES, "a", "121 x b"]
+
+
 def test_what_was_counted_is_told_soon_after_it_ended() -> None:
     log = Log()
     log.say(*["refused"] * 3, every=0.1)

@@ -159,6 +159,36 @@ def test_a_stream_is_spoken_to_in_lines_and_outlives_a_restart(place: Path) -> N
             assert lines.readline() == head(30) + b"INFO three\n"
 
 
+def cut_short(place: Path) -> SyslogTarget:
+    """One to whose last line a stream gave no room in the midst of it."""
+    target = SyslogTarget((str(place),))
+    target._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # two or three KiB
+    with pytest.raises(BlockingIOError):
+        target.write("x" * 100_000, 20)
+    return target
+
+
+def test_what_follows_a_line_that_a_stream_cut_short_is_a_line_of_its_own(place: Path) -> None:
+    with daemon(place, socket.SOCK_STREAM) as listening:
+        target = cut_short(place)
+        with listening.accept()[0] as connection:
+            early = received(connection)
+            assert early.endswith(b"x")
+            target.write("next", 20)
+            assert connection.recv(10_000) == b"\n" + head(30) + b"next\n"
+        target.close()
+
+
+def test_a_new_stream_begins_with_a_line_though_the_last_one_was_cut_short(place: Path) -> None:
+    with daemon(place, socket.SOCK_STREAM):
+        target = cut_short(place)
+    with daemon(place, socket.SOCK_STREAM) as listening:
+        target.write("next", 20)
+        with listening.accept()[0] as connection:
+            assert connection.recv(10_000) == head(30) + b"next\n"
+        target.close()
+
+
 def test_a_daemon_may_come_again_with_the_other_kind_of_socket(place: Path) -> None:
     with daemon(place):
         logs.setup(SYSLOG, False, {})
@@ -193,6 +223,8 @@ def test_a_daemon_that_hangs_does_not_stop_us_and_what_it_missed_is_told(
         logger.info("the end")
         late = received(reading)
         assert b"who reads it is too slow" in late and b"the end" in late
+        lines = [line for line in (early + late).splitlines() if b"who reads" in line]
+        assert lines and lines[0].startswith(head(28)), "not in a line that was cut short"
         lost = int(late.split(b" log lines were lost")[0].split()[-1])
         assert early.count(b"x" * 500 + b"\n") + lost == 2000
 

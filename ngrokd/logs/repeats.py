@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 WINDOW_S = 60.0  # counting is told at least this often; what has not come for so long is new again
-FIRST_SETTLE_S = 2.0  # what comes again later than this is no burst; doubled by each writing
+FIRST_SETTLE_S = 2.0  # what comes again later than this is no burst; doubled when it is written so
 LONGEST_SETTLE_S = 15.0
 PLAIN_WRITES = 3  # of a line between others, before it is counted
 # What is remembered has a bound, whatever peers make us say: some hundred endpoints' usual lines.
@@ -122,7 +122,7 @@ class Repeats:
         return max(0.0, min(due_at - now, LONGEST_SETTLE_S if self._seen else math.inf))
 
     def _is_counted(self, key: Key, seen: _Seen, now: float) -> bool:
-        if not seen.count and now - seen.at >= seen.settle_s:
+        if now - seen.at >= seen.settle_s:
             return False
         return key == next(reversed(self._seen)) or seen.writes >= PLAIN_WRITES
 
@@ -139,19 +139,15 @@ class Repeats:
         for key, seen in self._seen.items():
             if seen.count:
                 yield Entry(seen.line, seen.count, seen.at - seen.first_at, seen.since)
-                seen.writes += 1
                 seen.count = 0
             if key == last:
                 return
 
     def _forget(self, now: float) -> None:
-        while self._seen:
-            oldest = next(iter(self._seen.values()))
-            if oldest.count or oldest.at + WINDOW_S > now:
-                return
+        while self._seen and next(iter(self._seen.values())).at + WINDOW_S <= now:
             self._drop_oldest()
 
     def _drop_oldest(self) -> None:
-        """Only when it has nothing that was counted and not told."""
+        """Its count was told: by `due` long ago, or by `rest` before the line that displaces it."""
         _, seen = self._seen.popitem(last=False)
         self._characters -= len(seen.line.message) + len(seen.line.trace)
