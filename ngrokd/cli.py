@@ -7,13 +7,25 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Callable, Optional
+from typing import TYPE_CHECKING, Callable, Optional
 
 from ngrokd import __version__, cleanup, configfile, launch, servicecommands
 from ngrokd.config import DEFAULT_CONFIG_PATH
 from ngrokd.errors import ConfigError, NgrokdError
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+_EPILOG = """\
+examples:
+  ngrokd install; ngrokd start; ngrokctl set-api-key; ngrokctl wait
+  ngrokd --foreground --verbose     when something is wrong
+  ngrokd --foreground --sandbox     try it: no account, no root
+
+exit status: 0 done, 1 failed, 2 usage or configuration. The manual is ngrokd(8).
+"""
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -49,11 +61,28 @@ def make_parser(with_sandbox: bool = True) -> argparse.ArgumentParser:
     should not carry along."""
     parser = argparse.ArgumentParser(
         prog="ngrokd",
-        description="Gives ngrok's Kubernetes-bound endpoints local addresses and names.",
+        description="Gives ngrok's Kubernetes-bound endpoints local addresses and names.\n"
+        "Without a command it runs the daemon, in the background once it is up.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"ngrokd {__version__}")
-    parser.add_argument("--config", metavar="PATH", help=f"default: {DEFAULT_CONFIG_PATH}")
-    parser.add_argument("--foreground", action="store_true", help="log to standard error, no fork")
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"ngrokd {__version__}",
+        help="show the version of ngrokd and end",
+    )
+    parser.add_argument(
+        "--config",
+        metavar="PATH",
+        help=f"the configuration file; default: {DEFAULT_CONFIG_PATH}",
+    )
+    parser.add_argument(
+        "--foreground",
+        action="store_true",
+        help="stay in the terminal and log to standard error; implied under a service manager",
+    )
     parser.add_argument("-v", "--verbose", action="store_true", help="log at level debug")
     parser.add_argument(
         "--sandbox", action="store_true", help="run against a stand-in cloud, without an account"
@@ -63,18 +92,40 @@ def make_parser(with_sandbox: bool = True) -> argparse.ArgumentParser:
     )
     parser.set_defaults(run=_daemon)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    check = commands.add_parser("check-config", help="check a configuration file")
-    check.add_argument("path", nargs="?", metavar="PATH", help=f"default: {DEFAULT_CONFIG_PATH}")
-    check.set_defaults(run=_check_config)
     servicecommands.add_commands(commands)
     cleanup.add_commands(commands)
-    stand_in = commands.add_parser("sandbox", help="run only the stand-in cloud")
-    if with_sandbox:
+    _add_check_config(commands)
+    _add_sandbox(commands, with_sandbox)
+    return parser
+
+
+def _add_check_config(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "check-config",
+        help="check a configuration file",
+        description="Checks a configuration file: every mistake with its line, and what is allowed"
+        " there.",
+    )
+    parser.add_argument(
+        "path",
+        nargs="?",
+        metavar="PATH",
+        help=f"the configuration file; default: {DEFAULT_CONFIG_PATH}",
+    )
+    parser.set_defaults(run=_check_config)
+
+
+def _add_sandbox(commands: Commands, with_arguments: bool) -> None:
+    parser = commands.add_parser(
+        "sandbox",
+        help="run only the stand-in cloud",
+        description="Runs only the stand-in cloud, and prints how to point a daemon at it.",
+    )
+    if with_arguments:
         from ngrokd.sandbox import command as sandbox
 
-        sandbox.add_arguments(stand_in)
-        stand_in.set_defaults(run=sandbox.run)
-    return parser
+        sandbox.add_arguments(parser)
+        parser.set_defaults(run=sandbox.run)
 
 
 def _asks_for_help(words: Sequence[str]) -> bool:

@@ -8,8 +8,6 @@ _ngrokd_takes() {
     ngrokd,,options) takes='words -h --help --version --config --foreground -v --verbose --sandbox --dir' ;;
     ngrokd,,--config) takes='file' ;;
     ngrokd,,--dir) takes='folder' ;;
-    ngrokd,check-config,options) takes='words -h --help' ;;
-    ngrokd,check-config,0) takes='file' ;;
     ngrokd,install,options) takes='words -h --help --config --init --dry-run' ;;
     ngrokd,install,--config) takes='file' ;;
     ngrokd,install,--init) takes='words systemd openrc sysv launchd' ;;
@@ -26,13 +24,15 @@ _ngrokd_takes() {
     ngrokd,reload,--config) takes='file' ;;
     ngrokd,cleanup,options) takes='words -h --help --config' ;;
     ngrokd,cleanup,--config) takes='file' ;;
+    ngrokd,check-config,options) takes='words -h --help' ;;
+    ngrokd,check-config,0) takes='file' ;;
     ngrokd,sandbox,options) takes='words -h --help --endpoint --dir --config-out --port --ingress-port --no-samples' ;;
     ngrokd,sandbox,--endpoint) takes='anything' ;;
     ngrokd,sandbox,--dir) takes='folder' ;;
     ngrokd,sandbox,--config-out) takes='file' ;;
     ngrokd,sandbox,--port) takes='anything' ;;
     ngrokd,sandbox,--ingress-port) takes='anything' ;;
-    ngrokd,,0) takes='words check-config install uninstall start stop restart reload cleanup sandbox' ;;
+    ngrokd,,0) takes='words install uninstall start stop restart reload cleanup check-config sandbox' ;;
     ngrokctl,,options) takes='words -h --help --version --json --socket' ;;
     ngrokctl,,--socket) takes='file' ;;
     ngrokctl,status,options) takes='words -h --help --json --socket' ;;

@@ -6,7 +6,6 @@ _ngrokd_line_ngrokd() {
   typeset -A opt_args
   local ngrokd_program=${(Q)${words[1]/#\~\//$HOME/}} ngrokd_socket=
   commands=(
-    'check-config:check a configuration file'
     'install:put the service into this machine'\''s init system'
     'uninstall:stop the service and take it out of the init system'
     'start:start the daemon, and wait until it is up'
@@ -14,14 +13,15 @@ _ngrokd_line_ngrokd() {
     'restart:check the configuration, stop the daemon, start it'
     'reload:check the configuration, and let the daemon read it again'
     'cleanup:remove what a dead daemon left\: names, addresses, socket, pid file'
+    'check-config:check a configuration file'
     'sandbox:run only the stand-in cloud'
   )
   _arguments -C -S -A '-*' \
     '(- *)-h[show this help message and exit]' \
     '(- *)--help[show this help message and exit]' \
-    '(- *)--version[show program'\''s version number and exit]' \
-    '--config=[default\: /etc/ngrokd/config.yml]:PATH:_files' \
-    '--foreground[log to standard error, no fork]' \
+    '(- *)--version[show the version of ngrokd and end]' \
+    '--config=[the configuration file; default\: /etc/ngrokd/config.yml]:PATH:_files' \
+    '--foreground[stay in the terminal and log to standard error; implied under a service manager]' \
     '(-v --verbose)-v[log at level debug]' \
     '(-v --verbose)--verbose[log at level debug]' \
     '--sandbox[run against a stand-in cloud, without an account]' \
@@ -33,11 +33,6 @@ _ngrokd_line_ngrokd() {
     words)
       ngrokd_socket=${opt_args[--socket]-}
       case $line[1] in
-        check-config)
-          _arguments -S \
-            '(- *)-h[show this help message and exit]' \
-            '(- *)--help[show this help message and exit]' \
-            '1::PATH:_files' && return ;;
         install)
           _arguments -S \
             '(- *)-h[show this help message and exit]' \
@@ -79,6 +74,11 @@ _ngrokd_line_ngrokd() {
             '(- *)-h[show this help message and exit]' \
             '(- *)--help[show this help message and exit]' \
             '--config=[default\: /etc/ngrokd/config.yml]:PATH:_files' && return ;;
+        check-config)
+          _arguments -S \
+            '(- *)-h[show this help message and exit]' \
+            '(- *)--help[show this help message and exit]' \
+            '1::PATH:_files' && return ;;
         sandbox)
           _arguments -S \
             '(- *)-h[show this help message and exit]' \
@@ -86,8 +86,8 @@ _ngrokd_line_ngrokd() {
             '*--endpoint=[list URL (http, https, tcp or tls) and connect it to HOST\:PORT; may be repeated]:URL=HOST\:PORT:' \
             '--dir=[keep the certificates, operators and files here (default\: a temporary folder)]:DIR:_files -/' \
             '--config-out=[write the configuration for a daemon to FILE too, once everything listens]:FILE:_files' \
-            '--port=[of the API (default\: a free one)]:N:' \
-            '--ingress-port=[of the ingress (default\: a free one)]:N:' \
+            '--port=[the port of the API (default\: a free one)]:N:' \
+            '--ingress-port=[the port of the ingress (default\: a free one)]:N:' \
             '--no-samples[without hello.sandbox, files.sandbox and echo.sandbox]' && return ;;
       esac ;;
   esac

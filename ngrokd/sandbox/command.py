@@ -46,14 +46,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write the configuration for a daemon to FILE too, once everything listens",
     )
     parser.add_argument(
-        "--port", type=_port, default=0, metavar="N", help="of the API (default: a free one)"
+        "--port",
+        type=_port,
+        default=0,
+        metavar="N",
+        help="the port of the API (default: a free one)",
     )
     parser.add_argument(
         "--ingress-port",
         type=_port,
         default=0,
         metavar="N",
-        help="of the ingress (default: a free one)",
+        help="the port of the ingress (default: a free one)",
     )
     parser.add_argument(
         "--no-samples",

@@ -11,16 +11,19 @@ NGROKD = Program(
     before=Command(
         name="",
         help="",
-        description="Gives ngrok's Kubernetes-bound endpoints local addresses and names.",
+        description="Gives ngrok's Kubernetes-bound endpoints local addresses and names.\nWithout a command it runs the daemon, in the background once it is up.",
         options=(
             Option(flags=("-h", "--help"), help="show this help message and exit"),
-            Option(flags=("--version",), help="show program's version number and exit"),
+            Option(flags=("--version",), help="show the version of ngrokd and end"),
             Option(
                 flags=("--config",),
-                help="default: /etc/ngrokd/config.yml",
+                help="the configuration file; default: /etc/ngrokd/config.yml",
                 values=(Value(name="PATH"),),
             ),
-            Option(flags=("--foreground",), help="log to standard error, no fork"),
+            Option(
+                flags=("--foreground",),
+                help="stay in the terminal and log to standard error; implied under a service manager",
+            ),
             Option(flags=("-v", "--verbose"), help="log at level debug"),
             Option(flags=("--sandbox",), help="run against a stand-in cloud, without an account"),
             Option(
@@ -31,18 +34,6 @@ NGROKD = Program(
         ),
     ),
     commands=(
-        Command(
-            name="check-config",
-            help="check a configuration file",
-            options=(Option(flags=("-h", "--help"), help="show this help message and exit"),),
-            places=(
-                Place(
-                    value=Value(name="PATH"),
-                    help="default: /etc/ngrokd/config.yml",
-                    required=False,
-                ),
-            ),
-        ),
         Command(
             name="install",
             help="put the service into this machine's init system",
@@ -154,8 +145,22 @@ NGROKD = Program(
             ),
         ),
         Command(
+            name="check-config",
+            help="check a configuration file",
+            description="Checks a configuration file: every mistake with its line, and what is allowed there.",
+            options=(Option(flags=("-h", "--help"), help="show this help message and exit"),),
+            places=(
+                Place(
+                    value=Value(name="PATH"),
+                    help="the configuration file; default: /etc/ngrokd/config.yml",
+                    required=False,
+                ),
+            ),
+        ),
+        Command(
             name="sandbox",
             help="run only the stand-in cloud",
+            description="Runs only the stand-in cloud, and prints how to point a daemon at it.",
             options=(
                 Option(flags=("-h", "--help"), help="show this help message and exit"),
                 Option(
@@ -176,12 +181,12 @@ NGROKD = Program(
                 ),
                 Option(
                     flags=("--port",),
-                    help="of the API (default: a free one)",
+                    help="the port of the API (default: a free one)",
                     values=(Value(name="N"),),
                 ),
                 Option(
                     flags=("--ingress-port",),
-                    help="of the ingress (default: a free one)",
+                    help="the port of the ingress (default: a free one)",
                     values=(Value(name="N"),),
                 ),
                 Option(
