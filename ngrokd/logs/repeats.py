@@ -85,6 +85,7 @@ class Repeats:
     def __init__(self) -> None:
         self._seen: OrderedDict[Key, _Seen] = OrderedDict()  # what came last is last
         self._characters = 0
+        self._look_at = math.inf  # nothing is due before; spares a look at all of them at each line
 
     def add(self, line: Line, now: float) -> list[Entry]:
         """What is to be written now that `line` came, in this order."""
@@ -97,6 +98,7 @@ class Repeats:
             seen.count += 1
             seen.line, seen.at = line, now
             self._seen.move_to_end(key)
+            self._look_at = min(self._look_at, seen.due_at)
             return out
         out += self.rest()
         self._remember(key, line, now)
@@ -104,22 +106,26 @@ class Repeats:
 
     def due(self, now: float) -> list[Entry]:
         """What is to be written by now though nothing new came."""
-        last_due = None
-        for key, seen in self._seen.items():
-            if seen.due_at <= now:
-                last_due = key
-        out = list(self._told(last_due)) if last_due is not None else []
+        out = []
+        if self._look_at <= now:
+            due = [key for key, seen in self._seen.items() if seen.due_at <= now]
+            out = list(self._told(due[-1])) if due else []
+            self._look_at = self._next_due()
         self._forget(now)
         return out
 
     def rest(self) -> list[Entry]:
         """All that was counted, at the end or before another line."""
-        return list(self._told(None))
+        out = list(self._told(None)) if self._look_at < math.inf else []
+        self._look_at = math.inf
+        return out
 
     def wait_s(self, now: float) -> float:
         """How long `due` need not be called; infinite if nothing can become due."""
-        due_at = min((seen.due_at for seen in self._seen.values()), default=math.inf)
-        return max(0.0, min(due_at - now, LONGEST_SETTLE_S if self._seen else math.inf))
+        return max(0.0, min(self._next_due() - now, LONGEST_SETTLE_S if self._seen else math.inf))
+
+    def _next_due(self) -> float:
+        return min((seen.due_at for seen in self._seen.values()), default=math.inf)
 
     def _is_counted(self, key: Key, seen: _Seen, now: float) -> bool:
         if now - seen.at >= seen.settle_s:
