@@ -17,6 +17,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from ngrokd.cloud.anchors import anchor_folder
 from ngrokd.cloud.transport import wire_name
 from ngrokd.errors import HostError, StateError
 from ngrokd.model import Address
@@ -44,7 +45,11 @@ def ingress_context(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # CERT_REQUIRED and check_hostname
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_flags |= ssl.VerifyFlags(_PARTIAL_CHAIN)
-    context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    folder = anchor_folder(ssl.get_default_verify_paths(), os.environ)
+    if folder:
+        context.load_verify_locations(capath=folder)
+    else:
+        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     if ca_file:
         _load_named(context, Path(ca_file), "name a PEM file in server.ca_file")
     installed = state_folder / "ca.crt"
