@@ -13,7 +13,7 @@ from ngrokd.errors import ApiError, ApiRefused, ApiUnavailable, OperatorLost
 MAX_TEXT = 600  # of a message the API sent
 _MAX_READ = 64 * 1024  # of such a message: far more than is shown, whatever is blanked out of it
 # An API key has 49 characters. What is shorter than this is none, and taking it out of messages and
-# log lines would garble them: `loglines` has the same bound.
+# log lines would garble them: `logs/lines.py` has the same bound.
 MIN_KEY = 8
 MAX_RETRY_AFTER_S = 3600.0  # a longer wish would keep a daemon silent for a slip of the pen
 
