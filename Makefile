@@ -94,7 +94,7 @@ install: needs-venv $(BIN)/python ## into $(DESTDIR)$(PREFIX), with its packages
 	@rm -rf "$(DESTDIR)$(LIBDIR)/bin" "$(DESTDIR)$(LIBDIR)"/ngrokd-*.dist-info/direct_url.json
 	@$(BIN)/python -m compileall -q -s "$(DESTDIR)$(LIBDIR)" -p "$(LIBDIR)" "$(DESTDIR)$(LIBDIR)"
 	@install -d "$(DESTDIR)$(PREFIX)/bin"
-	$(call launcher,ngrokd,ngrokd.cli)
+	$(call launcher,ngrokd,ngrokd.__main__)
 	$(call launcher,ngrokctl,ngrokd.control.ctl)
 	@for each in $(DATA) $(SERVICE) $(SETTING); do $(PARTS); \
 	  case " $(SETTING) " in *" $$each "*) test ! -e "$$place" || continue;; esac; \

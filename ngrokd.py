@@ -3,7 +3,7 @@
 
 import sys
 
-from ngrokd.cli import main
+from ngrokd.__main__ import main
 
 if __name__ == "__main__":
     sys.exit(main())

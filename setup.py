@@ -50,7 +50,7 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            "ngrokd=ngrokd.cli:main",
+            "ngrokd=ngrokd.__main__:main",
             "ngrokctl=ngrokd.control.ctl:main",
         ],
     },

@@ -1,8 +1,25 @@
-"""`python3 -m ngrokd`."""
+"""The program `ngrokd`, also `python3 -m ngrokd`."""
 
+from __future__ import annotations
+
+import os
 import sys
 
-from ngrokd.cli import main
+from ngrokd.pid1 import run_under_init
+
+
+def main() -> int:
+    """The exit status. As process 1 of a container, what buries the dead forks off first."""
+    in_container = os.getpid() == 1
+
+    def run() -> int:
+        # Imported after that fork: what process 1 has loaded is in memory twice.
+        from ngrokd import cli
+
+        return cli.main(implied=["--foreground"] if in_container else [])
+
+    return run_under_init(run)
+
 
 if __name__ == "__main__":
     sys.exit(main())

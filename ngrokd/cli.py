@@ -28,10 +28,14 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
-    """The process's exit status: 0 done, 1 failed, 2 usage or configuration."""
+def main(argv: Optional[Sequence[str]] = None, implied: Sequence[str] = ()) -> int:
+    """The process's exit status: 0 done, 1 failed, 2 usage or configuration.
+
+    `implied`: options that are as good as given, such as --foreground in a container, which ends
+    with its first process.
+    """
     _open_standard_streams()
-    words = sys.argv[1:] if argv is None else list(argv)
+    words = [*implied, *(sys.argv[1:] if argv is None else argv)]
     parser = make_parser(with_sandbox="sandbox" in words or _asks_for_help(words))
     args = parser.parse_args(words)
     if args.sandbox_dir and not args.sandbox:

@@ -156,7 +156,7 @@ def write_default(path: Path) -> bool:
             return False  # somebody's own file
         raise ConfigError([f"{path}: {path.parent} is not a folder, allowed: a folder"]) from None
     except OSError as exc:
-        mend = "run as root, or name a file of your own with --config"
+        mend = "run as root, name a file of your own with --config, or try --sandbox"
         fault = f"{path}: the default configuration cannot be written ({exc.strerror}): {mend}"
         raise ConfigError([fault]) from exc
     try:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Callable, Optional
 
-from ngrokd import background, configfile, logs, pid1, pidfile, signals
+from ngrokd import background, configfile, logs, pidfile, places, signals
 from ngrokd.config import DEFAULT_CONFIG_PATH, Config
 from ngrokd.errors import StateError
 from ngrokd.hints import try_lines
@@ -35,6 +35,7 @@ def run_daemon(args: argparse.Namespace) -> int:
         print(f"ngrokd: {path} was written, with the defaults", file=sys.stderr)
     source = configfile.Source(path, os.environ, _overlay(args))
     config = source.load()  # before the fork, so that its faults reach the person who typed
+    places.check(config, not _in_foreground(args))
     notes = privileges.keep_only_needed()
 
     def serve(up: Callable[[], None]) -> int:
@@ -95,12 +96,9 @@ def _run(args: argparse.Namespace, pid_file: str, serve: background.Serve) -> in
     if not _in_foreground(args):
         return background.run_in_background(pid_file, serve)
 
-    def hold_and_serve() -> int:
-        signals.ignore_at_the_end()
-        with signals.ending_at_once(), pidfile.held(pid_file):
-            return serve(lambda: None)
-
-    return pid1.run_under_init(hold_and_serve)
+    signals.ignore_at_the_end()
+    with signals.ending_at_once(), pidfile.held(pid_file):
+        return serve(lambda: None)
 
 
 def _serve(
@@ -124,8 +122,7 @@ def _serve(
 def _in_foreground(args: argparse.Namespace) -> bool:
     """Asked for, or implied by a service manager, which wants to see its own child."""
     launchd = os.environ.get("XPC_SERVICE_NAME", "0")  # "0" in a terminal of macOS
-    foreground: bool = args.foreground
-    return foreground or "NOTIFY_SOCKET" in os.environ or launchd != "0"
+    return bool(args.foreground or "NOTIFY_SOCKET" in os.environ or launchd != "0")
 
 
 def _overlay(args: argparse.Namespace, base: Optional[Overlay] = None) -> Overlay:

@@ -207,8 +207,9 @@ class Reconciler:
                 listening = self._machine.bind(at)
             except PortForbidden as exc:
                 failed[to] = str(exc)
-                decide_again |= not self._low_ports_forbidden
-                self._low_ports_forbidden = True
+                if not self._low_ports_forbidden:
+                    logger.warning("%s. Until then net.start_port and up serve instead", exc)
+                    self._low_ports_forbidden = decide_again = True
             except BindError as exc:
                 failed[to] = str(exc)
                 if at.port != to.port and _in_use(exc):  # ours to choose: take the next one
