@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ngrokd import __version__
@@ -10,6 +11,7 @@ from ngrokd.cloud import statefile
 from ngrokd.cloud.api import Api
 from ngrokd.cloud.registration import is_operator_id
 from ngrokd.config import Config
+from ngrokd.configtext.settings import KEY_FILE_VARIABLE, KEY_VARIABLE
 from ngrokd.errors import ApiError, HostError
 
 TIMEOUT_S = 15.0  # a person waits
@@ -21,16 +23,23 @@ class Registration:
 
     operator_id: str
     url: str
-    key: str
+    key: str = field(repr=False)
 
 
-def registration(config: Config) -> Registration:
+def registration(config: Config, environ: Mapping[str, str]) -> Registration:
     """`operator_id` "": there is none. Raises StateError if that cannot be read."""
     folder = config.state_folder
     operator_id = _word(folder / "operator_id")
     if not is_operator_id(operator_id):
         operator_id = ""
-    return Registration(operator_id, config.api.url, _word(folder / "api_key") or config.api.key)
+    key_file = environ.get(KEY_FILE_VARIABLE, "")
+    key = (
+        _word(folder / "api_key")
+        or environ.get(KEY_VARIABLE, "").strip()
+        or (key_file and _word(Path(key_file)))
+        or config.api.key
+    )
+    return Registration(operator_id, config.api.url, key)
 
 
 def deregister(found: Registration) -> list[str]:

@@ -13,7 +13,16 @@ from ngrokd.config import DEFAULT_CONFIG_PATH, DEFAULT_LOG_FILE, Config
 from ngrokd.errors import ConfigError, HostError, StateError
 from ngrokd.host import command, files
 from ngrokd.lifecycle import complain, say
-from ngrokd.service import control, installing, looking, program, purging, removing, shipping
+from ngrokd.service import (
+    control,
+    defaults,
+    installing,
+    looking,
+    program,
+    purging,
+    removing,
+    shipping,
+)
 from ngrokd.service.applying import Tools, apply, show
 from ngrokd.service.disk import Disk
 from ngrokd.service.installing import Machine, Shipped
@@ -22,6 +31,8 @@ from ngrokd.service.steps import Act, Say, Step
 from ngrokd.service.systems import Init, chosen
 
 DONE = 0
+
+Action = Callable[[], list[str]]  # lines to tell
 
 
 class Purge(enum.Enum):
@@ -65,12 +76,18 @@ def uninstall(config: Optional[str], init: Optional[str], dry_run: bool, purge: 
         purge is not Purge.NO,
         (Init(init),) if init else tuple(Init),
     )
-    path = Path(config or _installed_config(machine)).absolute()
+    path = _config_of(machine, config)
     settings, faults = cleanup.settings(path, os.environ)
     if faults and purge is not Purge.NO:
         where = "--purge takes from it where the state is: mend it, or remove it, and try again"
         raise ConfigError([*faults, f"{path}: {where}"])
-    after, acts = _afterwards(settings, path, purge, disk)
+    after, acts = _afterwards(settings)
+    if purge is not Purge.NO:
+        environ = {**defaults.variables(disk.found), **os.environ}
+        found = deregistration.registration(settings, environ)
+        acts["deregister"] = lambda: _deregister(found, purge)
+        after += _plan_purge(found, settings, path, disk)
+        after += removing.plan_changed(machine, wish)
     steps = removing.plan(machine, wish)
     _carry_out([*steps, *after], disk, acts, dry_run, "uninstall")
     if not dry_run:
@@ -96,12 +113,17 @@ def _machine(disk: Disk) -> Machine:
     return Machine(facts, disk.found, disk.matches, disk.missing_folders)
 
 
-def _installed_config(machine: Machine) -> str:
-    for init in Init:
-        service = control.service(machine.found, init)
-        if service is not None:
-            return service.config
-    return DEFAULT_CONFIG_PATH
+def _config_of(machine: Machine, given: Optional[str]) -> Path:
+    """The configuration of the service, or the one given. Raises HostError: they differ."""
+    services = (control.service(machine.found, init) for init in Init)
+    service = next(filter(None, services), None)
+    path = Path(given or (service.config if service else DEFAULT_CONFIG_PATH)).absolute()
+    if service is not None and path != Path(service.config).absolute():
+        raise HostError(
+            f"the service that is installed is of {service.config}, not of {path}: "
+            "say --config with that one, or leave it out"
+        )
+    return path
 
 
 def _folders_written(path: Path) -> tuple[str, ...]:
@@ -119,33 +141,29 @@ def _folders_written(path: Path) -> tuple[str, ...]:
     return tuple(str(Path(each).parent) for each in written if each.startswith("/"))
 
 
-def _afterwards(
-    config: Config, path: Path, purge: Purge, disk: Disk
-) -> tuple[list[Step], Mapping[str, Callable[[], list[str]]]]:
-    """What follows once the service is out: a daemon without one, leftovers, and the purge."""
+def _afterwards(config: Config) -> tuple[list[Step], dict[str, Action]]:
+    """What follows once the service is out: a daemon without one, and what a dead one left."""
     steps: list[Step] = []
-    acts: dict[str, Callable[[], list[str]]] = {
-        "end": lambda: _end(config),
-        "clean up": lambda: cleanup.cleanup(config),
-    }
     pid = pidfile.holder(config.server.pid_file)
     if pid is not None:
         steps.append(Act("end", f"end the daemon (pid {pid}), should it still run"))
     steps.append(Act("clean up", "remove what a dead daemon left: names, interface, socket"))
-    if purge is Purge.NO:
-        return steps, acts
-    found = deregistration.registration(config)
+    return steps, {"end": lambda: _end(config), "clean up": lambda: cleanup.cleanup(config)}
+
+
+def _plan_purge(
+    found: deregistration.Registration, config: Config, path: Path, disk: Disk
+) -> list[Step]:
+    """First what may fail, while there is still a key to try it again with."""
+    steps: list[Step] = []
     if found.operator_id:
-        acts["deregister"] = lambda: _deregister(found, purge)
         steps.append(Act("deregister", f"delete operator {found.operator_id} at {found.url}"))
 
     def names(folder: str) -> list[str]:
         place = disk.at(folder)
         return [each.name for each in place.iterdir()] if place.is_dir() else []
 
-    steps += purging.state(config, str(path), names)
-    steps += purging.logs(config, names)
-    return steps, acts
+    return [*steps, *purging.state(config, str(path), names), *purging.logs(config, names)]
 
 
 def _end(config: Config) -> list[str]:
@@ -167,7 +185,7 @@ def _deregister(found: deregistration.Registration, purge: Purge) -> list[str]:
 def _carry_out(
     steps: list[Step],
     disk: Disk,
-    acts: Mapping[str, Callable[[], list[str]]],
+    acts: Mapping[str, Action],
     dry_run: bool,
     verb: str,
 ) -> None:

@@ -17,6 +17,7 @@ from ngrokd.host import files
 from ngrokd.service import (
     applying,
     control,
+    defaults,
     enabling,
     installing,
     layout,
@@ -28,7 +29,7 @@ from ngrokd.service import (
     steps,
     systems,
 )
-from ngrokd.service.disk import Disk
+from ngrokd.service.disk import Disk, Found
 from ngrokd.service.steps import Act, Link, MakeFolder, Remove, RemoveFolder, Run, Say, Step, Write
 from ngrokd.service.systems import Facts, Init
 
@@ -78,7 +79,9 @@ class Machine:
         return done
 
     def uninstall(self, purge: bool = False) -> list[Step]:
-        done = removing.plan(self.seen, removing.Wish(SOURCES, purge))
+        wish = removing.Wish(SOURCES, purge)
+        done = removing.plan(self.seen, wish)
+        done += removing.plan_changed(self.seen, wish) if purge else []
         self.apply(done)
         return done
 
@@ -458,6 +461,37 @@ def test_the_service_knows_its_configuration(tmp_path: Path) -> None:
         Init.SYSTEMD, "/srv/ngrokd.yml"
     )
     assert control.installed(Facts(), machine.disk.found) is None
+
+
+@given(st.text())
+def test_any_text_in_the_defaults_file_is_read_without_a_fault(text: str) -> None:
+    found = Found(text.encode("utf-8", "surrogatepass"))
+    assert isinstance(defaults.variables(lambda path: found), dict)
+
+
+def test_the_defaults_file_is_read_as_a_shell_would(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, DEBIAN)
+    text = """
+#CONFIG=/not/this
+CONFIG=/old.yml
+ export NGROK_API_KEY='a b'   # why
+CONFIG="/srv/my.yml"
+DAEMON_ARGS="$OTHER"
+SUM=$(sum)
+EMPTY=
+"""
+    machine.put("/etc/default/ngrokd", text.encode())
+    wanted = {"CONFIG": "/srv/my.yml", "NGROK_API_KEY": "a b", "EMPTY": ""}
+    assert defaults.variables(machine.disk.found) == wanted
+
+
+def test_the_defaults_file_names_the_services_configuration(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, DEBIAN)
+    machine.install(Init.SYSV)
+    machine.put("/etc/default/ngrokd", b"CONFIG=/srv/my.yml\n")
+    assert control.service(machine.disk.found, Init.SYSV) == control.Service(
+        Init.SYSV, "/srv/my.yml"
+    )
 
 
 # Purging

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from ngrokd.config import DEFAULT_CONFIG_PATH
-from ngrokd.service import marks, systems
+from ngrokd.service import defaults, marks, systems
 from ngrokd.service.disk import Found
 from ngrokd.service.layout import SERVICES
 from ngrokd.service.systems import Facts, Init
@@ -86,5 +86,8 @@ def _content(found: Callable[[str], Found], init: Init) -> Optional[bytes]:
 
 
 def _config(found: Callable[[str], Found], init: Init) -> str:
+    own = defaults.variables(found).get("CONFIG", "")
+    if own and init is not Init.LAUNCHD:
+        return own
     known = marks.read(_content(found, init) or b"")
     return known.config if known else DEFAULT_CONFIG_PATH

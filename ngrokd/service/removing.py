@@ -22,19 +22,25 @@ class Wish:
 
 
 def plan(machine: Machine, wish: Wish) -> list[Step]:
-    """Stopping, disabling, removing. What is not there needs no step."""
+    """Stopping, disabling, removing. What is not there needs no step, what was changed stays."""
     steps: list[Step] = []
-    folders: list[str] = []
+    removal = _Removal(machine, wish.purge)
     for init in wish.only:
         if control.is_ours(machine.found, init):
             steps += _take_out(machine, init)
-            steps += _remove(machine, SERVICES[init], wish.purge, folders)
+            steps += removal.of(SERVICES[init])
             steps += _afterwards(machine, init)
     for place in layout.everything(wish.sources):
-        steps += _remove(machine, place, wish.purge, folders)
-    # The deepest first.
-    ordered = sorted(set(folders), key=lambda folder: (-folder.count("/"), folder))
-    return steps + [RemoveFolder(folder) for folder in ordered]
+        steps += removal.of(place)
+    return steps + removal.of_folders()
+
+
+def plan_changed(machine: Machine, wish: Wish) -> list[Step]:
+    """What a purge takes too, once nothing in it is needed any more: it may hold the API key."""
+    services = [SERVICES[init] for init in wish.only if control.is_ours(machine.found, init)]
+    removal = _Removal(machine, wish.purge, changed=True)
+    places = (*services, *layout.everything(wish.sources))
+    return [*(step for place in places for step in removal.of(place)), *removal.of_folders()]
 
 
 def _take_out(machine: Machine, init: Init) -> list[Step]:
@@ -59,19 +65,37 @@ def _afterwards(machine: Machine, init: Init) -> list[Step]:
     ]
 
 
-def _remove(machine: Machine, place: Placed, purge: bool, folders: list[str]) -> Sequence[Step]:
-    """The steps for one file; adds the folders that were made for it."""
-    found = machine.found(place.path)
-    if found.content is None:
-        return []
-    known = marks.read(found.content)
-    if known is None:
-        if place.role is Role.EXTRA:
-            return []  # a package's, or `make install`'s
-        return [Say(f"{place.path} stays: `ngrokd install` did not write it")]
-    if known.changed and not purge:
-        return [Say(f"{place.path} stays as you changed it; --purge removes it")]
-    folders += known.folders
-    target = place.path.rpartition("/")[2]
-    links = [link for link in place.links if machine.found(link).other == f"a link to {target}"]
-    return [*(Remove(link) for link in links), Remove(place.path)]
+class _Removal:
+    """Of files, one by one, and then of the folders that were made for them."""
+
+    def __init__(self, machine: Machine, purge: bool, changed: bool = False) -> None:
+        """`changed`: of those that somebody changed, and no others."""
+        self._machine = machine
+        self._purge = purge
+        self._changed = changed
+        self._folders: set[str] = set()
+
+    def of(self, place: Placed) -> Sequence[Step]:
+        """The steps for one file."""
+        found = self._machine.found(place.path)
+        if found.content is None:
+            return []
+        known = marks.read(found.content)
+        if known is None:
+            quiet = place.role is Role.EXTRA or self._changed  # a package's, or `make install`'s
+            return [] if quiet else [Say(f"{place.path} stays: `ngrokd install` did not write it")]
+        if known.changed is not self._changed:
+            quiet = self._changed or self._purge
+            return [] if quiet else [Say(f"{place.path} stays as you changed it (--purge)")]
+        self._folders.update(known.folders)
+        return [*self._links(place), Remove(place.path)]
+
+    def of_folders(self) -> list[Step]:
+        """The deepest first."""
+        ordered = sorted(self._folders, key=lambda folder: (-folder.count("/"), folder))
+        return [RemoveFolder(folder) for folder in ordered]
+
+    def _links(self, place: Placed) -> list[Step]:
+        target = f"a link to {place.path.rpartition('/')[2]}"
+        found = self._machine.found
+        return [Remove(link) for link in place.links if found(link).other == target]

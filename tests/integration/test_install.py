@@ -294,7 +294,8 @@ def test_a_forced_purge_says_which_operator_stays(sysv: Host) -> None:
     before = survey(sysv.machine)
     sysv.ngrokd("install")
     sysv.append("/etc/ngrokd/operator_id", "k8sop_0123456789abcdefghijklmnopq\n")
-    assert sysv.code("uninstall", "--purge") == 1  # there is no key
+    nothing_known = sysv.try_(NGROKD, "uninstall", "--purge")
+    assert nothing_known.returncode == 1 and "NGROK_API_KEY" in nothing_known.stderr
     assert sysv.code("uninstall", "--force") == 2
     said = sysv.ngrokd("uninstall", "--purge", "--force")
     assert "operator k8sop_0123456789abcdefghijklmnopq stays at ngrok" in said
@@ -381,3 +382,32 @@ def test_config_is_honoured_by_every_command(container: Host) -> None:
     assert container.exists("/run/two.pid") and not container.exists("/run/ngrokd.pid")
     container.ngrokd("uninstall")
     assert not container.exists("/run/two.pid")
+
+
+def test_the_key_of_the_defaults_file_is_good_for_leaving_too(sysv: Host) -> None:
+    sysv.ngrokd("install")
+    sysv.start_cloud()
+    sysv.append("/etc/default/ngrokd", f"NGROK_API_KEY={KEY}\n")
+    sysv.ngrokd("start")
+    sysv.type(NGROKCTL, "wait", "--timeout", "20")
+    assert len(sysv.operators()) == 1
+    sysv.ngrokd("uninstall", "--purge")
+    assert sysv.operators() == []
+    assert not sysv.exists("/etc/default/ngrokd")
+
+
+def test_an_uninstall_for_another_configuration_is_refused(sysv: Host) -> None:
+    sysv.ngrokd("install")
+    refused = sysv.try_(NGROKD, "uninstall", "--config", "/srv/other.yml")
+    assert refused.returncode == 1
+    assert CONFIG in refused.stderr and "/srv/other.yml" in refused.stderr
+    assert sysv.exists("/etc/init.d/ngrokd")
+
+
+def test_an_image_can_be_made_for_an_init_system_that_does_not_run(container: Host) -> None:
+    before = survey(container.machine)
+    container.ngrokd("install", "--init", "systemd")
+    assert container.exists("/etc/systemd/system/multi-user.target.wants/ngrokd.service")
+    assert "nothing to do" in container.ngrokd("install", "--init", "systemd")
+    container.ngrokd("uninstall", "--purge")
+    assert container.changed(before) == set()
