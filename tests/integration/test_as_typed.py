@@ -185,8 +185,10 @@ def test_folders_that_may_not_be_written_are_named_with_the_mend(
     state = machine.run_as_typed(f"{NGROKD} --foreground --config {config}", *AS_USER)
     config.unlink()
 
-    assert (pid_file.returncode, state.returncode) == (1, 1)
-    assert "server.pid_file" in pid_file.stderr
-    last = state.stderr.splitlines()[-1]
-    assert "/run/state cannot be made: Permission denied" in last and "run ngrokd as root" in last
+    assert (pid_file.returncode, state.returncode) == (2, 2)
+    for place in ("server.pid_file: /var/run", "server.socket_path: /var/run", "server.client_cert"):
+        assert place in pid_file.stderr
+    assert "server.client_cert: /run/state/tls.crt cannot be written by user" in state.stderr
+    assert "server.pid_file" not in state.stderr
+    assert "run as root" in state.stderr.splitlines()[-1]
     assert "Traceback" not in pid_file.stderr + state.stderr
