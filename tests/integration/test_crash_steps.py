@@ -1,0 +1,167 @@
+"""A daemon that is killed before each single thing it does to the machine, one after the other."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integration.site import Site, clean_environment
+from tests.integration.wreck import Books, at_once, sites, until_ready
+
+pytestmark = pytest.mark.root
+
+STEPS = Path(__file__).with_name("steps.py")
+ROOT = Path(__file__).parent.parent.parent
+MOST_STEPS = 300  # far more than there are
+
+
+class Stepper:
+    """Daemons that are killed before their n-th step; steps.py runs them."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._log = site.folder.parent / "output"
+        with open(self._log, "w") as output:
+            self._process = site.namespace.popen(
+                *(sys.executable, STEPS),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                text=True,
+                env={**clean_environment(), "PYTHONPATH": str(ROOT)},
+            )
+
+    def begin(self, kill_at: int) -> int:
+        """The pid of a daemon that has just been started."""
+        argv = ["--foreground", "--config", str(self._site.config)]
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"kill_at": kill_at, "argv": argv}) + "\n")
+        self._process.stdin.flush()
+        return int(self._line())
+
+    def ended(self) -> tuple[int, str]:
+        """Its exit status, and the step before which it ended."""
+        status, *step = json.loads(self._line())
+        return status, "".join(step)
+
+    def output(self) -> str:
+        """The last of it."""
+        return self._log.read_text(errors="replace")[-4000:]
+
+    def close(self) -> None:
+        """Ends it."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(20)
+        self._process.stdout.close()
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        line: str = self._process.stdout.readline()
+        assert line, self.output()
+        return line
+
+
+class Walk:
+    """From the first step to the last. Owner: one thread."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.books = Books(site)
+        self.steps: list[str] = []
+        site.start_cloud()
+        site.write_config({"forward": {"drain_timeout": 0}})
+        self._stepper = Stepper(site)
+
+    def run(self) -> None:
+        for number in range(1, MOST_STEPS):
+            names = self.prepare(number)
+            status, step = self._life(number)
+            if status == 0:
+                assert number > 1
+                self.books.check_gone()
+                self._stepper.close()
+                return
+            self.steps.append(step)
+            try:
+                assert status == -signal.SIGKILL, status
+                self.books.check_wreck()
+                self._start_again(names)
+            except AssertionError as exc:
+                raise AssertionError(f"killed before {step}: {exc}\n{self._output()}") from exc
+        raise AssertionError(f"more than {MOST_STEPS} steps: {self.steps[-9:]}")
+
+    def prepare(self, number: int) -> set[str]:
+        """What the next life finds and has to do; the names that must be out at its end."""
+        raise NotImplementedError
+
+    def _life(self, kill_at: int) -> tuple[int, str]:
+        """Start, register, reconcile, stop, as far as it gets."""
+        pid = self._stepper.begin(kill_at)
+        if until_ready(pid, self.site.socket_path):
+            with contextlib.suppress(ProcessLookupError):  # its last step has just come
+                os.kill(pid, signal.SIGTERM)
+        return self._stepper.ended()
+
+    def _start_again(self, names: set[str]) -> None:
+        pid = self._stepper.begin(0)
+        assert until_ready(pid, self.site.socket_path)
+        self.books.check_running(pid, names)
+        os.kill(pid, signal.SIGKILL)
+        self._stepper.ended()
+
+    def _output(self) -> str:
+        return self._stepper.output()
+
+    def list_names(self, *names: str) -> set[str]:
+        """What ngrok lists from now on."""
+        listed = [{"url": f"tcp://{name}:7000", "upstream": "127.0.0.1:7000"} for name in names]
+        self.site.cloud.replace(*listed)
+        return set(names)
+
+
+class FirstStarts(Walk):
+    """Each on a machine that never had one."""
+
+    def prepare(self, number: int) -> set[str]:
+        site = self.site
+        shutil.rmtree(site.state, ignore_errors=True)
+        for file in (site.socket_path, site.folder / "ngrokd.pid"):
+            file.unlink(missing_ok=True)
+        if site.interface_words():
+            site.run("ip", "link", "delete", "ngrokd0")
+        site.namespace.hosts.write_bytes(site.hosts_before)
+        site.cloud.ask("DELETE", "/operators")
+        self.books = Books(site)
+        return self.list_names("a.ns", "b.ns")
+
+
+class LaterStarts(Walk):
+    """Each finds what a killed one left, and other endpoints than that one had."""
+
+    def prepare(self, number: int) -> set[str]:
+        return self.list_names("a.ns", f"b{number % 5}.ns", f"c{number % 3}.ns")
+
+
+def test_killed_before_any_of_its_steps_it_starts_again_and_mends_what_is_left(
+    tmp_path: Path,
+) -> None:
+    with sites(tmp_path, 2) as (first, second):
+        walks: tuple[Walk, ...] = (FirstStarts(first), LaterStarts(second))
+        at_once(*(walk.run for walk in walks))
+
+    done = [" ".join(walk.steps) for walk in walks]
+    for words in ("lockf", "socket.bind", "os.rename", "fsync", "os.remove", "hosts", "tls.key"):
+        assert words in done[0], f"the walk passed no {words}"
+    assert "ip_mappings.json" in done[1] and "hosts" in done[1]
+    assert all(len(walk.steps) > 30 for walk in walks)
+
+
