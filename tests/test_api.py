@@ -606,6 +606,21 @@ def hang(fake: FakeApi) -> Reply:
     return Reply()
 
 
+def test_an_api_with_another_key_is_the_same_one_and_loads_no_anchors_again(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = serve(lambda _: page())
+    first = client(fake)
+    monkeypatch.setattr(api_module, "Transport", None)  # making a second one would fail
+    other = first.with_key(f" {KEY[::-1]}\n")
+    other.bound_endpoints("o")
+    first.bound_endpoints("o")
+    assert [each.headers["authorization"] for each in fake.requests] == [
+        f"Bearer {KEY[::-1]}",
+        f"Bearer {KEY}",
+    ]
+
+
 def test_an_api_whose_certificate_is_not_trusted_gets_no_request(
     serve: Serve, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import time
@@ -62,6 +63,12 @@ class Api:
 
     def __repr__(self) -> str:
         return f"Api({self._url!r})"
+
+    def with_key(self, key: str) -> Api:
+        """The same API asked with this key. What its TLS needs (1 MB) is shared, not loaded anew."""
+        other = copy.copy(self)
+        other._key = key.strip()
+        return other
 
     def create_operator(self, body: Mapping[str, object]) -> dict[str, object]:
         """Register; the new operator."""
