@@ -65,7 +65,7 @@ class Api:
         return f"Api({self._url!r})"
 
     def with_key(self, key: str) -> Api:
-        """The same API asked with this key. What its TLS needs (1 MB) is shared, not loaded anew."""
+        """The same API asked with this key; what its TLS needs (1 MB) is shared."""
         other = copy.copy(self)
         other._key = key.strip()
         return other
