@@ -110,6 +110,10 @@ class Userland:
         """What must be installed before it can be had, or ""."""
         return "" if shutil.which(self.shell[0]) else f"{self.shell[0]} is not installed"
 
+    def has(self, tool: str) -> bool:
+        """Whether the script need not do without it."""
+        return self.tools is None or tool in self.tools
+
     def path(self, folder: Path) -> str:
         """What PATH is to be there; "" leaves it alone."""
         if self.tools is None:
@@ -215,11 +219,6 @@ class Service:
         self._gate.close()
         for pid in self.running():
             kill(pid)
-
-    def lacks(self, tool: str) -> bool:
-        """Whether the script has to do without it."""
-        tools = self._userland.tools
-        return tools is not None and tool not in tools
 
     def run_daemon(self) -> int:
         """Starts the stand-in without the script; its pid."""

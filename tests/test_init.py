@@ -79,7 +79,8 @@ def test_a_daemon_that_ignores_sigterm_is_killed_and_cleaned_up_after(any_servic
     assert result.returncode == 0
     assert "killed" in result.stderr
     assert any_service.running() == []
-    assert any_service.told[-3:] == ["term", "term", f"cleanup --config {any_service.config}"]
+    assert "term" in any_service.told
+    assert any_service.told[-1] == f"cleanup --config {any_service.config}"
     assert any_service.code("status") == 3
 
 
@@ -103,9 +104,14 @@ def test_a_refused_start_fails_and_shows_why(any_service: Service) -> None:
 # ---- Start
 
 
+# Without `timeout` nothing ends it.
+@pytest.mark.parametrize(
+    "any_service",
+    [userland for userland in USERLANDS if userland.has("timeout")],
+    ids=lambda userland: userland.name,
+    indirect=True,
+)
 def test_a_start_that_never_ends_fails_in_time(any_service: Service) -> None:
-    if any_service.lacks("timeout"):
-        pytest.skip("without `timeout` nothing ends it")
     any_service.configure("hangs")
     any_service.defaults(START_TIMEOUT="1")
     result = any_service("start")
@@ -191,7 +197,7 @@ def test_stop_returns_after_the_end_of_the_process_not_of_its_pid_file(service: 
 
 def test_a_second_sigterm_comes_before_sigkill(service: Service) -> None:
     service.configure("second")
-    service.defaults(STOP_TIMEOUT="0")
+    service.defaults(STOP_TIMEOUT="1")
     service.run_daemon()
     result = service("stop")
     assert (result.returncode, result.stderr) == (0, "")

@@ -88,8 +88,12 @@ class InitHost:
 
     def daemons(self) -> list[int]:
         """The pids of those that run with the configuration here."""
-        found = self.try_("pgrep", "-f", f"^[^ ]*python[^ ]* .*/ngrokd --config {CONFIG}").stdout
-        return [int(line) for line in found.split()]
+        pattern = f"^[^ ]*python[^ ]* .*/ngrokd --config {CONFIG}"
+        pids = f"$(echo 1 $(pgrep -d ' ' -f {shlex.quote(pattern)}))"
+        words = self.sh(f'ps -o pid=,ppid= -p "{pids}"').split()
+        parents = {int(pid): int(parent) for pid, parent in zip(words[::2], words[1::2])}
+        # A child that becomes another program in a moment is none.
+        return sorted(pid for pid, parent in parents.items() if pid != 1 and parent == 1)
 
     def has_names(self) -> bool:
         """A section of ours stands in the hosts file."""
@@ -112,11 +116,9 @@ class InitHost:
         """For the next test: as it was at first, whatever is there."""
         for pid in self.daemons():
             self._kill(pid)
-        self.sh(f"rm -f {DEFAULTS}")
         self.configure()
-        if self.pid() or self.has_names():
-            self.sh("ngrokd cleanup")
-        self.sh(f"rm -f {LOG}*")
+        self.machine.write("/etc/hosts", self._hosts_before)
+        self.sh(f"ip link delete ngrokd0 2>&-; rm -f {DEFAULTS} {PID_FILE} {SOCKET} {LOG}*")
 
     def _kill(self, pid: int) -> None:
         gone = f"timeout 20 sh -c 'while test -d /proc/{pid}; do sleep 0.05; done'"

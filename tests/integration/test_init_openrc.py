@@ -168,6 +168,15 @@ def test_what_cannot_be_started_says_why(host: InitHost) -> None:
     assert "--foreground" in foreground.stderr
 
 
+def test_a_start_that_never_ends_fails_in_time(host: InitHost) -> None:
+    host.machine.write("/run/ngrokd-that-hangs", "#!/bin/sh\nexec sleep 1000\n", "0755")
+    host.defaults(DAEMON="/run/ngrokd-that-hangs", START_TIMEOUT=1)
+    done = host.try_("rc-service", "ngrokd", "start")
+    assert done.returncode == 1
+    assert "did not answer within 1 seconds" in done.stderr
+    assert _code(host, "status") == 3
+
+
 def test_it_starts_after_the_network_and_does_without(host: InitHost) -> None:
     assert _code(host, "start") == 0
     assert "wire" in host.sh("rc-service ngrokd iwant")
