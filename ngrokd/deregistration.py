@@ -52,13 +52,14 @@ def deregister(found: Registration) -> list[str]:
     try:
         api.delete_operator(found.operator_id)
     except ApiError as exc:
-        raise HostError(_kept(found, str(exc))) from exc
+        cause = str(exc).removesuffix("; it is tried again")  # by the daemon, which has gone
+        raise HostError(_kept(found, cause)) from exc
     return [f"deleted operator {found.operator_id} at {found.url}"]
 
 
 def _kept(found: Registration, cause: str) -> str:
     return (
-        f"operator {found.operator_id} is still at ngrok: {cause}. The state folder and the logs "
+        f"operator {found.operator_id} is still at ngrok: {cause}. State, configuration and logs "
         "stay: run `ngrokd uninstall --purge` again, or with --force to remove them all the same"
     )
 

@@ -96,9 +96,9 @@ def uninstall(config: Optional[str], init: Optional[str], dry_run: bool, purge: 
 
 
 def _result(was_nothing: bool, config: Config, purge: Purge) -> str:
-    done = "ngrokd was not installed" if was_nothing else "ngrokd is uninstalled"
     if purge is not Purge.NO:
-        return f"{done}; its programs go as they came: `make uninstall`, pip or a package"
+        return "ngrokd is purged; its programs go as they came: `make uninstall`, pip or a package"
+    done = "ngrokd was not installed" if was_nothing else "ngrokd is uninstalled"
     if config.state_folder.is_dir():
         return f"{done}; configuration and state stay in {config.state_folder} (--purge)"
     return done
@@ -198,8 +198,11 @@ def _carry_out(
     try:
         apply(steps, tools)
     except (HostError, StateError) as exc:
-        again = f"what is done stays done: run `ngrokd {verb}` again to go on from here"
-        raise HostError(f"{exc}; {again}") from exc
+        again = f"run `ngrokd {verb}"
+        if again in str(exc):
+            raise
+        text = f"{exc}; what is done stays done: {again}` again to go on from here"
+        raise HostError(text) from exc
 
 
 def _warn(text: str) -> None:

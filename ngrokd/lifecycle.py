@@ -106,9 +106,9 @@ def _stop(case: _Case) -> int:
     if pidfile.holder(config.server.pid_file) is not None:
         end(config)  # started by hand, beside the service
     elif pid is None:
-        stale = pidfile.remove_stale(config.server.pid_file)
-        gone = f"; {config.server.pid_file} was left by a dead one, and is removed" if stale else ""
-        say(f"ngrokd is not running{gone}")
+        if pidfile.remove_stale(config.server.pid_file):
+            say(f"{config.server.pid_file} was left by a dead daemon, and is removed")
+        _tell(case.service, "ngrokd is not running")
         return DONE
     _tell(case.service, f"ngrokd stopped{_numbered(pid or 0)}")
     return DONE
