@@ -31,7 +31,8 @@ Overlay = dict[str, dict[str, object]]
 def run_daemon(args: argparse.Namespace) -> int:
     """`ngrokd`: the exit status. Raises NgrokdError if it does not come up."""
     path = Path(args.config or DEFAULT_CONFIG_PATH).absolute()
-    if args.config is None and configfile.write_default(path):
+    # Named or not: a service that names it is to start the first time, too.
+    if path == Path(DEFAULT_CONFIG_PATH) and configfile.write_default(path):
         print(f"ngrokd: {path} was written, with the defaults", file=sys.stderr)
     source = configfile.Source(path, os.environ, _overlay(args))
     config = source.load()  # before the fork, so that its faults reach the person who typed
