@@ -8,8 +8,6 @@ import os
 import sys
 from typing import Callable
 
-from daemon import DaemonContext
-
 from ngrokd.errors import NgrokdError
 from ngrokd.pidfile import held
 from ngrokd.signals import ending_at_once
@@ -54,6 +52,9 @@ def _become_daemon(pid_file: str, serve: Serve, writing: int) -> None:
     def up() -> None:
         _tell(writing, UP)
         os.close(writing)
+
+    # 0.3 MB that a daemon in the foreground has no use for.
+    from daemon import DaemonContext
 
     try:
         context = DaemonContext(

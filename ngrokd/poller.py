@@ -48,6 +48,7 @@ class Poller:
         self._post = post
         self._random = random
         self._key = ""
+        self._base: Optional[Api] = None  # made anew after a failure: a new CA may be why
         self._busy: set[JobKind] = set()
         self._failures = dict.fromkeys(JobKind, 0)
         self._not_before = dict.fromkeys(JobKind, 0.0)
@@ -131,7 +132,7 @@ class Poller:
 
     def configure(self, config: Config) -> None:
         """A new configuration: what it changes is asked for at the next `tick`."""
-        old, self._config = self._config, config
+        old, self._config, self._base = self._config, config, None
         if config.api != old.api:
             self.take_up_key()
         if config.api != old.api or config.bound_endpoints != old.bound_endpoints:
@@ -183,12 +184,10 @@ class Poller:
         return kind not in self._busy and now >= self._not_before[kind]
 
     def _api(self, key: str = "") -> Api:
-        return Api(
-            self._config.api.url,
-            key or self._key,
-            __version__,
-            on_request=lambda outcome: self._post(ApiAnswered(outcome)),
-        )
+        if self._base is None:
+            url, told = self._config.api.url, lambda outcome: self._post(ApiAnswered(outcome))
+            self._base = Api(url, "", __version__, on_request=told)
+        return self._base.with_key(key or self._key)
 
     def _start(self, kind: JobKind, job: Job) -> None:
         self._busy.add(kind)
@@ -246,6 +245,7 @@ class Poller:
     def _failed(self, kind: JobKind, error: BaseException, now: float) -> None:
         if not isinstance(error, (ApiError, StateError)):
             raise error
+        self._base = None
         self._failures[kind] += 1
         self._outages[kind] += 1
         wait = wait_s(error, self._failures[kind], self._config.bound_endpoints.poll_interval)

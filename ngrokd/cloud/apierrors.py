@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from typing import Optional
 
 from ngrokd.errors import ApiError, ApiRefused, ApiUnavailable, OperatorLost
@@ -50,12 +51,6 @@ _OTHER_MEND = "see https://ngrok.com/docs/errors and the configuration"
 
 # `2abcDEF..._4xyzGHI...`, the shape of API keys and authtokens: some messages repeat what was sent.
 _CREDENTIAL = re.compile(r"\b[0-9A-Za-z]{16,}_[0-9A-Za-z]{12,}\b")
-
-# The one form of a date that RFC 9110 section 5.6.7 lets a server send.
-_DATE = re.compile(
-    r"[A-Z][a-z]{2}, ([0-9]{2}) ([A-Z][a-z]{2}) ([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT"
-)
-_MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
 
 
 @dataclass(frozen=True)
@@ -144,10 +139,11 @@ def retry_after(header: str, now: float) -> Optional[float]:
     if re.fullmatch(r"[0-9]{1,12}", text):
         seconds = float(text)
     else:
-        moment = _moment(text)
-        if moment is None:
+        try:
+            moment = parsedate_to_datetime(text)
+        except (TypeError, ValueError, IndexError, OverflowError):  # 3.9 raises all kinds
             return None
-        seconds = moment - now
+        seconds = _utc(moment).timestamp() - now
     return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
 
 
@@ -162,18 +158,8 @@ def key_fault(key: str) -> str:
     return ""
 
 
-def _moment(text: str) -> Optional[float]:
-    """Unix seconds of `Sun, 06 Nov 1994 08:49:37 GMT`; None: it is not of that form."""
-    found = _DATE.fullmatch(text)
-    if found is None:
-        return None
-    day, month, year, hour, minute, second = found.groups()
-    try:
-        number = _MONTHS.index(month) // 3 + 1
-        moment = datetime(int(year), number, int(day), int(hour), int(minute), int(second))
-    except ValueError:
-        return None
-    return moment.replace(tzinfo=timezone.utc).timestamp()
+def _utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
 
 
 def _said(answer: Answer, document: dict[str, object], code: str, secret: str) -> str:

@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ngrokd.cloud.anchors import anchor_folder
-from ngrokd.cloud.transport import wire_name
 from ngrokd.errors import HostError, StateError
 from ngrokd.model import Address
 
@@ -98,7 +97,7 @@ def resolve_ingress(endpoint: str) -> tuple[Address, ...]:
     """
     host, port = split_endpoint(endpoint)
     try:
-        found = socket.getaddrinfo(wire_name(host), port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as exc:  # UnicodeError: a label that is empty or too long
         cause = (exc.strerror if isinstance(exc, OSError) else None) or exc
         raise HostError(

@@ -5,12 +5,13 @@ A check raises Wrong with what is wrong; what is allowed stands beside it in the
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
+
+from ngrokd.configtext.spelling import closest
 
 Check = Callable[[object], Any]
 
@@ -94,8 +95,8 @@ def choice(*words: str) -> Check:
         text = text_of(value)
         if text in words:
             return text
-        close = difflib.get_close_matches(text.lower()[:_SHOWN_CHARACTERS], words, n=1)
-        raise Wrong(f"{shown(text)} is none of them" + (f": write {close[0]}" if close else ""))
+        close = closest(text.lower(), words)
+        raise Wrong(f"{shown(text)} is none of them" + (f": write {close}" if close else ""))
 
     return check
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import PurePath
@@ -12,6 +11,7 @@ from typing import Any
 from ngrokd.config import Config
 from ngrokd.configtext.checks import Wrong
 from ngrokd.configtext.schema import KEYS, SECTIONS, Key, NameCheck, value_in
+from ngrokd.configtext.spelling import closest
 from ngrokd.configtext.yamltext import Entry, Table
 from ngrokd.errors import ConfigError
 
@@ -197,7 +197,8 @@ def _alternatives(section: str, name: str) -> str:
     own = {known: known for known in _names(section)}
     anywhere = {key.name: key.dotted for key in KEYS}
     for meanings in (own, anywhere):
-        for close in difflib.get_close_matches(name[:_MAX_NAME_CHARACTERS], meanings, n=1):
+        close = closest(name, meanings)
+        if close:
             return f"{', '.join(own)} (did you mean {meanings[close]}?)"
     return ", ".join(own)
 

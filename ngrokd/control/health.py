@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import logging
 import os
@@ -11,35 +10,26 @@ import re
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler
-from typing import Optional
+from typing import TYPE_CHECKING
 
 from ngrokd.control import metrics as metrics_page
 from ngrokd.control.connections import BACKLOG, Connections, linger, receive
+from ngrokd.control.page import MAX_HEAD_BYTES, Page
 from ngrokd.control.report import HealthReport
 from ngrokd.errors import HostError
+
+if TYPE_CHECKING:
+    from ngrokd.control.exchange import Exchange
 
 __all__ = ["HealthReport", "HealthServer"]
 
 logger = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 32
-MAX_HEAD_BYTES = 16 * 1024  # a scraper's request has some hundred; this bounds its memory
 REQUEST_S = 5.0  # for all of a request, so that one byte at a time gains nothing
 ANSWER_S = 5.0
 
 _EMPTY_LINE = re.compile(rb"\n\r?\n")
-
-
-@dataclass(frozen=True)
-class Page:
-    """What one path answers."""
-
-    code: int
-    body: str
-    content_type: str = "text/plain; charset=utf-8"
 
 
 class HealthServer:
@@ -83,7 +73,7 @@ class HealthServer:
     # ON A CONNECTION'S THREAD
 
     def _serve(self, conn: socket.socket) -> None:
-        exchange = _Exchange(self._page)
+        exchange = self._exchange()
         try:
             answer = exchange.answer(_read_head(conn))
         except TimeoutError:
@@ -91,6 +81,11 @@ class HealthServer:
         conn.settimeout(ANSWER_S)
         conn.sendall(answer)
         linger(conn)
+
+    def _exchange(self) -> Exchange:
+        from ngrokd.control import exchange  # see there
+
+        return exchange.Exchange(self._page)
 
     def _page(self, path: str) -> Page:
         if path in ("/health", "/healthz"):
@@ -109,65 +104,9 @@ class HealthServer:
 
     def _refuse_busy(self, conn: socket.socket) -> None:
         conn.setblocking(False)
-        answer = _Exchange(self._page).refuse(503, "every connection is in use; try again")
+        answer = self._exchange().refuse(503, "every connection is in use; try again")
         with contextlib.suppress(OSError):  # it is being dropped anyway
             conn.send(answer)
-
-
-class _Exchange(BaseHTTPRequestHandler):
-    """One request and its answer, both in memory. Owner: the thread that made it."""
-
-    protocol_version = "HTTP/1.1"
-    default_request_version = request_version = ""  # "HTTP/0.9" would be answered without a head
-    requestline = command = ""
-
-    def __init__(self, page: Callable[[str], Page]) -> None:
-        # Not the base class's: that one reads from a socket, without a bound on the whole request.
-        self._page = page
-        self.wfile = self._answer = io.BytesIO()
-
-    def answer(self, head: bytes) -> bytes:
-        """All that is to be sent, whatever came."""
-        if len(head) > MAX_HEAD_BYTES:
-            return self.refuse(431, f"a request may have {MAX_HEAD_BYTES} bytes")
-        self.rfile = io.BytesIO(head)
-        self.raw_requestline = self.rfile.readline()
-        try:
-            if self.parse_request() and self.request_version:
-                self._send(self._wanted())
-        except Exception:
-            logger.exception("health: %.80a failed", self.requestline)
-            return self.refuse(500, "failed; the log of ngrokd has the details")
-        return self._answer.getvalue() or self.refuse(400, "that is not an HTTP request")
-
-    def refuse(self, code: int, reason: str) -> bytes:
-        """All that is to be sent to a client that gets no page."""
-        self._send(Page(code, f"{reason}\n"))
-        return self._answer.getvalue()
-
-    def send_error(self, code: int, message: Optional[str] = None, explain: object = None) -> None:
-        """Called by `parse_request`. The base class's own answers in HTML and writes to stderr."""
-        self.refuse(code, message or HTTPStatus(code).phrase)
-
-    def _wanted(self) -> Page:
-        if self.command in ("GET", "HEAD"):
-            return self._page(self.path.partition("?")[0])
-        return Page(405, "only GET and HEAD\n")
-
-    def _send(self, page: Page) -> None:
-        body = page.body.encode("utf-8")
-        self.send_response_only(page.code)
-        self.send_header("Date", self.date_time_string())
-        self.send_header("Content-Type", page.content_type)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Cache-Control", "no-store")
-        self.send_header("X-Content-Type-Options", "nosniff")
-        self.send_header("Connection", "close")
-        if page.code == 405:
-            self.send_header("Allow", "GET, HEAD")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
 
 
 def _read_head(conn: socket.socket) -> bytes:

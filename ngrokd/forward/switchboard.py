@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import mmap
 import resource
 from collections.abc import Callable
 from typing import Optional, Protocol
@@ -35,8 +36,10 @@ class Switchboard:
         self.loop = loop
         self.settings = settings
         self.ledger = Ledger()
-        self.raw = memoryview(bytearray(READ_BYTES))  # what a socket gave, for one call
-        self.plain = memoryview(bytearray(PLAIN_BYTES))  # decrypted, until the next tunnel's turn
+        # What a socket gave, for one call; and what was decrypted, until the next tunnel's turn.
+        # Of such memory only what was once written to is taken: nothing before the first tunnel.
+        self.raw = memoryview(mmap.mmap(-1, READ_BYTES))
+        self.plain = memoryview(mmap.mmap(-1, PLAIN_BYTES))
         self.connections: set[OpenConnection] = set()
         self.listeners = 0  # how many descriptors they hold
         self._ingress: Optional[Ingress] = None

@@ -39,9 +39,9 @@ class Tls:
     def __init__(self, context: ssl.SSLContext, server_name: str) -> None:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        # As bytes, because text goes through the `idna` codec, 0.3 MB of tables.
-        name = server_name.encode("ascii") if server_name.isascii() else server_name
-        self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
+        self._object = context.wrap_bio(
+            self._incoming, self._outgoing, server_hostname=server_name
+        )
         self._fin = False  # the peer's TCP end has been received
         self.ended = False  # the peer's close_notify has been read
         self.fault: Optional[ssl.SSLError] = None  # ended reading, after what was read before it

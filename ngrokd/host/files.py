@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import re
-import secrets
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -172,7 +171,7 @@ def move_aside(path: Path) -> Path:
 
 
 def _replace_by_rename(path: Path, content: bytes, mode: int, expected: Optional[bytes]) -> None:
-    temporary = path.with_name(f".{path.name}.ngrokd-{os.getpid()}-{secrets.token_hex(8)}")
+    temporary = path.with_name(f".{path.name}.ngrokd-{os.getpid()}-{os.urandom(8).hex()}")
     descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
