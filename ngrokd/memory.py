@@ -25,6 +25,7 @@ class Memory:
         self._ports = folder / "network_ports.json"
         self._endpoints = folder / "endpoints.json"
         self._last_good: Optional[Discovered] = None  # as saved
+        self._assignments_saved = True  # what was last to be saved is on disk
 
     def assignments(self) -> Remembered:
         """Addresses and ports of the last run. Raises StateError if they cannot be read."""
@@ -50,12 +51,14 @@ class Memory:
 
     def save_assignments(self, remembered: Remembered) -> None:
         """Raises StateError; what was saved before is then still there."""
+        self._assignments_saved = False
         files.write_json_mapping(self._addresses, remembered.addresses)
         files.write_json_mapping(self._ports, remembered.ports)
+        self._assignments_saved = True
 
     def holds_assignments(self) -> bool:
-        """The files are there; a person, or a script that tidies up, may have removed them."""
-        return self._addresses.exists() and self._ports.exists()
+        """What was last to be saved is on disk, and nobody has removed it since."""
+        return self._assignments_saved and self._addresses.exists() and self._ports.exists()
 
     def endpoints(self) -> Optional[Discovered]:
         """The last good answer of the API, to serve from until the next one; None: none."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from ngrokd.desired import Remembered
+from ngrokd.errors import StateError
 from ngrokd.memory import Memory
 from ngrokd.model import Discovered, Endpoint, Target
 
@@ -88,3 +90,21 @@ def test_addresses_are_known_without_touching_a_damaged_file(
     assert saved.read_bytes() == content and len(list(tmp_path.iterdir())) == 1
     saved.write_text('{"a.ns": "10.107.0.2"}')
     assert Memory(tmp_path).known_addresses() == {"10.107.0.2"}
+
+
+def test_what_could_not_be_saved_is_not_taken_for_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = Memory(tmp_path)
+    memory.save_assignments(Remembered({"a.ns": "10.107.0.2"}))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", _no_space)
+        with pytest.raises(StateError):
+            memory.save_assignments(Remembered({"b.ns": "10.107.0.3"}))
+        assert not memory.holds_assignments()
+    memory.save_assignments(Remembered({"b.ns": "10.107.0.3"}))
+    assert memory.holds_assignments()
+
+
+def _no_space(descriptor: int) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")

@@ -27,6 +27,8 @@ WAITS = {
 
 # X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of openssl/x509_vfy.h
 NAME_MISMATCH = frozenset({62, 64})
+# X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED of the same file
+WRONG_TIME = frozenset({9, 10})
 # Alerts by which a server refuses a client's certificate (RFC 8446 6.2), as OpenSSL names them.
 # A decrypt error is what a signature by an authority of the same name but another key gives.
 CERTIFICATE_ALERTS = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED", "DECRYPT_ERROR")
@@ -84,6 +86,11 @@ def _certificate_reason(fault: ssl.SSLCertVerificationError, server_name: str) -
         return (
             f"its certificate is not for {server_name} ({issue}): `ingressEndpoint` must name the "
             "ingress as its certificate does"
+        )
+    if fault.verify_code in WRONG_TIME:
+        return (
+            f"its certificate is not trusted ({issue}): compare this machine's clock, see `date`; "
+            "if that is right, the ingress needs a new certificate"
         )
     return (
         f"its certificate is not trusted ({issue}): if the ingress's certificate authority is your "
