@@ -271,8 +271,7 @@ def warm_connections(value: object) -> str:
     """`off`, `auto`, or a number in digits (0 is `off`)."""
     if isinstance(value, str) and not re.fullmatch(r"[0-9]{1,5}", value):
         return str(choice("off", "auto")(value))
-    count = int(value) if isinstance(value, str) else value
-    return str(number(0, 1000, whole=True)(count) or "off")
+    return str(number(0, 1000, whole=True)(int(value) if isinstance(value, str) else value) or "off")
 
 
 def _is_ipv4(text: str) -> bool:
