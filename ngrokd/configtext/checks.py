@@ -221,8 +221,7 @@ def listen_interface(value: object) -> str:
 
 def ipv4(value: object) -> str:
     """An IPv4 address that can be listened on."""
-    text = text_of(value)
-    if not _is_ipv4(text):
+    if not _is_ipv4(text := text_of(value)):
         raise Wrong(f"{shown(text)} is not an IPv4 address")
     address = ipaddress.IPv4Address(text)
     if address.is_multicast or address.is_reserved:
@@ -271,7 +270,8 @@ def warm_connections(value: object) -> str:
     """`off`, `auto`, or a number in digits (0 is `off`)."""
     if isinstance(value, str) and not re.fullmatch(r"[0-9]{1,5}", value):
         return str(choice("off", "auto")(value))
-    return str(number(0, 1000, whole=True)(int(value) if isinstance(value, str) else value) or "off")
+    number_of = number(0, 1000, whole=True)
+    return str(number_of(int(value) if isinstance(value, str) else value) or "off")
 
 
 def _is_ipv4(text: str) -> bool:
