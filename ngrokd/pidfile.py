@@ -62,10 +62,21 @@ class PidFile(PIDLockFile):  # type: ignore[misc]  # lockfile has no type hints
                 f"pid file {path} cannot be written: {exc.strerror}; "
                 "set server.pid_file or run as root"
             ) from exc
+        except (SystemExit, KeyboardInterrupt):  # the file may be there, and not be ours yet
+            with contextlib.suppress(HostError):  # it is another's
+                self.break_lock()
+            raise
         raise HostError(f"pid file {path}: another program removes it again and again")
 
     def release(self) -> None:
-        """Removes the file, if it is still the one that was locked."""
+        """Removes the file, if it is still the one that was locked. Twice is harmless."""
+        try:
+            self._let_go()
+        except (SystemExit, KeyboardInterrupt):  # one more signal
+            self._let_go()
+            raise
+
+    def _let_go(self) -> None:
         if self._descriptor is None:
             return
         with contextlib.suppress(OSError):  # gone, or its folder is closed to us by now
@@ -83,7 +94,7 @@ class PidFile(PIDLockFile):  # type: ignore[misc]  # lockfile has no type hints
         return self._descriptor is not None
 
     def break_lock(self) -> None:
-        """Removes a stale file; one that is held stays."""
+        """Removes a stale file. Raises HostError for one that is held."""
         remove_stale(self.path)
 
     def _take(self, path: Path, descriptor: int) -> bool:

@@ -205,6 +205,30 @@ def test_the_next_one_starts_at_once_after_a_kill(tmp_path: Path) -> None:
         assert path.read_text() == f"{second.pid}\n"
 
 
+def test_a_signal_while_it_is_taken_or_released_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "pid"
+    for name in ("lockf", "fstat", "unlink"):
+        module: Any = fcntl if name == "lockf" else os
+        with monkeypatch.context() as patch, pytest.raises(SystemExit):
+            patch.setattr(module, name, _interrupted_once(getattr(module, name)))
+            with held(str(path)):
+                pass
+        assert list(tmp_path.iterdir()) == [], name
+
+
+def _interrupted_once(call: Callable[..., Any]) -> Callable[..., Any]:
+    signals = [SystemExit(0)]
+
+    def interrupted(*args: Any, **options: Any) -> Any:
+        if signals:
+            raise signals.pop()
+        return call(*args, **options)
+
+    return interrupted
+
+
 def test_a_file_that_was_replaced_meanwhile_is_not_removed_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "pid"
     with held(str(path)):

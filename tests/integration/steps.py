@@ -1,16 +1,15 @@
-"""Runs the daemon from here as often as asked, and kills it before its n-th step.
+"""Runs the daemon from here as often as asked, and sends it a signal before its n-th step.
 
 A program of its own inside a namespace. A step is whatever changes a file, a socket or the machine.
-Each line of standard input is {"kill_at": N, "argv": [...]}; N 0: never. The first line of the
-answer is the daemon's pid, the second its exit status (or minus the signal) and its last step.
+Each line of standard input is {"at": N, "signal": S, "argv": [...]}; N 0: never. The first line of
+the answer is the daemon's pid, the second its exit status (or minus the signal), and the step
+before which the signal came ("": it never got so far).
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
 import sys
 import threading
 from typing import Any, Callable
@@ -35,10 +34,11 @@ CALLS = ("fsync", "pwrite", "posix_fallocate")
 
 
 class Steps:
-    """Counts them, tells each before it is done, and ends the process before the n-th."""
+    """Counts them, and tells the n-th before it is done and the signal sent."""
 
-    def __init__(self, kill_at: int, told: int) -> None:
-        self._kill_at = kill_at
+    def __init__(self, at: int, number: int, told: int) -> None:
+        self._at = at
+        self._signal = number
         self._told = told
         self._count = 0
         self._lock = threading.Lock()
@@ -64,30 +64,35 @@ class Steps:
     def _step(self, what: str) -> None:
         with self._lock:
             self._count += 1
-            os.write(self._told, f"{self._count} {what}\n".encode())
-            if self._count == self._kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
+            is_it = self._count == self._at
+        if is_it:
+            os.write(self._told, f"{self._count} {what}".encode())
+            os.kill(os.getpid(), self._signal)
 
 
-def run(kill_at: int, argv: list[str]) -> None:
+def run(at: int, number: int, argv: list[str]) -> None:
     """One life."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
-        with contextlib.suppress(BaseException):
+        status = 99
+        try:
             os.dup2(2, 1)
-            Steps(kill_at, writing).install()
-            os._exit(cli.main(argv))
-        os._exit(99)
+            Steps(at, number, writing).install()
+            status = cli.main(argv)
+        except SystemExit as exc:
+            status = exc.code if isinstance(exc.code, int) else 98
+        finally:
+            os._exit(status)
     os.close(writing)
     print(child, flush=True)
     with os.fdopen(reading, "rb") as told:
-        steps = told.read().decode(errors="replace").splitlines()
+        step = told.read().decode(errors="replace")
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    print(json.dumps([status, *steps[-1:]]), flush=True)
+    print(json.dumps([status, step]), flush=True)
 
 
 for line in sys.stdin:
     order = json.loads(line)
-    run(order["kill_at"], order["argv"])
+    run(order["at"], order["signal"], order["argv"])

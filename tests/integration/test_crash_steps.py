@@ -1,4 +1,4 @@
-"""A daemon that is killed before each single thing it does to the machine, one after the other."""
+"""A daemon that is killed, or stopped, before each single thing it does to the machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MOST_STEPS = 300  # far more than there are
 
 
 class Stepper:
-    """Daemons that are killed before their n-th step; steps.py runs them."""
+    """Daemons that get a signal before their n-th step; steps.py runs them."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -39,18 +39,19 @@ class Stepper:
                 env={**clean_environment(), "PYTHONPATH": str(ROOT)},
             )
 
-    def begin(self, kill_at: int) -> int:
+    def begin(self, at: int, number: int = signal.SIGKILL) -> int:
         """The pid of a daemon that has just been started."""
         argv = ["--foreground", "--config", str(self._site.config)]
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"kill_at": kill_at, "argv": argv}) + "\n")
+        order = {"at": at, "signal": number, "argv": argv}
+        self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         return int(self._line())
 
     def ended(self) -> tuple[int, str]:
-        """Its exit status, and the step before which it ended."""
-        status, *step = json.loads(self._line())
-        return status, "".join(step)
+        """Its exit status, and the step before which the signal came."""
+        status, step = json.loads(self._line())
+        return status, step
 
     def output(self) -> str:
         """The last of it."""
@@ -73,6 +74,8 @@ class Stepper:
 class Walk:
     """From the first step to the last. Owner: one thread."""
 
+    signal = signal.SIGKILL
+
     def __init__(self, site: Site) -> None:
         self.site = site
         self.books = Books(site)
@@ -85,41 +88,40 @@ class Walk:
         for number in range(1, MOST_STEPS):
             names = self.prepare(number)
             status, step = self._life(number)
-            if status == 0:
-                assert number > 1
+            if not step:
+                assert (status, number > 1) == (0, True), self._stepper.output()
                 self.books.check_gone()
                 self._stepper.close()
                 return
             self.steps.append(step)
             try:
-                assert status == -signal.SIGKILL, status
-                self.books.check_wreck()
-                self._start_again(names)
+                self.check(status, names)
             except AssertionError as exc:
-                raise AssertionError(f"killed before {step}: {exc}\n{self._output()}") from exc
+                text = f"{self.signal.name} before {step}: {exc}\n{self._stepper.output()}"
+                raise AssertionError(text) from exc
         raise AssertionError(f"more than {MOST_STEPS} steps: {self.steps[-9:]}")
 
-    def prepare(self, number: int) -> set[str]:
-        """What the next life finds and has to do; the names that must be out at its end."""
-        raise NotImplementedError
-
-    def _life(self, kill_at: int) -> tuple[int, str]:
-        """Start, register, reconcile, stop, as far as it gets."""
-        pid = self._stepper.begin(kill_at)
-        if until_ready(pid, self.site.socket_path):
-            with contextlib.suppress(ProcessLookupError):  # its last step has just come
-                os.kill(pid, signal.SIGTERM)
-        return self._stepper.ended()
-
-    def _start_again(self, names: set[str]) -> None:
+    def check(self, status: int, names: set[str]) -> None:
+        """After a life that the signal ended."""
+        assert status == -signal.SIGKILL, status
+        self.books.check_wreck()
         pid = self._stepper.begin(0)
         assert until_ready(pid, self.site.socket_path)
         self.books.check_running(pid, names)
         os.kill(pid, signal.SIGKILL)
         self._stepper.ended()
 
-    def _output(self) -> str:
-        return self._stepper.output()
+    def prepare(self, number: int) -> set[str]:
+        """What the next life finds and has to do; the names that must be out at its end."""
+        raise NotImplementedError
+
+    def _life(self, at: int) -> tuple[int, str]:
+        """Start, register, reconcile, stop, as far as it gets."""
+        pid = self._stepper.begin(at, self.signal)
+        if until_ready(pid, self.site.socket_path):
+            with contextlib.suppress(ProcessLookupError):  # its last step has just come
+                os.kill(pid, signal.SIGTERM)
+        return self._stepper.ended()
 
     def list_names(self, *names: str) -> set[str]:
         """What ngrok lists from now on."""
@@ -151,6 +153,17 @@ class LaterStarts(Walk):
         return self.list_names("a.ns", f"b{number % 5}.ns", f"c{number % 3}.ns")
 
 
+class Stops(FirstStarts):
+    """Those of a person who thinks better of it. What it has made by then it takes away again."""
+
+    signal = signal.SIGTERM
+
+    def check(self, status: int, names: set[str]) -> None:
+        # Before it knows what to do with a signal it has made nothing that it would have to remove.
+        assert status in (0, -signal.SIGTERM), status
+        self.books.check_gone()
+
+
 def test_killed_before_any_of_its_steps_it_starts_again_and_mends_what_is_left(
     tmp_path: Path,
 ) -> None:
@@ -165,3 +178,8 @@ def test_killed_before_any_of_its_steps_it_starts_again_and_mends_what_is_left(
     assert all(len(walk.steps) > 30 for walk in walks)
 
 
+def test_stopped_before_any_of_its_steps_it_leaves_nothing(tmp_path: Path) -> None:
+    with sites(tmp_path, 1) as (site,):
+        walk = Stops(site)
+        walk.run()
+    assert len(walk.steps) > 30

@@ -84,7 +84,7 @@ class Books:
     def _check_files(self) -> None:
         """No file of another name than those that are meant to be there."""
         site = self.site
-        strange = {path.name for path in site.state.iterdir()} - STATE_FILES
+        strange = {path.name for path in site.state.glob("*")} - STATE_FILES
         assert not strange, "left in the state folder"
         beside = {path.name for path in site.folder.iterdir()}
         assert beside <= {"config.yml", "state", "cloud", "ngrokd.pid", "ngrokd.sock"}
