@@ -256,7 +256,8 @@ def _refuse_held(path: Path, descriptor: int) -> None:
 
 
 def _is_held(path: Path, pid: int) -> str:
-    who = f"ngrokd already runs with pid {pid}" if pid else "another ngrokd is just starting"
+    unknown = "another ngrokd, just starting or of another container, holds it"
+    who = f"ngrokd already runs with pid {pid}" if pid else unknown
     return f"{who} ({path}): stop it first"
 
 

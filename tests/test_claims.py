@@ -113,6 +113,17 @@ def test_what_a_dead_daemon_was_about_to_run_is_waited_for(tmp_path: Path) -> No
     ours.release()
 
 
+def test_a_loopback_subnet_claims_no_interface(tmp_path: Path) -> None:
+    """An ordinary user's daemon beside root's, both with the default name."""
+    net = NetSettings(
+        interface_name=NAME, subnet="127.107.0.0/16", hosts_file=str(tmp_path / "own-hosts")
+    )
+    with holding(tmp_path / "hosts"):
+        ours = Claims(net)
+        ours.take()
+        ours.release()
+
+
 def test_one_process_does_not_stand_in_its_own_way(tmp_path: Path) -> None:
     first, second = (Claims(settings(tmp_path / "hosts")) for _ in range(2))
     first.take()

@@ -21,6 +21,7 @@ from typing import Optional
 
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
+from ngrokd.host.netif import loopback
 
 logger = logging.getLogger(__name__)
 
@@ -39,10 +40,11 @@ class Claims:
     """What this process alone may change on this machine. Owner: main."""
 
     def __init__(self, net: NetSettings) -> None:
-        self._names = {
-            f"interface:{net.interface_name}": f"the interface {net.interface_name}",
-            _section_name(net): f"ngrokd's section in {net.hosts_file}",
-        }
+        self._names: dict[str, str] = {}
+        if not loopback.holds(net.subnet):  # which needs no interface
+            name = f"interface:{net.interface_name}"
+            self._names[name] = f"the interface {net.interface_name}"
+        self._names[_section_name(net)] = f"ngrokd's section in {net.hosts_file}"
         self._held: list[socket.socket] = []
 
     def take(self) -> None:
