@@ -8,13 +8,13 @@ import fcntl
 import logging
 import os
 import stat
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
 
 from lockfile.pidlockfile import PIDLockFile
 
+from ngrokd import filelock
 from ngrokd.errors import HostError
 
 logger = logging.getLogger(__name__)
@@ -27,12 +27,9 @@ _MAX_ROUNDS = 10
 
 _FOLDER_MODE = 0o755
 _FILE_MODE = 0o644
+_NEW_FILE_MODE = 0o600  # until it is locked: who may read it could lock it before us
 
 _HELD = frozenset({errno.EACCES, errno.EAGAIN})  # fcntl(2): it may say either
-
-# struct flock of Linux, fcntl(2): type, whence, start, length, pid. The zeros are room for those of
-# other systems, which are laid out otherwise: the pid is then read from the file.
-_FLOCK = struct.Struct("hhqqi32x")
 
 
 class PidFile(PIDLockFile):  # type: ignore[misc]  # lockfile has no type hints
@@ -201,7 +198,7 @@ def _open(path: Path, flags: int) -> int:
     # Neither waits for a writer of a FIFO nor follows a link to somebody's file.
     flags |= os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
     try:
-        descriptor = os.open(path, flags, _FILE_MODE)
+        descriptor = os.open(path, flags, _NEW_FILE_MODE)
     except OSError as exc:
         if exc.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
             raise
@@ -250,6 +247,9 @@ def _refuse_held(path: Path, descriptor: int) -> None:
         pid = _holder(descriptor)
         if pid is not None:  # else it has ended in between
             raise HostError(_is_held(path, pid))
+        if filelock.is_only_read(descriptor) and _is_in_place(path, descriptor):
+            path.unlink()  # a new file takes its place
+            return
     pid = _living(descriptor)
     if pid is not None:
         raise HostError(_is_held(path, pid))
@@ -262,15 +262,14 @@ def _is_held(path: Path, pid: int) -> str:
 
 
 def _holder(descriptor: int) -> Optional[int]:
-    """The pid that holds a lock on it, 0 if it cannot be named; None: nobody does."""
-    question = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    """The pid that has locked it for writing, 0 if it cannot be named; None: nobody has."""
     try:
-        kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, question))
+        pid = filelock.writer(descriptor)
     except OSError:  # a file system without locks
         return _living(descriptor)
-    if kind == fcntl.F_UNLCK:
+    if pid is None:
         return None
-    return pid if pid > 0 else (_living(descriptor) or 0)
+    return pid or _living(descriptor) or 0
 
 
 def _living(descriptor: int) -> Optional[int]:

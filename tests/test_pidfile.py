@@ -193,6 +193,30 @@ def test_of_many_that_start_at_once_exactly_one_wins(tmp_path: Path) -> None:
         assert path.read_text() == f"{winners[0]}\n"
 
 
+def test_who_may_only_read_the_file_cannot_keep_the_next_daemon_from_starting(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "ngrokd.pid"
+    path.write_text("4711\n")
+    reads = (
+        "import fcntl, sys; file = open(sys.argv[1]); fcntl.lockf(file, fcntl.LOCK_SH);"
+        " print(flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", reads, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as reader:
+        assert reader.stdout is not None
+        reader.stdout.readline()
+        assert holder(str(path)) is None
+        with held(str(path)):
+            assert path.read_text() == f"{os.getpid()}\n"
+            assert path.stat().st_mode & 0o777 == 0o644
+        path.write_text("4711\n")
+        assert remove_stale(str(path))
+        assert not path.exists()
+        reader.kill()
+
+
 def test_the_next_one_starts_at_once_after_a_kill(tmp_path: Path) -> None:
     path = tmp_path / "pid"
     with contender(path) as first, contender(path) as second:
