@@ -71,9 +71,11 @@ class Conductor:
         self._polled = False  # what is or will be applied came from ngrok, not from the disk
         self._fresh = False  # what is to be applied is an answer that nobody has been told of
         self._awaited = Awaited()
-        self._board = Board(self._identity, self._poller, self.reconciler, self._ingress)
         self.status = Status()
         self.pages = HealthPages(lambda: self.status, forwarder)
+        self._board = Board(
+            self._identity, self._poller, self.reconciler, self._ingress, self.pages
+        )
         self._reloader = Reloader(config, source, self.pages, self._take_up)
 
     @property
@@ -113,8 +115,10 @@ class Conductor:
         self._reloader.tick(now)
         self._poller.tick(now)
         self._awaited.expire(now)
+        self.pages.tick(self.config.server, now)
         self.publish()  # what was due may have failed before anything was sent
-        return min(part.wait_s(now) for part in (self._poller, self._reloader, self._awaited))
+        parts = (self._poller, self._reloader, self._awaited, self.pages)
+        return min(part.wait_s(now) for part in parts)
 
     def handle(self, message: Message) -> None:
         """Does what one message asks for, and publishes what came of it."""

@@ -92,15 +92,9 @@ class Daemon:
         stack.callback(self._forwarder.stop)
         self._workers.start()
         stack.callback(self._conductor.pages.stop)
-        self._open_pages()
+        self._conductor.pages.open(self._server, time.monotonic())
         self._conductor.begin()
         self._on_up()
-
-    def _open_pages(self) -> None:
-        try:
-            self._conductor.pages.configure(self._server)
-        except HostError as exc:
-            self._conductor.complain(str(exc))
 
     # The loop
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import time
 from typing import Callable, Optional
 
@@ -14,6 +16,9 @@ from ngrokd.errors import HostError
 from ngrokd.forward.forwarder import Forwarder
 from ngrokd.model import Status
 
+logger = logging.getLogger(__name__)
+
+RETRY_S = 10.0  # what is missing at boot may come: an address, a port that is let go of
 HEARTBEAT_LIMIT_S = 5.0  # a forwarding thread that has not turned for this long is stuck
 
 
@@ -25,6 +30,27 @@ class HealthPages:
         self._forwarder = forwarder
         self._at: Optional[tuple[str, int]] = None
         self._server: Optional[HealthServer] = None
+        self._next_try = math.inf  # `time.monotonic()`
+        self.problem = ""
+
+    def open(self, server: ServerSettings, now: float) -> None:
+        """As `configure`; where that fails it is a problem, and tried again by `tick`."""
+        try:
+            self.configure(server)
+        except HostError as exc:
+            if str(exc) != self.problem:
+                logger.warning("%s", exc)
+            self.problem = str(exc)
+            self._next_try = now + RETRY_S
+
+    def tick(self, server: ServerSettings, now: float) -> None:
+        """Tries again what `open` could not."""
+        if now >= self._next_try:
+            self.open(server, now)
+
+    def wait_s(self, now: float) -> float:
+        """Until `tick` has something to do."""
+        return max(0.0, self._next_try - now)
 
     def configure(self, server: ServerSettings) -> None:
         """Serves them there, or not at all for port 0. HostError: they stay where they were."""
@@ -33,10 +59,13 @@ class HealthPages:
             return
         if self._at is not None and self._at[1] == at[1]:
             self._replace(self._at, at)  # 0.0.0.0 and 127.0.0.1 cannot both have the port
-            return
-        fresh = self._serve(at)
-        self.stop()
-        self._at, self._server = at, fresh
+        else:
+            fresh = self._serve(at)
+            self.stop()
+            self._at, self._server = at, fresh
+        if self.problem:
+            logger.info("the health pages are served again")
+        self.problem, self._next_try = "", math.inf
 
     def stop(self) -> None:
         """Twice is harmless."""

@@ -95,7 +95,7 @@ class Reconciler:
         self._remembered = self._memory.assignments()
 
     def prepare(self) -> InterfaceStatus:
-        """Makes or adopts the interface. Raises HostError if no address can be had at all."""
+        """Makes or adopts the interface. Raises HostError: another daemon has it, by name."""
         self.interface = self._machine.prepare()
         return self.interface
 

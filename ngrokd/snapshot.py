@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from ngrokd.cloud.identity import Identity
+from ngrokd.healthpages import HealthPages
 from ngrokd.ingress import IngressLink
 from ngrokd.model import EndpointState, State, Status
 from ngrokd.poller import Poller
@@ -21,6 +22,7 @@ class Board:
     poller: Poller
     reconciler: Reconciler
     ingress: IngressLink
+    pages: HealthPages
     standing: list[str] = field(default_factory=list)
     started_at: float = field(default_factory=time.time)  # Unix seconds
 
@@ -52,12 +54,19 @@ class Board:
             *self.poller.problems,
             *([self.ingress.problem] if self.ingress.problem else []),
             *self.reconciler.problems,
+            *([self.pages.problem] if self.pages.problem else []),
             *([f"endpoints failed: {failed}; `ngrokctl list` says why"] if failed else []),
         )
 
     def _certificate_problem(self) -> tuple[str, ...]:
-        end = self.identity.certificate_not_after
-        if end is None or end > time.time():
+        begin, end = self.identity.certificate_not_before, self.identity.certificate_not_after
+        now = time.time()
+        if begin is not None and now < begin:
+            return (
+                "this machine's clock is before the beginning of ngrokd's certificate, so nothing"
+                " can be connected to: set the clock, see `date`",
+            )
+        if end is None or end > now:
             return ()
         return ("the certificate has ended, so ngrok refuses connections: a new one is asked for",)
 

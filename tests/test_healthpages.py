@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 from collections.abc import Iterator
 
@@ -10,7 +11,7 @@ import pytest
 from ngrokd.config import ForwardSettings, ServerSettings
 from ngrokd.errors import HostError
 from ngrokd.forward.forwarder import Forwarder
-from ngrokd.healthpages import HealthPages
+from ngrokd.healthpages import RETRY_S, HealthPages
 from ngrokd.model import Status
 
 LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"
@@ -74,3 +75,18 @@ def test_where_they_cannot_be_they_stay(pages: HealthPages, taken_is_the_same_po
     assert answers(port)
     if not taken_is_the_same_port:
         taken.close()
+
+
+def test_what_cannot_be_served_at_boot_is_a_problem_until_it_can(pages: HealthPages) -> None:
+    taken = socket.create_server((LOOPBACK, 0))
+    server = at(taken.getsockname()[1])
+    pages.open(server, now=100.0)
+    assert "health" in pages.problem
+    assert pages.wait_s(100.0) == RETRY_S
+    pages.tick(server, 100.0 + RETRY_S / 2)
+    taken.close()
+    assert pages.problem
+    pages.tick(server, 100.0 + RETRY_S)
+    assert not pages.problem
+    assert answers(server.health_port)
+    assert pages.wait_s(200.0) == math.inf

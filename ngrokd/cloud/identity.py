@@ -67,6 +67,12 @@ class Identity:
         return self._operator_id
 
     @property
+    def certificate_not_before(self) -> Optional[float]:
+        """Unix seconds; None: no usable certificate and key."""
+        validity = self._validity()
+        return validity.not_before if validity else None
+
+    @property
     def certificate_not_after(self) -> Optional[float]:
         """Unix seconds; None: no usable certificate and key."""
         validity = self._validity()
