@@ -7,6 +7,8 @@ import sys
 
 from ngrokd.pid1 import run_under_init
 
+INTERRUPTED = 130
+
 
 def main() -> int:
     """The exit status. As process 1 of a container, what buries the dead forks off first."""
@@ -14,8 +16,10 @@ def main() -> int:
 
     def run() -> int:
         # Imported after that fork: what process 1 has loaded is in memory twice.
-        from ngrokd import cli
-
+        try:
+            from ngrokd import cli
+        except KeyboardInterrupt:
+            return INTERRUPTED
         return cli.main(implied=["--foreground"] if in_container else [])
 
     return run_under_init(run)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import sys
 from typing import Callable
 
@@ -37,12 +38,24 @@ def run_in_background(pid_file: str, serve: Serve) -> int:
         _become_daemon(pid_file, serve, writing)
     os.close(writing)
     with os.fdopen(reading, "rb") as told:
-        answer = told.read()
+        try:
+            answer = told.read()
+        except KeyboardInterrupt:
+            _interrupt(child)
+            told.read()  # until it has ended
+            raise
     os.waitpid(child, 0)
     if answer == UP:
         return 0
     sys.stderr.write(f"ngrokd: {answer.decode(errors='replace') or KILLED}\n")
     return 1
+
+
+def _interrupt(child: int) -> None:
+    """What would be left running is not what somebody wants who presses Ctrl-C."""
+    # It leads the session of the daemon, if it came that far; else the terminal has told it, too.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGTERM)
 
 
 def _become_daemon(pid_file: str, serve: Serve, writing: int) -> None:

@@ -36,7 +36,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """The exit status: 0 cleaned, 1 something stays, 2 cleaned after a faulty configuration."""
-    path = Path(args.config or DEFAULT_CONFIG_PATH).absolute()
+    path = Path(args.config or DEFAULT_CONFIG_PATH)
     config, faults = settings(path, os.environ)
     if faults:
         _say(sys.stderr, *faults)

@@ -15,6 +15,9 @@ from ngrokd.errors import ConfigError, NgrokdError
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
+# What people try first.
+OF_NGROKCTL = frozenset({"status", "list", "health", "set-api-key", "wait", "refresh", "log-level"})
+
 _EPILOG = """\
 examples:
   ngrokd install; ngrokd start; ngrokctl set-api-key; ngrokctl wait
@@ -36,11 +39,16 @@ def main(argv: Optional[Sequence[str]] = None, implied: Sequence[str] = ()) -> i
     """
     _open_standard_streams()
     words = [*implied, *(sys.argv[1:] if argv is None else argv)]
+    if words and words[0] in OF_NGROKCTL:
+        print(f"ngrokd: a running daemon is asked by `ngrokctl {words[0]}`", file=sys.stderr)
+        return USAGE
     parser = make_parser(with_sandbox="sandbox" in words or _asks_for_help(words))
     args = parser.parse_args(words)
     if args.sandbox_dir and not args.sandbox:
         parser.error("--dir goes with --sandbox; `ngrokd sandbox --dir DIR` is the cloud alone")
     try:
+        if args.config is not None:
+            args.config = _absolute(args.config)
         run: Callable[[argparse.Namespace], int] = args.run
         return run(args)
     except ConfigError as exc:
@@ -51,6 +59,15 @@ def main(argv: Optional[Sequence[str]] = None, implied: Sequence[str] = ()) -> i
         return FAILED
     except KeyboardInterrupt:  # before the daemon takes signals itself
         return INTERRUPTED
+
+
+def _absolute(path: str) -> str:
+    """Known before the daemon leaves the current folder. Raises ConfigError."""
+    try:
+        return str(Path(path).absolute())
+    except FileNotFoundError as exc:
+        fault = f"{path}: the current folder is no longer there: name the whole path"
+        raise ConfigError([fault]) from exc
 
 
 def _open_standard_streams() -> None:

@@ -73,10 +73,15 @@ class Conductor:
         self._awaited = Awaited()
         self.status = Status()
         self.pages = HealthPages(lambda: self.status, forwarder)
-        self._board = Board(
-            self._identity, self._poller, self.reconciler, self._ingress, self.pages
-        )
         self._reloader = Reloader(config, source, self.pages, self._take_up)
+        self._board = Board(
+            self._identity,
+            self._poller,
+            self.reconciler,
+            self._ingress,
+            self.pages,
+            self._reloader,
+        )
 
     @property
     def config(self) -> Config:

@@ -8,7 +8,8 @@ from typing import Callable, Optional
 
 PERIOD_S = 2.0
 
-# Inode, size, and time of the last change in nanoseconds; None: there is no such file now.
+# Inode, size, and time of the last change in nanoseconds; None: there is no such file now, which is
+# a state like others: one that stays away is told, and one that an editor just replaces is not.
 Stamp = Optional[tuple[int, int, int]]
 
 
@@ -16,7 +17,7 @@ def stamp(path: Path) -> Stamp:
     """What differs once the file was written or replaced. A link is followed."""
     try:
         found = path.stat()
-    except OSError:  # an editor is just replacing it, or it is out of reach: nothing to read
+    except OSError:  # reading it will say why
         return None
     return found.st_ino, found.st_size, found.st_mtime_ns
 
@@ -45,7 +46,7 @@ class ConfigWatch:
             return False
         self._next_look = now + PERIOD_S
         before, self._seen = self._seen, self._stamps()
-        return self._seen == before != self._taken and None not in self._seen
+        return self._seen == before != self._taken
 
     def wait_s(self, now: float) -> float:
         """Until `changed` wants to look again."""

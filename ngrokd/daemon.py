@@ -54,6 +54,7 @@ class Daemon:
         self._supervision = Supervision(
             Notifier(source.environ), self._conductor.pages.forwarding, time.monotonic()
         )
+        self._pending = signals.Pending()
         self._stopping = False
         self._failed = False  # a thread died, or something of ours could not be taken away
 
@@ -76,7 +77,7 @@ class Daemon:
     def _start(self, stack: contextlib.ExitStack) -> None:
         """What can refuse comes first, and touches nothing: state folder, then socket."""
         logger.info("ngrokd %s starts", __version__)
-        stack.enter_context(signals.posted(self.post))
+        self._pending = stack.enter_context(signals.posted(self.post))
         for note in self._notes:
             self._conductor.complain(note)
         self._conductor.recall()
@@ -165,9 +166,11 @@ class Daemon:
 
     def _next(self, wait: float) -> Optional[Message]:
         try:
-            return self._mailbox.get(timeout=wait)
+            message = self._mailbox.get(timeout=wait)
         except queue.Empty:
             return None
+        self._pending.taken(message)
+        return message
 
     def _clean_up(self) -> None:
         try:

@@ -30,7 +30,7 @@ Overlay = dict[str, dict[str, object]]
 
 def run_daemon(args: argparse.Namespace) -> int:
     """`ngrokd`: the exit status. Raises NgrokdError if it does not come up."""
-    path = Path(args.config or DEFAULT_CONFIG_PATH).absolute()
+    path = Path(args.config or DEFAULT_CONFIG_PATH)
     # Named or not: a service that names it is to start the first time, too.
     if path == Path(DEFAULT_CONFIG_PATH) and configfile.write_default(path):
         print(f"ngrokd: {path} was written, with the defaults", file=sys.stderr)
@@ -47,7 +47,7 @@ def run_daemon(args: argparse.Namespace) -> int:
 
 def run_sandboxed(args: argparse.Namespace) -> int:
     """`ngrokd --sandbox`: the same against the embedded stand-in cloud, in a folder of its own."""
-    path = Path(args.config).absolute() if args.config else None
+    path = Path(args.config) if args.config else None
     configfile.Source(path, os.environ).load()  # a faulty file is told before anything is made
     folder = _sandbox_folder(args.sandbox_dir)
     status = _run(

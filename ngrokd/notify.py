@@ -26,6 +26,8 @@ _SEND_TIMEOUT_S = 2.0
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 _USEC = 1_000_000
+_MAX_DIGITS = 19  # of a 64-bit number, which is what the manager counts with
+_MIN_WATCHDOG_S = 0.05  # a mistake in a unit must not keep a processor busy
 
 
 class Notifier:
@@ -40,9 +42,10 @@ class Notifier:
         self._address = _address(environ.get("NOTIFY_SOCKET", ""))
         watched = _number(environ.get("WATCHDOG_PID", "")) in (None, os.getpid())
         limit = _number(environ.get("WATCHDOG_USEC", ""))
+        self._patience_s = _SEND_TIMEOUT_S
         self.watchdog_s: Optional[float] = None
         if self._address is not None and watched and limit:
-            self.watchdog_s = limit / _USEC / 2
+            self.watchdog_s = max(limit / _USEC / 2, _MIN_WATCHDOG_S)
         # Set by systemd for the process that it started. If that is a wrapper of ours, signals and
         # restarts must still be about us. In a container the variable is not set: there our number
         # is another one than the manager's.
@@ -82,9 +85,12 @@ class Notifier:
         message = "\n".join(assignments).encode("utf-8", "replace")
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-                sock.settimeout(_SEND_TIMEOUT_S)
+                sock.settimeout(self._patience_s)
                 sock.sendto(message, self._address)
+            self._patience_s = _SEND_TIMEOUT_S
         except OSError as exc:
+            if isinstance(exc, (TimeoutError, socket.timeout)):
+                self._patience_s = 0.0  # until it reads again nothing more is waited for
             logger.debug("the service manager was not told %s: %s", assignments[0], exc)
 
 
@@ -98,7 +104,8 @@ def _address(name: str) -> Optional[bytes]:
 
 
 def _number(text: str) -> Optional[int]:
-    return int(text) if text.isascii() and text.isdigit() else None
+    is_number = text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
+    return int(text) if is_number else None
 
 
 def _status(text: str) -> tuple[str, ...]:

@@ -206,7 +206,8 @@ class Poller:
         except StateError as exc:
             self._failed(JobKind.ENROL, exc, time.monotonic())
             return
-        logger.info("%s with the ngrok API at %s", step.value, self._config.api.url)
+        level = logging.DEBUG if JobKind.ENROL in self._faults else logging.INFO
+        logger.log(level, "%s with the ngrok API at %s", step.value, self._config.api.url)
         self._start(JobKind.ENROL, job)
 
     def _enrolled(self, result: object, now: float) -> None:

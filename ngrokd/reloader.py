@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from concurrent.futures import Future
 from typing import Any, Callable, Optional
 
@@ -29,6 +30,14 @@ class Reloader:
         self._pages = pages
         self._take = take
         self._watch = ConfigWatch(source.files())
+        self._fault = ""
+        self._waiting: tuple[str, ...] = ()
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What keeps the file that was saved from being what is in force."""
+        waiting = (f"needs a restart: {', '.join(self._waiting)}",) if self._waiting else ()
+        return (*((self._fault,) if self._fault else ()), *waiting)
 
     def tick(self, now: float) -> None:
         """Reads the files again if they were saved."""
@@ -49,9 +58,11 @@ class Reloader:
             self._prepare(taken)
         except (ConfigError, HostError) as exc:
             logger.error("the configuration is not taken, the old one stays: %s", exc)
+            self._fault = f"the configuration that was saved is not taken: {_first_line(exc)}"
             if reply is not None:
                 reply.set_exception(ControlError("bad_configuration", str(exc)))
             return
+        self._fault = ""
         changed = configfile.changes(self.config, new)
         waiting = tuple(key for key in changed if needs_restart(key))
         live = tuple(key for key in changed if not needs_restart(key))
@@ -59,6 +70,7 @@ class Reloader:
         self._take(taken)
         self.advise()
         logger.info("configuration read again, changed: %s", ", ".join(live) or "nothing")
+        self._waiting = waiting
         if waiting:
             logger.warning("needs a restart: %s", ", ".join(waiting))
         if reply is not None:
@@ -71,10 +83,14 @@ class Reloader:
 
     def _prepare(self, new: Config) -> None:
         """What this machine may refuse. Raises HostError, with everything as it was."""
-        old = self.config.server
-        logs.configure(new.server)
+        self._pages.configure(new.server)
         try:
-            self._pages.configure(new.server)
+            logs.configure(new.server)
         except HostError:
-            logs.configure(old)
+            self._pages.open(self.config.server, time.monotonic())
             raise
+
+
+def _first_line(exc: Exception) -> str:
+    first, _, more = str(exc).partition("\n")
+    return f"{first} (and more: `ngrokd check-config`)" if more else first

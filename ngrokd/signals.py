@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import signal
-import socket
 import threading
 from collections.abc import Iterator
 from typing import Any, Callable
 
 from ngrokd.logs import report_uncaught
 from ngrokd.messages import Crashed, DumpStatus, Message, Reload, Stop
+
+READ_BYTES = 4096  # one for each signal
 
 Handlers = dict[int, Any]
 
@@ -56,8 +58,31 @@ def ending_at_once() -> Iterator[None]:
         yield
 
 
+class Pending:
+    """Which requests wait in the mailbox already: a thousand hangups are one reload.
+
+    Without it a stop would have to wait behind them all. Main takes out, the thread `signals` puts
+    in; each is one step of the interpreter.
+    """
+
+    def __init__(self) -> None:
+        self._kinds: set[type] = set()
+
+    def is_new(self, message: Message) -> bool:
+        """On `signals`: it is to be posted. Stops are counted: the second one ends at once."""
+        if isinstance(message, Stop):
+            return True
+        new = type(message) not in self._kinds
+        self._kinds.add(type(message))
+        return new
+
+    def taken(self, message: Message) -> None:
+        """On main, before it acts: one that comes from now on is another request."""
+        self._kinds.discard(type(message))
+
+
 @contextlib.contextmanager
-def posted(post: Callable[[Message], None]) -> Iterator[None]:
+def posted(post: Callable[[Message], None]) -> Iterator[Pending]:
     """TERM, INT, QUIT, PWR and XCPU stop, HUP reloads, USR1 writes the status into the log.
 
     Call on the main thread. What was in force before is put back at the end.
@@ -67,34 +92,40 @@ def posted(post: Callable[[Message], None]) -> Iterator[None]:
     interpreter writes from whichever thread was hit wakes the thread below at once.
     """
     handlers: Handlers = dict.fromkeys(_MESSAGES, lambda number, frame: None)
-    reading, writing = socket.socketpair()
-    writing.setblocking(False)
+    # A pipe has room for 64 thousand signals, a socket for some hundred: what does not fit is lost.
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
 
     def died(thread: str, error: BaseException) -> None:
         post(Crashed(thread, error))
 
-    reader = threading.Thread(target=_post_signals, args=(reading, post), name="signals")
-    with _handling({**handlers, **_IGNORED}), report_uncaught(died):
-        before = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
-        reader.start()
-        try:
-            yield
-        finally:
-            signal.set_wakeup_fd(before)
-            writing.close()
+    pending = Pending()
+    arguments = (reading, post, pending)
+    reader = threading.Thread(target=_post_signals, args=arguments, name="signals")
+    # Before the handlers, which do nothing: a signal between the two would be lost.
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    try:
+        with _handling({**handlers, **_IGNORED}), report_uncaught(died):
+            reader.start()
+            yield pending
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writing)
+        if reader.ident is not None:
             reader.join()
-            reading.close()
+        os.close(reading)
 
 
-def _post_signals(reading: socket.socket, post: Callable[[Message], None]) -> None:
+def _post_signals(reading: int, post: Callable[[Message], None], pending: Pending) -> None:
     """On the thread `signals`, until the other end is closed: one byte is one signal's number."""
     while True:
-        numbers = reading.recv(64)
+        numbers = os.read(reading, READ_BYTES)
         if not numbers:
             return
         for number in numbers:
-            if number in _MESSAGES:
-                post(_MESSAGES[number]())
+            message = _MESSAGES[number]() if number in _MESSAGES else None
+            if message is not None and pending.is_new(message):
+                post(message)
 
 
 @contextlib.contextmanager

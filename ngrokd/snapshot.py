@@ -12,6 +12,7 @@ from ngrokd.ingress import IngressLink
 from ngrokd.model import EndpointState, State, Status
 from ngrokd.poller import Poller
 from ngrokd.reconciler import Reconciler
+from ngrokd.reloader import Reloader
 
 
 @dataclass
@@ -23,6 +24,7 @@ class Board:
     reconciler: Reconciler
     ingress: IngressLink
     pages: HealthPages
+    reloader: Reloader
     standing: list[str] = field(default_factory=list)
     started_at: float = field(default_factory=time.time)  # Unix seconds
 
@@ -34,7 +36,7 @@ class Board:
             state=state or self._state(poll_applied, problems),
             operator_id=self.identity.operator_id,
             ingress_endpoint=self.ingress.endpoint,
-            problems=problems,
+            problems=(*problems, *self.reloader.problems),  # which disturb no traffic
             certificate_not_after=self.identity.certificate_not_after,
             api_last_success=self.poller.last_success,
             api_last_error=self.poller.last_error,

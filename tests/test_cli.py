@@ -103,3 +103,36 @@ def test_a_state_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) ->
     assert "Traceback" not in result.stderr
     assert str(tmp_path / "file") in result.stderr.splitlines()[-1]
     assert not (tmp_path / "pid").exists() and not (tmp_path / "s").exists()
+
+
+def test_a_command_of_ngrokctl_is_pointed_to(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status"]) == 2
+    assert "`ngrokctl status`" in capsys.readouterr().err
+
+
+def test_a_relative_path_in_a_folder_that_is_gone_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    result = subprocess.run(
+        [
+            *("sh", "-c", 'rmdir "$PWD"; exec "$@"', "sh", sys.executable, str(ROOT / "ngrokd.py")),
+            *("--config", "c.yml", "--foreground"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        cwd=folder,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert result.stderr == "c.yml: the current folder is no longer there: name the whole path\n"
+
+
+def test_a_file_with_faults_without_end_is_told_in_a_hundred_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = config(tmp_path, "".join(f"nett{n}: 1\n" for n in range(5000)))
+    assert main(["check-config", path]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 101
+    assert lines[-1] == "and 4900 faults more"

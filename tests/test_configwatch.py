@@ -66,12 +66,21 @@ def test_a_file_that_is_still_being_written_is_not_read(file: Path) -> None:
     assert looks.until_changed()
 
 
-def test_a_file_that_is_away_is_not_read_and_none_is_missed_when_it_is_back(file: Path) -> None:
+def test_a_file_that_is_away_for_a_moment_is_not_missed_and_one_that_stays_away_is(
+    file: Path,
+) -> None:
     looks = Looks(file)
+    looks.once()
     aside = file.rename(file.with_name("aside"))
-    assert looks.until_changed() == 0
+    assert not looks.once()
     aside.rename(file)
     assert looks.until_changed() == 0
+    file.unlink()
+    assert looks.until_changed()
+
+
+def test_one_file_that_is_away_does_not_hide_a_change_of_another(file: Path) -> None:
+    looks = Looks(file, file.with_name("key"))
     replace(file, "another\n")
     assert looks.until_changed()
 

@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from ngrokd.messages import Crashed, DumpStatus, Message, Reload, Stop
-from ngrokd.signals import ending_at_once, posted
+from ngrokd.signals import Pending, ending_at_once, posted
 
 TIMEOUT_S = 10
 
@@ -82,3 +82,42 @@ def test_while_starting_a_signal_unwinds_what_there_is_and_requests_are_ignored(
         os.kill(os.getpid(), signal.SIGTERM)
         signal.sigtimedwait([], TIMEOUT_S)  # the handler runs before this returns
     assert ended.value.code == 0
+
+
+def test_a_flood_of_requests_is_one_of_each_until_it_is_taken_and_stops_are_counted() -> None:
+    pending = Pending()
+    assert [pending.is_new(Reload()) for _ in range(3)] == [True, False, False]
+    assert pending.is_new(DumpStatus())
+    assert [pending.is_new(Stop("SIGTERM")) for _ in range(2)] == [True, True]
+    pending.taken(Reload())
+    assert pending.is_new(Reload())
+    assert not pending.is_new(DumpStatus())
+
+
+def test_a_stop_does_not_wait_behind_a_thousand_hangups() -> None:
+    mailbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+    with posted(mailbox.put):
+        for _ in range(1000):
+            os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGTERM)
+        seen = [mailbox.get(timeout=TIMEOUT_S) for _ in range(2)]
+    assert seen == [Reload(), Stop("SIGTERM")]
+
+
+def test_a_signal_between_two_ways_of_handling_it_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The kernel may deliver it right after any of the calls that install a handler."""
+    mailbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+    install = signal.signal
+
+    def interrupted(number: int, handler: object) -> object:
+        before = install(number, handler)  # type: ignore[arg-type]
+        if number == signal.SIGTERM:
+            monkeypatch.setattr(signal, "signal", install)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return before
+
+    monkeypatch.setattr(signal, "signal", interrupted)
+    with posted(mailbox.put):
+        assert mailbox.get(timeout=TIMEOUT_S) == Stop("SIGTERM")

@@ -16,6 +16,7 @@ from ngrokd.configtext.yamltext import Entry, Table
 from ngrokd.errors import ConfigError
 
 KEY_VARIABLE = "NGROK_API_KEY"
+MAX_FAULTS = 100  # what is told of a file that is no configuration at all
 KEY_FILE_VARIABLE = "NGROK_API_KEY_FILE"
 
 # Of two variables for one key the last one that is set counts.
@@ -84,7 +85,9 @@ class Settings:
         if not self.faults:
             self._refuse_one_file_for_two(config)
         if self.faults:
-            raise ConfigError([self._without_secrets(fault) for fault in self.faults])
+            shown = [self._without_secrets(fault) for fault in self.faults[:MAX_FAULTS]]
+            more = len(self.faults) - MAX_FAULTS
+            raise ConfigError([*shown, *([f"and {more} faults more"] if more > 0 else [])])
         return config
 
     def _built(self) -> Config:
@@ -109,7 +112,9 @@ class Settings:
                 self._take_section(entry, source)
             else:
                 where = _where(source, entry, section)
-                self._fault(where, "there is no such key", _alternatives(section, entry.name))
+                seen = len(self.faults) < MAX_FAULTS
+                allowed = _alternatives(section, entry.name) if seen else ""
+                self._fault(where, "there is no such key", allowed)
 
     def _take_section(self, entry: Entry, source: str) -> None:
         if isinstance(entry.value, Table):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
-import sys
 from pathlib import Path
 
 from ngrokd.errors import BindError, PortForbidden
@@ -57,8 +56,7 @@ def _explained(address: Address, exc: OSError, holders: Holders) -> BindError:
     if exc.errno == errno.EACCES and address.port < _first_free_port():
         return PortForbidden(
             f"{what}: ports below {_first_free_port()} need root. Mend: run ngrokd as root, or "
-            f"sysctl -w net.ipv4.ip_unprivileged_port_start={address.port}, or "
-            f"setcap cap_net_bind_service=+ep {Path(sys.executable).resolve()}"
+            f"sysctl -w net.ipv4.ip_unprivileged_port_start={address.port}"
         )
     if exc.errno in _DESCRIPTOR_LIMIT:
         return BindError(

@@ -62,11 +62,13 @@ class LogHandler(logging.Handler):
 
     def configure(self, server: ServerSettings) -> None:
         """Another place or format from now on. Raises HostError; then nothing has changed."""
-        place = place_of(server, self._foreground)
+        place, as_json = place_of(server, self._foreground), server.log_format == "json"
+        if (place, as_json) == (self._place, self._as_json):
+            return
         fresh = None if place == self._place else opened(place, self._environ)
         with self._alone():
             self._write(self._repeats.rest())
-            self._as_json = server.log_format == "json"
+            self._as_json = as_json
             if fresh is not None:
                 self._note(logging.INFO, f"the log goes on in {place}")
                 self._target.close()

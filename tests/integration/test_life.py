@@ -195,7 +195,11 @@ def test_a_hangup_reads_the_configuration_again_and_nothing_is_disturbed(site: S
     client.sendall(b"still")
     assert receive_exactly(client, 5) == b"still"
     client.close()
-    assert daemon.status()["state"] == "ready"
+    status = daemon.status()
+    assert status["state"] == "ready"
+    assert "config.yml:1: net.subnet" in status["problems"][0]
+    daemon.send(signal.SIGHUP)
+    daemon.eventually(lambda now: not now["problems"], "the fault is gone, its problem is not")
 
 
 def test_a_killed_daemons_leftovers_are_adopted_and_nothing_is_stale(site: Site) -> None:
