@@ -23,10 +23,11 @@ class Registration:
 
     operator_id: str
     url: str
+    again: str  # the command that tries it once more
     key: str = field(repr=False)
 
 
-def registration(config: Config, environ: Mapping[str, str]) -> Registration:
+def registration(config: Config, environ: Mapping[str, str], again: str) -> Registration:
     """`operator_id` "": there is none. Raises StateError if that cannot be read."""
     folder = config.state_folder
     operator_id = _word(folder / "operator_id")
@@ -39,7 +40,7 @@ def registration(config: Config, environ: Mapping[str, str]) -> Registration:
         or (key_file and _word(Path(key_file)))
         or config.api.key
     )
-    return Registration(operator_id, config.api.url, key)
+    return Registration(operator_id, config.api.url, again, key)
 
 
 def deregister(found: Registration) -> list[str]:
@@ -59,8 +60,8 @@ def deregister(found: Registration) -> list[str]:
 
 def _kept(found: Registration, cause: str) -> str:
     return (
-        f"operator {found.operator_id} is still at ngrok: {cause}. State, configuration and logs "
-        "stay: run `ngrokd uninstall --purge` again, or with --force to remove them all the same"
+        f"operator {found.operator_id} is still at ngrok: {cause}. ngrokd is stopped, and all "
+        f"of it stays: run `{found.again}` again, or with --force to remove it all the same"
     )
 
 

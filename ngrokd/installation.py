@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import enum
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
-from ngrokd import attached, cleanup, configfile, deregistration, lifecycle, pidfile
+from ngrokd import attached, cleanup, configfile, deregistration, lifecycle, running
 from ngrokd.config import DEFAULT_CONFIG_PATH, DEFAULT_LOG_FILE, Config
 from ngrokd.errors import ConfigError, HostError, StateError
 from ngrokd.host import command, files
@@ -22,6 +23,7 @@ from ngrokd.service import (
     purging,
     removing,
     shipping,
+    trust,
 )
 from ngrokd.service.applying import Tools, apply, show
 from ngrokd.service.disk import Disk
@@ -45,18 +47,20 @@ class Purge(enum.Enum):
 
 def install(config: Optional[str], init: Optional[str], dry_run: bool) -> int:
     """The exit status. Raises HostError with the mend; run again, it goes on."""
-    disk = Disk(files.write_atomic)
+    disk = Disk(files.write_atomic, files.remove_orphans)
     machine = _machine(disk)
     system = chosen(machine.facts, init)
     own = program.path()
-    path = str(Path(config or DEFAULT_CONFIG_PATH).absolute())
+    path = str(lifecycle.absolute(config or DEFAULT_CONFIG_PATH))
     program.check(own, command.run)
+    _refuse_open(path)
     place = shipping.folder()
     shipped = Shipped(shipping.sources(place), configfile.DEFAULT_TEXT.encode(), str(place))
     paths = Paths(own, path, _folders_written(Path(path)))
     steps = installing.plan(machine, system, shipped, paths)
     warned: list[Step] = [Say(text, warning=True) for text in program.warnings(own)]
-    _carry_out([*warned, *steps], disk, {}, dry_run, "install")
+    again = _typed("install", config, init)
+    _carry_out([*warned, *steps], disk, {}, dry_run, again)
     if _is_nothing(steps):
         say(f"ngrokd is installed already ({system.value}): nothing to do")
     elif not dry_run:
@@ -69,7 +73,7 @@ def install(config: Optional[str], init: Optional[str], dry_run: bool) -> int:
 
 def uninstall(config: Optional[str], init: Optional[str], dry_run: bool, purge: Purge) -> int:
     """The exit status. Raises HostError with the mend; run again, it goes on."""
-    disk = Disk(files.write_atomic)
+    disk = Disk(files.write_atomic, files.remove_orphans)
     machine = _machine(disk)
     wish = removing.Wish(
         shipping.sources(shipping.folder()),
@@ -81,18 +85,48 @@ def uninstall(config: Optional[str], init: Optional[str], dry_run: bool, purge: 
     if faults and purge is not Purge.NO:
         where = "--purge takes from it where the state is: mend it, or remove it, and try again"
         raise ConfigError([*faults, f"{path}: {where}"])
-    after, acts = _afterwards(settings)
+    options = {Purge.NO: [], Purge.YES: ["--purge"], Purge.FORCED: ["--purge", "--force"]}[purge]
+    is_default = str(path) == DEFAULT_CONFIG_PATH
+    again = _typed("uninstall", None if is_default else str(path), init, options)
+    acts: dict[str, Action] = {"end": lambda: _end(settings)}
+    # What may fail is first, while the service still knows its configuration, and there is a key.
+    steps = [*removing.stopping(machine, wish), *_plan_end(settings)]
+    purged: list[Step] = []
     if purge is not Purge.NO:
         environ = {**defaults.variables(disk.found), **os.environ}
-        found = deregistration.registration(settings, environ)
+        found = deregistration.registration(settings, environ, again)
         acts["deregister"] = lambda: _deregister(found, purge)
-        after += _plan_purge(found, settings, path, disk)
-        after += removing.plan_changed(machine, wish)
-    steps = removing.plan(machine, wish)
-    _carry_out([*steps, *after], disk, acts, dry_run, "uninstall")
+        if found.operator_id:
+            what = f"delete operator {found.operator_id} at {found.url}"
+            steps.append(Act("deregister", what))
+        purged = [*purging.state(settings, str(path), disk), *purging.logs(settings, disk)]
+    clean_up = Act("clean up", "remove what a dead daemon left: names, interface, socket")
+    acts[clean_up.name] = lambda: cleanup.cleanup(settings)
+    installed = removing.plan(machine, wish)
+    changed = removing.plan_changed(machine, wish) if purge is not Purge.NO else []
+    _carry_out([*steps, clean_up, *purged, *installed, *changed], disk, acts, dry_run, again)
     if not dry_run:
-        say(_result(_is_nothing(steps), settings, purge))
+        say(_result(_is_nothing(installed), settings, purge))
     return DONE
+
+
+def _refuse_open(path: str) -> None:
+    """Raises HostError: somebody else could make root's daemon theirs, or root write elsewhere."""
+    for threat in trust.newcomers(path):
+        does = "belongs to" if threat.owner else "may be written to by"
+        raise HostError(
+            f"{threat.place} {does} {threat.who}, who could become root by replacing {path}: keep "
+            "the configuration where only root writes, as in /etc/ngrokd"
+        )
+
+
+def _typed(
+    verb: str, config: Optional[str], init: Optional[str], options: Sequence[str] = ()
+) -> str:
+    """The command that does the same again."""
+    words = [f"ngrokd {verb}", *options]
+    words += ["--config", shlex.quote(config)] if config else []
+    return " ".join(words + (["--init", init] if init else []))
 
 
 def _result(was_nothing: bool, config: Config, purge: Purge) -> str:
@@ -117,8 +151,8 @@ def _config_of(machine: Machine, given: Optional[str]) -> Path:
     """The configuration of the service, or the one given. Raises HostError: they differ."""
     services = (control.service(machine.found, init) for init in Init)
     service = next(filter(None, services), None)
-    path = Path(given or (service.config if service else DEFAULT_CONFIG_PATH)).absolute()
-    if service is not None and path != Path(service.config).absolute():
+    path = lifecycle.absolute(given or (service.config if service else DEFAULT_CONFIG_PATH))
+    if service is not None and path != lifecycle.absolute(service.config):
         raise HostError(
             f"the service that is installed is of {service.config}, not of {path}: "
             "say --config with that one, or leave it out"
@@ -141,33 +175,14 @@ def _folders_written(path: Path) -> tuple[str, ...]:
     return tuple(str(Path(each).parent) for each in written if each.startswith("/"))
 
 
-def _afterwards(config: Config) -> tuple[list[Step], dict[str, Action]]:
-    """What follows once the service is out: a daemon without one, and what a dead one left."""
-    steps: list[Step] = []
-    pid = pidfile.holder(config.server.pid_file)
-    if pid is not None:
-        steps.append(Act("end", f"end the daemon (pid {pid}), should it still run"))
-    steps.append(Act("clean up", "remove what a dead daemon left: names, interface, socket"))
-    return steps, {"end": lambda: _end(config), "clean up": lambda: cleanup.cleanup(config)}
-
-
-def _plan_purge(
-    found: deregistration.Registration, config: Config, path: Path, disk: Disk
-) -> list[Step]:
-    """First what may fail, while there is still a key to try it again with."""
-    steps: list[Step] = []
-    if found.operator_id:
-        steps.append(Act("deregister", f"delete operator {found.operator_id} at {found.url}"))
-
-    def names(folder: str) -> list[str]:
-        place = disk.at(folder)
-        return [each.name for each in place.iterdir()] if place.is_dir() else []
-
-    return [*steps, *purging.state(config, str(path), names), *purging.logs(config, names)]
+def _plan_end(config: Config) -> list[Step]:
+    """Of a daemon that the init system does not know. Raises HostError, with nothing done."""
+    pid = running.find(config)
+    return [] if pid is None else [Act("end", f"end the daemon (pid {pid}), should it still run")]
 
 
 def _end(config: Config) -> list[str]:
-    if pidfile.holder(config.server.pid_file) is None:
+    if running.find(config) is None:
         return []
     lifecycle.end(config)
     return ["ended the daemon"]
@@ -187,21 +202,20 @@ def _carry_out(
     disk: Disk,
     acts: Mapping[str, Action],
     dry_run: bool,
-    verb: str,
+    again: str,
 ) -> None:
     tools = Tools(disk, command.run, attached.run, acts, say, _warn)
     if dry_run:
         show(steps, tools)
         return
     if os.geteuid() != 0 and not _is_nothing(steps):
-        raise HostError(f"only root may do that: sudo ngrokd {verb} (or --dry-run, to see it)")
+        raise HostError(f"only root may do that: sudo {again} (or --dry-run, to see it)")
     try:
         apply(steps, tools)
     except (HostError, StateError) as exc:
-        again = f"run `ngrokd {verb}"
-        if again in str(exc):
+        if f"run `{again}" in str(exc):
             raise
-        text = f"{exc}; what is done stays done: {again}` again to go on from here"
+        text = f"{exc}; what is done stays done: run `{again}` again to go on from here"
         raise HostError(text) from exc
 
 

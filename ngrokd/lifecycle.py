@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from ngrokd import attached, cleanup, configfile, pidfile
+from ngrokd import attached, cleanup, configfile, pidfile, running
 from ngrokd.config import DEFAULT_CONFIG_PATH, Config
 from ngrokd.ending import wait_for_end
 from ngrokd.errors import HostError
@@ -53,24 +53,30 @@ def control_daemon(verb: str, config: Optional[str], words: Sequence[str]) -> in
     return _restart(case) if verb == "restart" else _reload(case)
 
 
+def absolute(path: str) -> Path:
+    """Without `..`: it would mean another file where a folder on the way becomes a link."""
+    whole = Path(path).absolute()
+    return Path(os.path.realpath(whole.parent), whole.name) if ".." in whole.parts else whole
+
+
 def which(tool: str) -> Optional[str]:
-    """Where the commands of `host/command.py` would find it."""
+    """Where `attached` and, in another order, `host/command.py` find it."""
     return shutil.which(tool, path=attached.PATH)
 
 
 def _case(config: Optional[str], words: tuple[str, ...]) -> _Case:
-    disk = Disk(files.write_atomic)
+    disk = Disk(files.write_atomic, files.remove_orphans)
     facts = looking.look(disk, which)
     service = control.installed(facts, disk.found)
-    path = Path(config or (service.config if service else DEFAULT_CONFIG_PATH)).absolute()
-    if service is not None and str(path) != str(Path(service.config).absolute()):
+    path = absolute(config or (service.config if service else DEFAULT_CONFIG_PATH))
+    if service is not None and path != absolute(service.config):
         service = None  # another daemon than the one that is installed
     return _Case(path, config is not None, facts, service, words)
 
 
 def _start(case: _Case) -> int:
     config = _checked(case)
-    pid = pidfile.holder(config.server.pid_file)
+    pid = running.find(config)
     if pid is not None:
         say(f"ngrokd runs already{_numbered(pid)}")
         return DONE
@@ -87,7 +93,7 @@ def _begin(case: _Case, config: Config) -> int:
 
 
 def _seen_started(config: Config, service: Optional[Service]) -> int:
-    pid = pidfile.holder(config.server.pid_file)
+    pid = running.find(config)
     if pid is None:
         known = f"{service.init.value} says that it is started" if service else "it was started"
         complain(f"ngrokd: {known}, but nothing runs: see its log, then `ngrokd restart`")
@@ -100,10 +106,10 @@ def _stop(case: _Case) -> int:
     config, faults = cleanup.settings(case.path, os.environ)
     for fault in faults:  # it must not keep a daemon running
         complain(fault)
-    pid = pidfile.holder(config.server.pid_file)
+    pid = running.find(config)
     if case.service is not None and _through(case, case.service, "stop") != DONE:
         return FAILED
-    if pidfile.holder(config.server.pid_file) is not None:
+    if running.find(config) is not None:
         end(config)  # started by hand, beside the service
     elif pid is None:
         if pidfile.remove_stale(config.server.pid_file):
@@ -119,7 +125,7 @@ def end(config: Config) -> None:
 
     Returns once it has ended, or if none runs. Raises HostError if it does not, or may not.
     """
-    pid = pidfile.holder(config.server.pid_file)
+    pid = running.find(config)
     if pid is None:
         return
     if pid == 0:
@@ -130,23 +136,12 @@ def end(config: Config) -> None:
         (signal.SIGTERM, END_AT_ONCE_S),
         (signal.SIGKILL, END_AT_ONCE_S),
     ):
-        if not _send(pid, number) or wait_for_end(pid, wait_s):
+        if not running.send(pid, number) or wait_for_end(pid, wait_s):
             break
     else:
         raise HostError(f"ngrokd with pid {pid} does not end; see `ps -p {pid}`")
     if number is signal.SIGKILL:
         cleanup.cleanup(config)
-
-
-def _send(pid: int, number: signal.Signals) -> bool:
-    """False: there is no such process any more."""
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return False
-    except PermissionError as exc:
-        raise HostError(f"ngrokd with pid {pid} is another user's: do that as root") from exc
-    return True
 
 
 def _restart(case: _Case) -> int:
@@ -156,14 +151,14 @@ def _restart(case: _Case) -> int:
 
 def _reload(case: _Case) -> int:
     config = _checked(case)
-    pid = pidfile.holder(config.server.pid_file)
+    pid = running.find(config)
     if pid is None:
         raise HostError("ngrokd is not running: `ngrokd start` starts it with what is there now")
     if case.service is not None:
         status = _through(case, case.service, "reload")
         if status != DONE:
             return status
-    elif pid == 0 or not _send(pid, signal.SIGHUP):
+    elif pid == 0 or not running.send(pid, signal.SIGHUP):
         raise HostError("ngrokd has just ended, or only just starts: try again")
     text = f"ngrokd{_numbered(pid)} reads its configuration again; its log says what changed"
     _tell(case.service, text)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import datetime
+import os
 import plistlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Optional
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ngrokd.cloud import keys
 from ngrokd.config import Config, ServerSettings
 from ngrokd.errors import HostError, NgrokdError
 from ngrokd.host import files
@@ -22,16 +29,20 @@ from ngrokd.service import (
     installing,
     layout,
     marks,
+    ownership,
+    program,
     purging,
     removing,
     rendering,
     shipping,
     steps,
     systems,
+    trust,
 )
 from ngrokd.service.disk import Disk, Found
 from ngrokd.service.steps import Act, Link, MakeFolder, Remove, RemoveFolder, Run, Say, Step, Write
 from ngrokd.service.systems import Facts, Init
+from ngrokd.service.trust import Threat
 
 SOURCES = shipping.sources(shipping.folder())
 SHIPPED = installing.Shipped(SOURCES, b"# defaults\n", "/opt/ngrokd/init")
@@ -57,7 +68,7 @@ class Machine:
     """A folder that a machine's files are in, and what is done to them."""
 
     def __init__(self, root: Path, facts: Facts) -> None:
-        self.disk = Disk(files.write_atomic, root)
+        self.disk = Disk(files.write_atomic, files.remove_orphans, root)
         self.facts = facts
         self.commands: list[tuple[str, ...]] = []
         self.told: list[str] = []
@@ -80,7 +91,7 @@ class Machine:
 
     def uninstall(self, purge: bool = False) -> list[Step]:
         wish = removing.Wish(SOURCES, purge)
-        done = removing.plan(self.seen, wish)
+        done = [*removing.stopping(self.seen, wish), *removing.plan(self.seen, wish)]
         done += removing.plan_changed(self.seen, wish) if purge else []
         self.apply(done)
         return done
@@ -222,7 +233,8 @@ def test_the_unit_may_write_where_the_configuration_says() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/srv/my config.yml", "/srv/100%.yml", "/srv/a$b", "relative", "/a\nb", '/a"b', "/a<b"]
+    "path",
+    ["/srv/a b", "/srv/100%.yml", "/srv/a$b", "relative", "/a\nb", '/a"b', "/a<b", "/x:~root/c"],
 )
 def test_a_path_that_an_init_file_cannot_carry_is_refused(path: str) -> None:
     with pytest.raises(HostError, match="cannot stand in an init file"):
@@ -288,7 +300,7 @@ def test_an_init_file_of_an_older_version_is_replaced(tmp_path: Path) -> None:
     machine.install(Init.SYSTEMD)
     known = marks.read(machine.read(path))
     assert known is not None and b"Type=notify" in known.body
-    assert known.folders == ("/x",)
+    assert known.folders == ("/x", "/etc/default")
     assert ("systemctl", "daemon-reload") in machine.commands
 
 
@@ -494,55 +506,269 @@ def test_the_defaults_file_names_the_services_configuration(tmp_path: Path) -> N
     )
 
 
+# What a killed run leaves
+
+
+def test_half_written_files_of_a_killed_run_are_removed_and_those_of_others_stay(
+    tmp_path: Path,
+) -> None:
+    machine = Machine(tmp_path, DEBIAN)
+    half = "/etc/logrotate.d/.ngrokd.ngrokd-4194304-0123456789abcdef"
+    other = "/etc/logrotate.d/.ngrokd.swp"
+    for path in (half, other, f"{half}.bak"):
+        machine.put(path, b"")
+    machine.install(Init.SYSV)
+    assert machine.disk.found(half).is_nothing and f"removed {half}" in machine.told
+    machine.put(half, b"")
+    machine.uninstall()
+    assert machine.disk.found(half).is_nothing
+    assert not machine.disk.found(other).is_nothing
+    assert not machine.disk.found(f"{half}.bak").is_nothing
+
+
+@pytest.mark.parametrize("done_before", range(0, 24, 3))
+@pytest.mark.parametrize("verb", ["install", "uninstall"])
+def test_folders_that_were_made_are_known_however_early_a_run_is_killed(
+    verb: str, done_before: int, tmp_path: Path
+) -> None:
+    machine = Machine(tmp_path, DEBIAN)
+    machine.put(CONFIG, b"mine\n")
+    before = machine.tree()
+    if verb == "install":
+        machine.apply(machine.plan(Init.SYSV)[:done_before])
+    else:
+        machine.install(Init.SYSV)
+        machine.apply(removing.plan(machine.seen, removing.Wish(SOURCES))[:done_before])
+    if verb == "install":
+        machine.install(Init.SYSV)
+    machine.uninstall()
+    assert machine.tree() == before
+
+
+# Who could replace what root runs
+
+
+def test_who_could_replace_a_file_is_found_on_every_link_of_its_way(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: folders of other users")
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    for folder in (ours, theirs):
+        folder.mkdir(mode=0o755)
+    (theirs / "link").symlink_to(ours)
+    os.chown(theirs, 65534, 65534)
+    found = trust.threats(f"{theirs}/link/config.yml")
+    assert [threat.place for threat in found if str(theirs) in threat.place] == [str(theirs)]
+    ours.chmod(0o1777)
+    assert not [threat for threat in trust.threats(f"{ours}/x") if threat.place == str(ours)]
+    assert str(ours) in [threat.place for threat in trust.newcomers(f"{ours}/x")]
+    ours.chmod(0o777)
+    assert Threat(str(ours), "everybody", everybody=True) in trust.threats(f"{ours}/x")
+    ours.chmod(0o775)
+    os.chown(ours, 0, 65534)  # nobody's primary group
+    assert Threat(str(ours), "group 65534") in trust.threats(f"{ours}/x")
+
+
+def test_a_way_that_leads_to_itself_has_an_end(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("a")
+    assert isinstance(trust.threats(f"{tmp_path}/a/b"), list)
+
+
+@pytest.mark.parametrize(
+    "line", ["#!{}", "#! {} -I", "#!/usr/bin/env {}", "#!/usr/bin/env -S {} -I"]
+)
+def test_an_interpreter_that_everybody_may_write_to_is_refused(line: str, tmp_path: Path) -> None:
+    interpreter = tmp_path / "python"
+    interpreter.write_text("#!/bin/sh\n")
+    interpreter.chmod(0o777)
+    script = tmp_path / "ngrokd"
+    script.write_text(line.format(interpreter) + "\n")
+    with pytest.raises(HostError, match=f"everybody may write to {interpreter}"):
+        program.check(str(script), lambda argv: "ngrokd 1")
+    interpreter.chmod(0o755)
+    program.check(str(script), lambda argv: "ngrokd 1")
+
+
 # Purging
 
-FULL = (
-    "config.yml", "ca.crt", "operator_id", "registration.json", "installation_id", "api_key",
-    "tls.crt", "tls.key", "tls.csr", "tls.key.next", "tls.crt.corrupt",
-    "ip_mappings.json", "network_ports.json", "endpoints.json",
-    ".endpoints.json.ngrokd-12-0123456789abcdef", ".operator_id.0123456789abcdef.tmp",
-)  # fmt: skip
+
+def made_pair() -> tuple[bytes, bytes, bytes]:
+    """A key, its request as ngrokd makes it, and a certificate for it."""
+    key = keys.new_key()
+    request = x509.load_pem_x509_csr(keys.signing_request(key).encode())
+    issuer = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "an issuer")])
+    now = datetime.datetime(2026, 1, 1)
+    builder = x509.CertificateBuilder(name, name, request.public_key(), 1, now, now)
+    certificate = builder.sign(issuer, hashes.SHA256())
+    pem = serialization.Encoding.PEM
+    return key, request.public_bytes(pem), certificate.public_bytes(pem)
 
 
-def purged(config: Config, folders: Mapping[str, tuple[str, ...]], path: str) -> list[Step]:
-    return purging.state(config, path, lambda folder: folders.get(folder, ()))
+KEY, REQUEST, CERTIFICATE = made_pair()
+OTHER_KEY, OTHER_REQUEST, OTHER_CERTIFICATE = made_pair()
+STATE = {
+    "operator_id": b"k8sop_0123456789\n",
+    "installation_id": b"0" * 32 + b"\n",
+    "registration.json": b'{"operator_id": "", "ingress_endpoint": "", "selectors": []}',
+    "api_key": b"a-key\n",
+    "ip_mappings.json": b'{"a.b": "10.107.0.2"}',
+    "network_ports.json": b"\0\0\0\0",  # after a power cut
+    "endpoints.json": b'{"endpoints": [], "skipped": []}',
+    "endpoints.json.corrupt": b"{",
+    ".endpoints.json.ngrokd-12-0123456789abcdef": b"",
+    ".operator_id.0123456789abcdef.tmp": b"",
+}
+PAIR = {"tls.key": KEY, "tls.crt": CERTIFICATE, "tls.csr": REQUEST, "tls.crt.corrupt": b"x"}
 
 
-def test_a_purge_takes_the_whole_state_folder() -> None:
-    done = purged(Config(), {"/etc/ngrokd": FULL}, CONFIG)
-    removed = {step.path for step in done if isinstance(step, Remove)}
-    assert removed == {f"/etc/ngrokd/{name}" for name in FULL}
-    assert done[-1] == RemoveFolder("/etc/ngrokd")
+class Purged:
+    """A machine with such files in folders, and what a purge of it would do."""
+
+    def __init__(self, root: Path, where: Mapping[str, Mapping[str, bytes]]) -> None:
+        self.machine = Machine(root, Facts())
+        for folder, contents in where.items():
+            for name, content in contents.items():
+                self.machine.put(f"{folder}/{name}", content)
+
+    def purge(self, path: str = CONFIG, **server: str) -> list[str]:
+        config = Config(server=ServerSettings(**server))  # type: ignore[arg-type]
+        disk = self.machine.disk
+        done = [*purging.state(config, path, disk), *purging.logs(config, disk)]
+        self.machine.apply(done)
+        return says(done)
+
+    @property
+    def left(self) -> set[str]:
+        root = self.machine.disk.at("/")
+        return {f"/{each.relative_to(root)}" for each in root.rglob("*") if not each.is_dir()}
 
 
-def test_a_purge_touches_nothing_in_a_state_folder_that_is_not_ours() -> None:
-    server = ServerSettings(client_cert="/etc/ssl/private/x.crt", client_key="/etc/ssl/keys/x.key")
-    folders = {
-        "/etc/ssl/private": ("x.crt", "ca.crt", "config.yml", "operator_id", "other.pem"),
-        "/etc/ssl/keys": ("x.key", "other.key"),
-        "/etc/ngrokd": ("config.yml",),
-    }
-    done = purged(Config(server=server), folders, CONFIG)
-    removed = {step.path for step in done if isinstance(step, Remove)}
-    ours = {"/etc/ssl/private/x.crt", "/etc/ssl/private/operator_id", "/etc/ssl/keys/x.key"}
-    assert removed == {*ours, CONFIG}
-    assert RemoveFolder("/etc/ssl/private") not in done
-    assert any("other.pem" in text for text in says(done))
+def in_folder(folder: str) -> dict[str, str]:
+    return {"client_cert": f"{folder}/tls.crt", "client_key": f"{folder}/tls.key"}
 
 
-def test_a_configuration_of_the_users_own_stays() -> None:
-    done = purged(Config(), {"/etc/ngrokd": FULL, "/home/me": ("my.yml",)}, "/home/me/my.yml")
-    assert says(done) == ["/home/me/my.yml stays: it is your own"]
-    assert Remove("/home/me/my.yml") not in done
+@pytest.mark.parametrize("folder", ["/etc/ngrokd", "/srv/x", "/var/lib/x"])
+def test_a_purge_takes_the_whole_state_folder(folder: str, tmp_path: Path) -> None:
+    here = Purged(tmp_path, {folder: {**STATE, **PAIR, "config.yml": b"# mine"}})
+    assert here.purge(f"{folder}/config.yml", **in_folder(folder)) == []
+    assert here.left == set() and not here.machine.disk.is_folder(folder)
 
 
-def test_a_purge_takes_the_logs_that_were_rotated_away_and_no_others() -> None:
+def test_the_pair_of_a_renewal_that_was_cut_short_is_ours_too(tmp_path: Path) -> None:
+    pair = {**PAIR, "tls.key.next": OTHER_KEY, "tls.csr": OTHER_REQUEST}
+    here = Purged(tmp_path, {"/etc/ngrokd": {**STATE, **pair, "notes": b""}})
+    here.purge()
+    assert here.left == {"/etc/ngrokd/notes", "/etc/ngrokd/tls.crt.corrupt"}
+
+
+SYSTEM_FOLDERS = [
+    "", "/etc", "/etc/ssl/private", "/etc/ssl/certs", "/usr/lib/x", "/var/lib", "/home/me",
+    "/root", "/tmp", "/dev/shm", "/boot/efi",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("folder", SYSTEM_FOLDERS)
+def test_a_purge_takes_nothing_from_a_folder_of_the_system(folder: str, tmp_path: Path) -> None:
+    here = Purged(tmp_path, {folder: {**STATE, **PAIR}})
+    before = here.left
+    said = here.purge(**in_folder(folder))
+    assert here.left == before
+    assert any("stays" in text for text in said)
+
+
+def test_a_purge_takes_nothing_from_a_folder_that_is_not_provably_ours(tmp_path: Path) -> None:
+    foreign = {**STATE, **PAIR, "installation_id": b"something else\n"}
+    here = Purged(tmp_path, {"/srv/app": foreign})
+    before = here.left
+    said = here.purge(**in_folder("/srv/app"))
+    assert here.left == before
+    assert any("/srv/app stays" in text and "proves" in text for text in said)
+
+
+def test_a_file_of_our_name_with_foreign_content_stays(tmp_path: Path) -> None:
+    foreign = {
+        "tls.key": OTHER_KEY, "tls.crt": OTHER_CERTIFICATE, "tls.csr": b"no request",
+        "api_key": b"two words\n", "endpoints.json": b'{"mine": 1}',
+    }  # fmt: skip
+    here = Purged(tmp_path, {"/etc/ngrokd": {**STATE, **foreign}})
+    said = here.purge()
+    assert here.left == {f"/etc/ngrokd/{name}" for name in foreign}
+    assert any(name in said[0] for name in foreign)
+
+
+def test_a_key_that_others_may_use_stays(tmp_path: Path) -> None:
+    names = {"installation_id": STATE["installation_id"], "site.conf": b"", **PAIR}
+    here = Purged(tmp_path, {"/srv/site": names, "/srv/keys": {"x.key": KEY}})
+    here.purge(**in_folder("/srv/site"))
+    assert "/srv/site/tls.key" in here.left and "/srv/site/tls.crt" not in here.left
+    said = here.purge(client_cert="/srv/site/tls.crt", client_key="/srv/keys/x.key")
+    assert "/srv/keys/x.key" in here.left and "/srv/keys/x.key stays" in said[0]
+
+
+def test_what_is_no_ordinary_file_stays_and_is_told(tmp_path: Path) -> None:
+    here = Purged(tmp_path, {"/srv": {"victim": b"0" * 32}, "/var/log": {"ngrokd.log": b""}})
+    disk = here.machine.disk
+    for folder in ("/etc/ngrokd/api_key", "/var/log/ngrokd.log.1"):
+        disk.at(folder).mkdir(parents=True)
+    disk.at("/etc/ngrokd/operator_id").symlink_to(disk.at("/srv/victim"))
+    said = here.purge()
+    assert here.left == {"/etc/ngrokd/operator_id", "/srv/victim"}
+    assert disk.is_folder("/etc/ngrokd/api_key") and disk.is_folder("/var/log/ngrokd.log.1")
+    assert "api_key, operator_id" in said[0]
+    assert said[1] == "/var/log/ngrokd.log.1 stays: it is no ordinary file"
+
+
+def test_a_state_folder_behind_a_link_is_told_with_where_it_leads(tmp_path: Path) -> None:
+    here = Purged(tmp_path, {"/srv/st": {**STATE, "config.yml": b""}})
+    disk = here.machine.disk
+    disk.at("/etc").mkdir()
+    disk.at("/etc/ngrokd").symlink_to(disk.at("/srv/st"))
+    assert here.purge() == ["/etc/ngrokd stays: it is a link to /srv/st"]
+    assert not disk.is_folder("/srv/st") and "removed folder /etc/ngrokd" not in here.machine.told
+
+
+def test_many_files_that_stay_are_counted(tmp_path: Path) -> None:
+    here = Purged(tmp_path, {"/etc/ngrokd": {f"note{number:03}": b"" for number in range(150)}})
+    here.machine.put(CONFIG, b"")
+    said = here.purge()
+    assert "note009 and 140 more" in said[0] and "note010" not in said[0]
+
+
+def test_a_configuration_of_the_users_own_stays(tmp_path: Path) -> None:
+    here = Purged(tmp_path, {"/etc/ngrokd": STATE, "/home/me": {"my.yml": b""}})
+    assert here.purge("/home/me/my.yml") == ["/home/me/my.yml stays: it is your own"]
+    assert here.left == {"/home/me/my.yml"}
+
+
+def test_a_purge_takes_the_logs_that_were_rotated_away_and_no_others(tmp_path: Path) -> None:
     names = ["ngrokd.log", "ngrokd.log.1", "ngrokd.log.2.gz", "ngrokd.log-20260131.gz"]
     others = ["ngrokd.log.old", "ngrokd-other.log", "syslog", "ngrokd.log.1.bak"]
-    done = purging.logs(Config(), lambda folder: [*names, *others])
-    assert done == [Remove(f"/var/log/{name}") for name in sorted(names)]
-    syslog = Config(server=ServerSettings(log_file="syslog"))
-    assert purging.logs(syslog, lambda folder: names) == []
+    here = Purged(tmp_path, {"/var/log": dict.fromkeys([*names, *others], b"")})
+    assert here.purge(log_file="syslog") == []
+    assert here.purge() == []
+    assert here.left == {f"/var/log/{name}" for name in others}
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc/passwd", "/var/log/messages", "/dev/null", "/usr/bin/ngrokd", "/srv/two.log"]
+)
+def test_a_log_that_may_be_anothers_stays_and_is_told(path: str, tmp_path: Path) -> None:
+    folder, _, name = path.rpartition("/")
+    here = Purged(tmp_path, {folder: {name: b"", f"{name}.1": b"", f"{name}-20260101.gz": b""}})
+    before = here.left
+    said = here.purge(log_file=path)
+    assert said == [f"{path} stays: by its name it may be another program's"]
+    assert here.left == before
+
+
+@given(st.binary(max_size=200))
+def test_any_content_can_be_asked_whether_it_is_ours(content: bytes) -> None:
+    for name in ownership.STATE:
+        assert isinstance(ownership.is_state(name, content), bool)
+    pem = b"-----BEGIN X-----\n" + base64.b64encode(content) + b"\n-----END X-----\n"
+    for of_request in (False, True):
+        assert ownership.public_key(pem, of_request) is None
+    assert not ownership.is_key_of(content, b"")
 
 
 # Applying

@@ -16,6 +16,7 @@ from ngrokd.service.steps import (
     Run,
     Say,
     Step,
+    Sweep,
     Write,
     text_of,
 )
@@ -87,6 +88,8 @@ def _do(step: Step, tools: Tools) -> list[str]:
     if isinstance(step, Link):
         tools.disk.link(step.path, step.target)
         return [f"linked {step.path}"]
+    if isinstance(step, Sweep):
+        return [f"removed {path}" for path in tools.disk.sweep(step.path)]
     if isinstance(step, Remove):
         tools.disk.remove(step.path)
         return [f"removed {step.path}"]

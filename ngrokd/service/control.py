@@ -29,7 +29,7 @@ class Service:
 
 
 def argv(facts: Facts, init: Init, verb: str) -> tuple[str, ...]:
-    """The command for `start`, `stop`, `restart` or `reload`."""
+    """The command for `start`, `stop` or `reload`."""
     if init is Init.SYSTEMD:
         return ("systemctl", verb, "ngrokd.service")
     if init is Init.OPENRC:
@@ -41,7 +41,6 @@ def argv(facts: Facts, init: Init, verb: str) -> tuple[str, ...]:
     return {
         "start": ("launchctl", "bootstrap", "system", SERVICES[init].path),
         "stop": ("launchctl", "bootout", JOB),
-        "restart": ("launchctl", "kickstart", "-k", JOB),
         "reload": ("launchctl", "kill", "HUP", JOB),
     }[verb]
 
@@ -65,13 +64,9 @@ def is_ours(found: Callable[[str], Found], init: Init) -> bool:
 
 def installed(facts: Facts, found: Callable[[str], Found]) -> Optional[Service]:
     """The service that `start` and the like are for; None: none, or none that can be started."""
-    running = systems.running(facts)
     # A script of SysV works without an init that runs it: in a container, for one.
-    candidates = [running] if running else [Init.SYSV]
-    for init in candidates:
-        if is_usable(facts, init):
-            return service(found, init)
-    return None
+    init = systems.running(facts) or Init.SYSV
+    return service(found, init) if is_usable(facts, init) else None
 
 
 def service(found: Callable[[str], Found], init: Init) -> Optional[Service]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,9 +13,11 @@ from typing import Optional
 from ngrokd.errors import HostError
 
 MAX_BYTES = 1 << 20  # an init file has some kilobytes; what is larger is not ours
+MAX_STATE_BYTES = 1 << 24
 FOLDER_MODE = 0o755
 
 Writer = Callable[[Path, bytes, int], None]  # (path, content, mode); raises NgrokdError
+Sweeper = Callable[[Path], list[Path]]  # removes what writers of it left that were killed
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,9 @@ class Found:
 class Disk:
     """Owner: the thread of the command. `root`: where this machine's / is."""
 
-    def __init__(self, write: Writer, root: Path = Path("/")) -> None:
+    def __init__(self, write: Writer, sweep: Sweeper, root: Path = Path("/")) -> None:
         self._write = write
+        self._sweep = sweep
         self._root = root
 
     def at(self, path: str) -> Path:
@@ -72,6 +76,29 @@ class Disk:
         found = self._root.glob(pattern.lstrip("/"))
         return tuple(sorted(f"/{path.relative_to(self._root)}" for path in found))
 
+    def real(self, path: str) -> str:
+        """The same path without links."""
+        return f"/{os.path.relpath(os.path.realpath(self.at(path)), os.path.realpath(self._root))}"
+
+    def names(self, folder: str) -> dict[str, bool]:
+        """What is in it: whether it is an ordinary file. {} if it is not there."""
+        place = self.at(folder)
+        try:
+            return {each.name: each.is_file() and not each.is_symlink() for each in place.iterdir()}
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        except OSError as exc:
+            raise HostError(f"{folder} cannot be read ({exc.strerror}); run this as root") from exc
+
+    def content(self, path: str) -> bytes:
+        """Of an ordinary file; b"" if it is too large to be ours. Raises HostError."""
+        try:
+            with self.at(path).open("rb") as file:
+                content = file.read(MAX_STATE_BYTES + 1)
+        except OSError as exc:
+            raise HostError(f"{path} cannot be read ({exc.strerror}); run this as root") from exc
+        return content if len(content) <= MAX_STATE_BYTES else b""
+
     def is_folder(self, path: str) -> bool:
         """Also behind a link."""
         return self.at(path).is_dir()
@@ -90,6 +117,10 @@ class Disk:
         """Raises HostError."""
         with _told(path, "made"):
             self.at(path).symlink_to(target)
+
+    def sweep(self, path: str) -> list[str]:
+        """Removes what writers of this file that were killed left beside it; their names."""
+        return [f"{path.rpartition('/')[0]}/{gone.name}" for gone in self._sweep(self.at(path))]
 
     def remove(self, path: str) -> None:
         """That it is gone already is fine. Raises HostError."""

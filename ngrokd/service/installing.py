@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from ngrokd.errors import HostError
 from ngrokd.service import enabling, layout, marks, rendering
 from ngrokd.service.disk import Found
 from ngrokd.service.layout import Placed, Role
-from ngrokd.service.steps import Link, MakeFolder, Run, Say, Step, Write
+from ngrokd.service.steps import Link, MakeFolder, Run, Say, Step, Sweep, Write
 from ngrokd.service.systems import Facts, Init
+
+_ORPHAN = re.compile(r"ngrokd-[0-9]+-[0-9a-f]{16}")
 
 CONFIG_MODE, STATE_FOLDER_MODE, FOLDER_MODE = 0o600, 0o700, 0o755
 
@@ -37,15 +40,17 @@ class Shipped:
 def plan(machine: Machine, init: Init, shipped: Shipped, paths: rendering.Paths) -> list[Step]:
     """What is left to do, and a `Say` for what stays as it is. Raises HostError: it cannot be."""
     rendering.check(paths)
-    steps = _plan_config(machine, shipped, paths.config)
+    places = layout.placed(init, machine.facts, shipped.sources)
+    steps = orphans(machine, places) + _plan_config(machine, shipped, paths.config)
     wrote_service = False
-    for place in layout.placed(init, machine.facts, shipped.sources):
+    for place in places:
         if place.source not in shipped.sources:
             raise HostError(
                 f"{shipped.folder}/{place.source} is not there: install ngrokd again as a whole"
             )
         body = rendering.rendered(place.source, shipped.sources[place.source], paths)
-        planned = _Placing(machine, shipped, paths.config, place, body).plan()
+        made = _all_missing(machine, places) if place.role is Role.SERVICE else ()
+        planned = _Placing(machine, shipped, paths.config, place, body, made).plan()
         steps += (step for step in planned if step not in steps)  # two files, one new folder
         wrote_service |= place.role is Role.SERVICE and any(
             isinstance(step, Write) for step in planned
@@ -57,6 +62,24 @@ def plan(machine: Machine, init: Init, shipped: Shipped, paths: rendering.Paths)
     if not enabling.enabled(init, machine.matches):
         steps += enabling.enable(init, machine.facts)
     return steps
+
+
+def orphans(machine: Machine, places: Iterable[Placed]) -> list[Step]:
+    """What a run that was killed left: logrotate, for one, reads every file of its folder."""
+    found: list[Step] = []
+    for place in places:
+        folder, _, name = place.path.rpartition("/")
+        start = f"{folder}/.{name}."
+        beside = (path[len(start) :] for path in machine.matches(f"{start}ngrokd-*"))
+        if Sweep(place.path) not in found and any(map(_ORPHAN.fullmatch, beside)):
+            found.append(Sweep(place.path))
+    return found
+
+
+def _all_missing(machine: Machine, places: Iterable[Placed]) -> tuple[str, ...]:
+    """Folders that are going to be made: noted in the service's file before the first one is."""
+    free = (place for place in places if machine.found(place.path).is_nothing)
+    return tuple(folder for place in free for folder in machine.missing_folders(place.path))
 
 
 def _plan_config(machine: Machine, shipped: Shipped, path: str) -> list[Step]:
@@ -78,6 +101,7 @@ class _Placing:
     config: str
     place: Placed
     body: bytes
+    made: tuple[str, ...] = ()  # folders that are made for other files of ours
 
     def plan(self) -> list[Step]:
         package = self._package()
@@ -94,10 +118,11 @@ class _Placing:
             return [] if same else self._in_the_way("a file that `ngrokd install` did not write")
         if known.changed:
             return self._keep(known)
-        wanted = marks.stamped(self.body, self.place.path, self.config, known.folders)
+        folders = _once(known.folders, self.made)
+        wanted = marks.stamped(self.body, self.place.path, self.config, folders)
         if found.content == wanted:
             return self._links()
-        return [self._write(known.folders), *self._links()]
+        return [self._write(folders), *self._links()]
 
     def _is_service(self) -> bool:
         return self.place.role is Role.SERVICE
@@ -110,11 +135,12 @@ class _Placing:
         return next(found, "")
 
     def _missing(self) -> tuple[str, ...]:
-        return self.machine.missing_folders(self.place.path)
+        return _once(self.machine.missing_folders(self.place.path), self.made)
 
     def _make_folders(self) -> list[Step]:
         extra = self.place.role is Role.EXTRA
-        return [MakeFolder(folder, FOLDER_MODE, extra) for folder in self._missing()]
+        missing = self.machine.missing_folders(self.place.path)
+        return [MakeFolder(folder, FOLDER_MODE, extra) for folder in missing]
 
     def _write(self, folders: tuple[str, ...]) -> Step:
         content = marks.stamped(self.body, self.place.path, self.config, folders)
@@ -142,3 +168,7 @@ class _Placing:
             return [Say(text)]
         news = f"{self.shipped.folder}/{self.place.source}"
         return [Say(f"{text}; what is new: diff {self.place.path} {news}", warning=True)]
+
+
+def _once(*many: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(folder for folders in many for folder in folders))

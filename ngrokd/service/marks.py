@@ -12,7 +12,7 @@ _TEXT = (
     b"sha256=%s config=%s folders=%s"
 )
 _MARK = re.compile(
-    rb"^(?:# |\.\\\" |<!-- )written by `ngrokd install`[^\n=]*: "
+    rb"^(?:# |\.\\\" |<!-- )written by `ngrokd install`, and left alone once it is changed: "
     rb"sha256=([0-9a-f]{64}) config=(\S*) folders=(\S*)(?: -->)?\n",
     re.MULTILINE,
 )

@@ -1,77 +1,210 @@
-"""Which files of a state folder, and which logs, are ours to remove."""
+"""Which files of a state folder, and which logs, are ours to remove, and what is said of others.
+
+A configuration may name any path, also by mistake. So a file goes only if it is an ordinary one, in
+a folder that is provably ours, and holds what ngrokd writes there. What stays is told.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from typing import Protocol
 
 from ngrokd.config import DEFAULT_CONFIG_PATH, DEFAULT_LOG_FILE, Config
+from ngrokd.service import ownership
 from ngrokd.service.steps import Remove, RemoveFolder, Say, Step
 
-# Nobody else's files have these names.
-_STATE = (
-    "operator_id",
-    "registration.json",
-    "installation_id",
-    "api_key",
-    "ip_mappings.json",
-    "network_ports.json",
-    "endpoints.json",
-)
-# Somebody else's may; they go where the folder holds nothing but ours.
-_COMMON = ("config.yml", "ca.crt")
+SHOWN = 10  # names in one line
 
-# What a crash leaves beside a file, a damaged one, one not yet in use.
-_BESIDE = r"\.{0}\.(?:ngrokd-[0-9]+-)?[0-9a-f]{{16}}(?:\.tmp)?|{0}(?:\.corrupt|\.next)?"
+_WORDS = "|".join(re.escape(name) for name in ownership.STATE)
+# Beside a file: what a crash leaves half written, and a damaged one that was put aside.
+_HALF = r"\.(?:{})\.(?:ngrokd-[0-9]+-[0-9a-f]{{16}}|[0-9a-f]{{16}}\.tmp)"
+_ASIDE = re.compile(rf"(?:{_WORDS})\.corrupt")
 
+_LOG = re.compile(r"ngrokd[\w.-]*\.log")
 # `ngrokd.log.1`, `ngrokd.log.2.gz`, and with logrotate's dateext `ngrokd.log-20260131.gz`.
 _ROTATED = r"{}(?:[.-][0-9]+)*(?:\.(?:gz|bz2|xz|zst))?"
 
-Names = Callable[[str], Iterable[str]]  # of a folder, () if it is not there
+
+class Sight(Protocol):
+    """How the files of this machine are looked at."""
+
+    def real(self, path: str) -> str:
+        """The same path without links."""
+
+    def names(self, folder: str) -> dict[str, bool]:
+        """What is in it: whether it is an ordinary file. {} if it is not there."""
+
+    def content(self, path: str) -> bytes:
+        """Of an ordinary file. Raises HostError."""
 
 
-def state(config: Config, config_path: str, names: Names) -> list[Step]:
-    """The state folder and the configuration, as far as they are ours."""
-    server = config.server
-    folder = str(config.state_folder)
-    certificate, key = _name(server.client_cert), _name(server.client_key)
-    own = [*_STATE, certificate, key, f"{certificate.rpartition('.')[0] or certificate}.csr"]
-    paths = _in_folder(folder, own, names)
-    if _folder(server.client_key) != folder:
-        paths += _in_folder(_folder(server.client_key), [key], names)
-    common = _in_folder(folder, list(_COMMON), names)
-    left = {f"{folder}/{name}" for name in names(folder)} - set(paths) - set(common)
-    steps: list[Step] = []
-    if not left:
-        paths += common
-    elif paths or common:
-        steps.append(Say(f"{folder} stays with what is not ngrokd's: {', '.join(sorted(left))}"))
-    if config_path == DEFAULT_CONFIG_PATH and config_path not in paths:
-        paths += _in_folder(_folder(config_path), [_name(config_path)], names)
-    elif config_path not in paths and _name(config_path) in names(_folder(config_path)):
-        steps.append(Say(f"{config_path} stays: it is your own"))
-    steps += [Remove(path) for path in dict.fromkeys(paths)]
-    if not left:
-        default = _folder(DEFAULT_CONFIG_PATH)  # made by us, whoever emptied it
-        emptied = {_folder(path) for path in paths} & {folder} | {default}
-        steps += [RemoveFolder(each) for each in sorted(emptied)]
+def state(config: Config, config_path: str, sight: Sight) -> list[Step]:
+    """The state folder and the configuration, as far as they are ours; the configuration last.
+
+    So a purge that is cut short is gone on with: where the state is, stands in there.
+    """
+    named = str(config.state_folder)
+    folder = _Folder(sight, sight.real(named), config, config_path)
+    steps: list[Step] = [Remove(path) for path in folder.ours]
+    steps += _of_other_key(config, sight)
+    if folder.left and not folder.is_of_no_concern:
+        steps.append(Say(f"{folder.path} stays with {_listed(folder.left)}: {folder.reason}"))
+    steps += _of_configuration(config_path, folder, sight)
+    if not folder.left and (folder.is_ours or folder.ours):
+        steps.append(RemoveFolder(folder.path))
+        if folder.path != named:
+            steps.append(Say(f"{named} stays: it is a link to {folder.path}"))
+    default = _folder(DEFAULT_CONFIG_PATH)  # made by us, whoever emptied it
+    if default not in (named, folder.path) and sight.real(default) == default:
+        steps.append(RemoveFolder(default))
     return steps
 
 
-def logs(config: Config, names: Names) -> list[Step]:
+def logs(config: Config, sight: Sight) -> list[Step]:
     """The log file and the older ones that were rotated away."""
     path = config.server.log_file or DEFAULT_LOG_FILE
     if not path.startswith("/"):
         return []  # syslog
-    pattern = re.compile(_ROTATED.format(re.escape(_name(path))))
-    folder = _folder(path)
-    return [Remove(f"{folder}/{name}") for name in sorted(names(folder)) if pattern.fullmatch(name)]
+    folder, name = sight.real(_folder(path)), _name(path)
+    names = sight.names(folder)
+    if not _LOG.fullmatch(name) or ownership.is_system_folder(f"{folder}/ngrokd"):
+        stays = Say(f"{path} stays: by its name it may be another program's")
+        return [stays] if name in names else []
+    pattern = re.compile(_ROTATED.format(re.escape(name)))
+    steps: list[Step] = []
+    for each in sorted(filter(pattern.fullmatch, names)):
+        place = f"{folder}/{each}"
+        steps.append(Remove(place) if names[each] else Say(f"{place} stays: {_NO_FILE}"))
+    return steps
 
 
-def _in_folder(folder: str, wanted: list[str], names: Names) -> list[str]:
-    words = "|".join(re.escape(name) for name in wanted)
-    pattern = re.compile(_BESIDE.format(f"(?:{words})"))
-    return [f"{folder}/{name}" for name in sorted(names(folder)) if pattern.fullmatch(name)]
+_NO_FILE = "it is no ordinary file"
+
+
+class _Folder:
+    """A state folder, looked at once."""
+
+    def __init__(self, sight: Sight, path: str, config: Config, config_path: str) -> None:
+        self.path = path
+        self._sight = sight
+        self._names = sight.names(path)
+        self._certificate = _name(config.server.client_cert)
+        self._key = _name(config.server.client_key)
+        self._stem = self._certificate.rpartition(".")[0] or self._certificate
+        inside = sight.real(config_path) == f"{path}/{_name(config_path)}"
+        self._config_name = _name(config_path) if inside else ""
+        self.is_ours = self._is_ours()
+        ours = self._by_content() if self.is_ours else set()
+        common = self._common() if self.is_ours else set()
+        self.left = sorted(set(self._names) - ours - common - {self._config_name})
+        self.is_alone = self.is_ours and not self.left
+        if self.is_alone:
+            ours |= common
+        else:
+            self.left = sorted(set(self._names) - ours - {self._config_name})
+        self.ours = [f"{path}/{name}" for name in sorted(ours)]
+        self.is_of_no_concern = not self.is_ours and not self._looks_used()
+
+    @property
+    def reason(self) -> str:
+        if ownership.is_system_folder(self.path):
+            return "it is no folder of ngrokd's own"
+        if not self.is_ours:
+            return "nothing in it proves that ngrokd made it"
+        return "that is not ngrokd's, or not as it wrote it"
+
+    def _is_ours(self) -> bool:
+        if ownership.is_system_folder(self.path):
+            return False
+        if ownership.is_named_so(self.path):
+            return True
+        return ownership.is_proof(self._read("installation_id"))
+
+    def _looks_used(self) -> bool:
+        wanted = {*ownership.STATE, self._certificate, self._key}
+        return bool(wanted & set(self._names))
+
+    def _by_content(self) -> set[str]:
+        """What is told by its name and its content alone."""
+        pairs = "|".join(map(re.escape, self._pair_names()))
+        half = re.compile(_HALF.format(f"{_WORDS}|{pairs}"))
+        found = {
+            name
+            for name, regular in self._names.items()
+            if regular and (half.fullmatch(name) or _ASIDE.fullmatch(name))
+        }
+        found |= {name for name in ownership.STATE if self._is_state(name)}
+        return found | self._pair()
+
+    def _is_state(self, name: str) -> bool:
+        return bool(self._names.get(name)) and ownership.is_state(name, self._read(name))
+
+    def _pair_names(self) -> tuple[str, ...]:
+        base = (self._certificate, self._key, f"{self._stem}.csr")
+        return (*base, *(f"{name}.next" for name in base))
+
+    def _pair(self) -> set[str]:
+        """Keys and certificates of the request that ngrokd made, and that request."""
+        request = self._read(f"{self._stem}.csr")
+        asked = ownership.public_key(request, of_request=True)
+        if asked is None:
+            return set()
+        keys = (self._key, f"{self._key}.next")
+        found = {f"{self._stem}.csr"}
+        publics = {asked}
+        if ownership.is_key_of(self._read(keys[1]), asked) and self._is_state("registration.json"):
+            # Killed while it renewed: the request is of the next pair, the old one is in use.
+            publics.add(ownership.public_key(self._read(self._certificate)) or asked)
+        for name in (self._certificate, f"{self._certificate}.next"):
+            if ownership.public_key(self._read(name)) in publics:
+                found.add(name)
+        for name in keys if ownership.is_named_so(self.path) else ():
+            if any(ownership.is_key_of(self._read(name), public) for public in publics):
+                found.add(name)
+        return found
+
+    def _common(self) -> set[str]:
+        """What may be somebody's who keeps more here: it goes with the folder as a whole."""
+        found = {f"{name}.corrupt" for name in (self._certificate, self._key)}
+        request = ownership.public_key(self._read(f"{self._stem}.csr"), of_request=True)
+        for name in (self._key, f"{self._key}.next"):
+            if request and ownership.is_key_of(self._read(name), request):
+                found.add(name)
+        if ownership.is_named_so(self.path):
+            found.add("ca.crt")
+        return {name for name in found if self._names.get(name)}
+
+    def _read(self, name: str) -> bytes:
+        return self._sight.content(f"{self.path}/{name}") if self._names.get(name) else b""
+
+
+def _of_other_key(config: Config, sight: Sight) -> list[Step]:
+    """A key in a folder of its own may serve others too: nothing could prove that it does not."""
+    path = config.server.client_key
+    if _folder(path) == str(config.state_folder) or _name(path) not in sight.names(_folder(path)):
+        return []
+    return [Say(f"{path} stays: a key outside the state folder may be in use by others")]
+
+
+def _of_configuration(path: str, folder: _Folder, sight: Sight) -> list[Step]:
+    if not sight.names(_folder(path)).get(_name(path)):
+        return []
+    is_default = path == DEFAULT_CONFIG_PATH and not ownership.is_system_folder(
+        sight.real(_folder(path))
+    )
+    in_folder = sight.real(path) == f"{folder.path}/config.yml" and folder.is_alone
+    if is_default or in_folder:
+        return [Remove(path)]
+    if folder.path == sight.real(_folder(path)):
+        folder.left.append(_name(path))
+    return [Say(f"{path} stays: it is your own")]
+
+
+def _listed(names: Iterable[str]) -> str:
+    words = list(names)
+    more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
+    return ", ".join(words[:SHOWN]) + more
 
 
 def _folder(path: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ngrokd.service import control, enabling, layout, marks
-from ngrokd.service.installing import Machine
+from ngrokd.service.installing import Machine, orphans
 from ngrokd.service.layout import SERVICES, Placed, Role
 from ngrokd.service.steps import Remove, RemoveFolder, Run, Say, Step
 from ngrokd.service.systems import Init
@@ -21,38 +21,56 @@ class Wish:
     only: tuple[Init, ...] = tuple(Init)
 
 
+def stopping(machine: Machine, wish: Wish) -> list[Step]:
+    """Stopped through the init system, so that it does not start it again."""
+    return [step for init in _ours(machine, wish) for step in _stop(machine, init)]
+
+
 def plan(machine: Machine, wish: Wish) -> list[Step]:
-    """Stopping, disabling, removing. What is not there needs no step, what was changed stays."""
+    """Disabling, removing. What is not there needs no step, what was changed stays.
+
+    The service's own file is the last, because it knows the folders that were made and the
+    configuration: should this be cut short, it is gone on with.
+    """
     steps: list[Step] = []
+    services = _ours(machine, wish)
+    for init in services:
+        steps += enabling.disable(init, machine.facts, machine.matches)
     removal = _Removal(machine, wish.purge)
-    for init in wish.only:
-        if control.is_ours(machine.found, init):
-            steps += _take_out(machine, init)
-            steps += removal.of(SERVICES[init])
-            steps += _afterwards(machine, init)
-    for place in layout.everything(wish.sources):
+    for init in services:
+        removal.note_folders(SERVICES[init])
+    places = layout.everything(wish.sources)
+    for place in places:
         steps += removal.of(place)
-    return steps + removal.of_folders()
+    steps += removal.of_folders()
+    steps += orphans(machine, [*places, *(SERVICES[init] for init in wish.only)])
+    for init in services:
+        steps += removal.of(SERVICES[init])
+        steps += _afterwards(machine, init)
+    return steps
+
+
+def _ours(machine: Machine, wish: Wish) -> list[Init]:
+    return [init for init in wish.only if control.is_ours(machine.found, init)]
 
 
 def plan_changed(machine: Machine, wish: Wish) -> list[Step]:
     """What a purge takes too, once nothing in it is needed any more: it may hold the API key."""
-    services = [SERVICES[init] for init in wish.only if control.is_ours(machine.found, init)]
+    services = [SERVICES[init] for init in _ours(machine, wish)]
     removal = _Removal(machine, wish.purge, changed=True)
     places = (*services, *layout.everything(wish.sources))
     return [*(step for place in places for step in removal.of(place)), *removal.of_folders()]
 
 
-def _take_out(machine: Machine, init: Init) -> list[Step]:
-    """Stopped through the init system, so that it does not start it again."""
+def _stop(machine: Machine, init: Init) -> list[Step]:
     runs = machine.facts.systemd_runs if init is Init.SYSTEMD else True
-    stop: list[Step] = []
-    if runs and control.is_usable(machine.facts, init):
-        # Should it not stop, or run beside the service: it is ended directly, later.
-        stop = [Run(control.argv(machine.facts, init, "stop"), patient=True, extra=True)]
-        if init is Init.LAUNCHD:
-            stop = [Run(control.argv(machine.facts, init, "stop"), harmless=True)]
-    return stop + enabling.disable(init, machine.facts, machine.matches)
+    if not runs or not control.is_usable(machine.facts, init):
+        return []
+    argv = control.argv(machine.facts, init, "stop")
+    if init is Init.LAUNCHD:
+        return [Run(argv, harmless=True)]
+    # Should it not stop, or run beside the service: it is ended directly, later.
+    return [Run(argv, patient=True, extra=True)]
 
 
 def _afterwards(machine: Machine, init: Init) -> list[Step]:
@@ -89,6 +107,11 @@ class _Removal:
             return [] if quiet else [Say(f"{place.path} stays as you changed it (--purge)")]
         self._folders.update(known.folders)
         return [*self._links(place), Remove(place.path)]
+
+    def note_folders(self, place: Placed) -> None:
+        """The service's own file, changed or not, knows those made for any file of ours."""
+        known = marks.read(self._machine.found(place.path).content or b"")
+        self._folders.update(known.folders if known else ())
 
     def of_folders(self) -> list[Step]:
         """The deepest first."""

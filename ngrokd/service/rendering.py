@@ -11,8 +11,8 @@ from ngrokd.errors import HostError
 _PROGRAM = re.compile(r"/usr/local/bin/ngrokd(?![\w.-])")
 _CONFIG = re.compile(r"/etc/ngrokd/config\.yml(?![\w.-])")
 
-# What means the same to a shell, to systemd (no %) and in XML, without quotes.
-_PLAIN = re.compile(r"/[A-Za-z0-9_./+,:@=~-]*")
+# What means the same to a shell (no ~), to systemd (no %), in XML and in a list with colons.
+_PLAIN = re.compile(r"/[A-Za-z0-9_./+,@=-]*")
 
 # What the unit leaves writable (its ReadWritePaths=, ConfigurationDirectory= and PrivateTmp=).
 _WRITABLE = ("/etc", "/run", "/var/run", "/var/log", "/var/lib/ngrokd", "/tmp", "/var/tmp")

@@ -42,6 +42,13 @@ class Remove:
 
 
 @dataclass(frozen=True)
+class Sweep:
+    """What a run that was killed while it wrote this file left beside it."""
+
+    path: str
+
+
+@dataclass(frozen=True)
 class RemoveFolder:
     """A folder, if it is empty by then."""
 
@@ -77,7 +84,7 @@ class Say:
     warning: bool = False
 
 
-Step = Union[MakeFolder, Write, Link, Remove, RemoveFolder, Run, Act, Say]
+Step = Union[MakeFolder, Write, Link, Remove, Sweep, RemoveFolder, Run, Act, Say]
 
 
 def text_of(step: Step) -> str:
@@ -92,6 +99,8 @@ def text_of(step: Step) -> str:
         return f"remove folder {step.path} if it is empty"
     if isinstance(step, Remove):
         return f"remove {step.path}"
+    if isinstance(step, Sweep):
+        return f"remove what a killed run left beside {step.path}"
     if isinstance(step, Run):
         return f"run {' '.join(step.argv)}"
     return step.text

@@ -86,7 +86,7 @@ class Host:
         """For `Program`. Signals do not reach it; it ends with the machine."""
         return subprocess.Popen(self.machine.argv(*argv), **options)
 
-    def start_cloud(self) -> None:
+    def start_cloud(self, config: str = CONFIG) -> None:
         """A stand-in cloud, where the configuration points to."""
         argv = [*(NGROKD, "sandbox", "--dir", CLOUD, "--port", 4040, "--ingress-port", 4443)]
         program = Program(self, argv, clean_environment())  # type: ignore[arg-type]
@@ -96,7 +96,7 @@ class Host:
         assert ca_file
         self.sh(
             f"sed -i -e 's|url: https://api.ngrok.com|url: {API}|' "
-            f"-e 's|ca_file: \"\"|ca_file: {ca_file}|' {CONFIG}"
+            f"-e 's|ca_file: \"\"|ca_file: {ca_file}|' {config}"
         )
 
     def operators(self) -> list[Any]:
@@ -259,24 +259,28 @@ def test_without_a_tool_for_them_the_links_are_made_by_hand(sysv: Host) -> None:
 
 def test_an_operator_is_not_orphaned_by_a_purge_that_cannot_reach_ngrok(sysv: Host) -> None:
     before = survey(sysv.machine)
-    sysv.ngrokd("install")
-    sysv.start_cloud()
+    path = "/srv/x/config.yml"
+    sysv.sh("mkdir /srv/x")
+    sysv.append(path, DEFAULT_TEXT.replace("/etc/ngrokd", "/srv/x"))
+    sysv.ngrokd("install", "--config", "/srv/y/../x/config.yml")
+    sysv.start_cloud(path)
     sysv.ngrokd("start")
     sysv.type(NGROKCTL, "set-api-key", KEY)
-    operator = sysv.sh("cat /etc/ngrokd/operator_id").strip()
-    sysv.sh(f"sed -i 's|url: {API}|url: http://127.0.0.1:9|' {CONFIG}")
+    operator = sysv.sh("cat /srv/x/operator_id").strip()
+    sysv.sh(f"sed -i 's|url: {API}|url: http://127.0.0.1:9|' {path}")
 
     failed = sysv.try_(NGROKD, "uninstall", "--purge")
 
     assert failed.returncode == 1
     assert operator in failed.stderr and "--force" in failed.stderr
+    assert f"run `ngrokd uninstall --purge --config {path}` again" in failed.stderr
     assert len(failed.stderr.splitlines()) == 1
-    assert not sysv.exists("/etc/init.d/ngrokd") and sysv.pid() == 0
-    assert sysv.exists("/etc/ngrokd/operator_id") and sysv.exists("/etc/ngrokd/api_key")
+    assert sysv.exists("/etc/init.d/ngrokd") and sysv.pid() == 0
+    assert sysv.exists("/srv/x/operator_id") and sysv.exists("/srv/x/api_key")
 
     shown = sysv.ngrokd("uninstall", "--purge", "--dry-run")
     assert f"would delete operator {operator} at http://127.0.0.1:9" in shown
-    sysv.sh(f"sed -i 's|url: http://127.0.0.1:9|url: {API}|' {CONFIG}")
+    sysv.sh(f"sed -i 's|url: http://127.0.0.1:9|url: {API}|' {path}")
     assert f"deleted operator {operator}" in sysv.ngrokd("uninstall", "--purge")
     assert sysv.operators() == []
     assert sysv.changed(before) == set()
@@ -325,6 +329,28 @@ def test_a_program_that_everybody_could_replace_is_refused(sysv: Host) -> None:
     assert warned.returncode == 0
     assert "/opt/open belongs to user 65534" in warned.stderr
     assert "DAEMON=/opt/open/ngrokd" in sysv.sh("cat /etc/init.d/ngrokd")
+
+
+def test_a_configuration_that_others_could_replace_is_refused(sysv: Host) -> None:
+    sysv.sh("mkdir /srv/bob && ln -s /etc/cron.d /srv/bob/n && chown 65534 /srv/bob")
+    before = survey(sysv.machine)
+    refused = sysv.try_(NGROKD, "install", "--config", "/srv/bob/n/config.yml")
+    assert refused.returncode == 1 and "/srv/bob belongs to user 65534" in refused.stderr
+    sysv.sh("chown 0 /srv/bob && chmod 777 /srv/bob")
+    refused = sysv.try_(NGROKD, "install", "--config", "/srv/bob/c.yml")
+    assert refused.returncode == 1 and "everybody" in refused.stderr
+    sysv.sh("chmod 755 /srv/bob && chown 65534 /srv/bob")
+    assert sysv.changed(before) == set()
+
+
+def test_a_daemon_whose_pid_file_was_renamed_meanwhile_is_found_and_stopped(sysv: Host) -> None:
+    sysv.ngrokd("install")
+    sysv.ngrokd("start")
+    pid = sysv.pid()
+    sysv.sh(f"sed -i 's|pid_file: .*|pid_file: /run/elsewhere.pid|' {CONFIG}")
+    assert f"runs already (pid {pid})" in sysv.ngrokd("start")
+    assert "ended the daemon" in sysv.ngrokd("uninstall")
+    assert sysv.pid() == 0 and not sysv.exists("/run/ngrokd.sock")
 
 
 def test_a_container_is_told_that_nothing_starts_services_there(container: Host) -> None:
