@@ -87,8 +87,8 @@ signal.signal(signal.SIGTERM, end)
 signal.signal(signal.SIGHUP, lambda number, frame: tell("reload"))
 if "dies" in text:
     os._exit(0)
-with open(pid_file, "w") as file:
-    file.write(str(os.getpid()) + "\\n")
+held = open(pid_file, "w", buffering=1)  # until its end, as the daemon does
+held.write(str(os.getpid()) + "\\n")
 devnull = os.open(os.devnull, os.O_RDWR)
 for number in (0, 1, 2):
     os.dup2(devnull, number)
@@ -110,15 +110,13 @@ class Userland:
         """What must be installed before it can be had, or ""."""
         return "" if shutil.which(self.shell[0]) else f"{self.shell[0]} is not installed"
 
-    def has(self, tool: str) -> bool:
-        """Whether the script need not do without it."""
-        return self.tools is None or tool in self.tools
-
     def path(self, folder: Path) -> str:
         """What PATH is to be there; "" leaves it alone."""
         if self.tools is None:
             return ""
-        folder.mkdir(exist_ok=True)
+        if folder.exists():
+            return str(folder)
+        folder.mkdir()
         for tool in self.tools:
             program = self.shell[0] if self.shell[0] == "busybox" else tool
             (folder / tool).symlink_to(str(shutil.which(program)))
@@ -154,18 +152,25 @@ class Service:
         self._install_script()
         self.defaults_file = machine.etc / "default/ngrokd"
         self.defaults_file.parent.mkdir(exist_ok=True)
-        self.defaults_file.unlink(missing_ok=True)
-        self.defaults(DAEMON=self.daemon, CONFIG=self.config)
-        path = userland.path(folder / "bin")
-        if path:
-            self.defaults(PATH=path)
+        self.use(userland)
         self.configure()
 
+    def use(self, userland: Userland) -> None:
+        """Writes /etc/default/ngrokd anew, for that userland."""
+        self._userland = userland
+        self.defaults_file.unlink(missing_ok=True)
+        self.defaults(DAEMON=self.daemon, CONFIG=self.config)
+        path = userland.path(self._folder / f"bin of {userland.name}")
+        if path:
+            self.defaults(PATH=path)
+
     def _install_script(self) -> None:
-        """As delivered, but that it waits less long for a daemon that does not end."""
+        """As delivered, but that its seconds are shorter while it waits for a daemon's end."""
         text = (INIT / "ngrokd.init").read_text()
-        assert "\nAT_ONCE=5 " in text
-        self.script.write_text(text.replace("\nAT_ONCE=5 ", "\nAT_ONCE=1 "))
+        for line, shorter in (("pause=0.2\n", "pause=0.02\n"), ("AT_ONCE=5 ", "AT_ONCE=2 ")):
+            assert text.count(f"\n{line}") == 1, line
+            text = text.replace(f"\n{line}", f"\n{shorter}")
+        self.script.write_text(text)
         self.script.chmod(0o755)
 
     def _stand_in(self) -> str:
@@ -220,6 +225,16 @@ class Service:
         for pid in self.running():
             kill(pid)
 
+    def reset(self) -> None:
+        """As it was at first. Every signal that a daemon got before has been told of."""
+        for pid in self.running():
+            kill(pid, signal.SIGTERM)
+        for file in (self.pid_file, self._told, self.daemon, self.config):
+            file.unlink(missing_ok=True)
+        self.daemon.write_text(self._stand_in())
+        self.daemon.chmod(0o755)
+        self.configure()
+
     def run_daemon(self) -> int:
         """Starts the stand-in without the script; its pid."""
         self.machine.run(self.daemon, "--config", self.config)
@@ -256,11 +271,11 @@ def service_on(machine: Namespace, userland: Userland = DASH) -> Iterator[Servic
             service.close()
 
 
-def kill(pid: int) -> None:
+def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
     """Returns once the process is gone."""
     pidfd = os.pidfd_open(pid)
     try:
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
         ended, _, _ = select.select([pidfd], [], [], 10)
     finally:
         os.close(pidfd)

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.init_machine import (
+    BUSYBOX,
+    DASH,
     ORDINARY_USER,
     USERLANDS,
     Service,
@@ -48,27 +50,33 @@ def any_service(request: pytest.FixtureRequest, machine: Namespace) -> Iterator[
         yield service
 
 
+def _name(userland: Userland) -> str:
+    return userland.name
+
+
 # ---- Everywhere
 
 
-def test_start_status_restart_and_stop(any_service: Service) -> None:
+def test_a_life_from_start_to_stop_with_nothing_on_standard_error(any_service: Service) -> None:
     service = any_service
-    assert service.code("status") == 3
-    assert service("start").stdout == f"ngrokd: started (pid {service.pid})\n"
+
+    def said(verb: str, code: int = 0) -> str:
+        done = service(verb)
+        assert (done.returncode, done.stderr) == (code, "")
+        return done.stdout
+
+    assert said("status", 3) == "ngrokd: is not running\n"
+    assert said("start") == f"ngrokd: started (pid {service.pid})\n"
     first = service.pid
-    assert service("status").stdout == f"ngrokd: is running (pid {first})\n"
-    assert service.code("restart") == 0
-    assert service.pid != first
-    assert service.running() == [service.pid]
-    assert service("stop").stdout == "ngrokd: stopped\n"
+    assert said("status") == f"ngrokd: is running (pid {first})\n"
+    assert said("reload") == said("force-reload")
+    assert said("restart") == f"ngrokd: stopped\nngrokd: started (pid {service.pid})\n"
+    assert service.running() == [service.pid] != [first]
+    assert said("try-restart")
+    assert said("stop") == "ngrokd: stopped\n"
     assert service.running() == []
-    assert service.code("status") == 3
     assert not service.pid_file.exists()
-
-
-def test_nothing_is_written_to_standard_error_while_all_is_well(any_service: Service) -> None:
-    verbs = ("start", "status", "reload", "force-reload", "try-restart", "restart", "stop", "stop")
-    assert [any_service(verb).stderr for verb in verbs] == [""] * len(verbs)
+    assert said("stop") == said("status", 3)
 
 
 def test_a_daemon_that_ignores_sigterm_is_killed_and_cleaned_up_after(any_service: Service) -> None:
@@ -104,16 +112,11 @@ def test_a_refused_start_fails_and_shows_why(any_service: Service) -> None:
 # ---- Start
 
 
-# Without `timeout` nothing ends it.
-@pytest.mark.parametrize(
-    "any_service",
-    [userland for userland in USERLANDS if userland.has("timeout")],
-    ids=lambda userland: userland.name,
-    indirect=True,
-)
+# Without `timeout` nothing ends it; here are two kinds of that.
+@pytest.mark.parametrize("any_service", [DASH, BUSYBOX], ids=_name, indirect=True)
 def test_a_start_that_never_ends_fails_in_time(any_service: Service) -> None:
     any_service.configure("hangs")
-    any_service.defaults(START_TIMEOUT="1")
+    any_service.defaults(START_TIMEOUT="01")
     result = any_service("start")
     assert result.returncode == 1
     assert "did not answer within 1 seconds" in result.stderr
@@ -144,7 +147,7 @@ def test_a_stop_waits_for_the_start_before_it(service: Service) -> None:
     with service.daemon_at_the_gate():
         stop = service.begin("stop")
         with pytest.raises(subprocess.TimeoutExpired):
-            stop.wait(0.5)
+            stop.wait(0.3)
     assert "started" in start.communicate(timeout=20)[0]
     assert stop.communicate(timeout=20)[0] == "ngrokd: stopped\n"
     assert (start.returncode, stop.returncode) == (0, 0)
@@ -159,7 +162,7 @@ def test_a_start_waits_for_the_stop_before_it(service: Service) -> None:
         service.configure()
         start = service.begin("start")
         with pytest.raises(subprocess.TimeoutExpired):
-            start.wait(0.5)
+            start.wait(0.3)
         assert service.running() == [first]
     assert stop.communicate(timeout=20)[0] == "ngrokd: stopped\n"
     assert "started" in start.communicate(timeout=20)[0]
@@ -169,7 +172,12 @@ def test_a_start_waits_for_the_stop_before_it(service: Service) -> None:
 def test_a_service_manager_far_above_does_not_keep_the_daemon_in_the_foreground(
     service: Service,
 ) -> None:
+    service.defaults(XPC_SERVICE_NAME="some")
     service.machine.run("env", "NOTIFY_SOCKET=/run/some", *service.argv("start"))
+    assert service.told == ["start None None"]
+    service.reset()
+    service.defaults(NOTIFY_SOCKET="/run/some")
+    assert service.code("start") == 0
     assert service.told == ["start None None"]
 
 
@@ -191,7 +199,7 @@ def test_stop_returns_after_the_end_of_the_process_not_of_its_pid_file(service: 
     with service.daemon_at_the_gate():
         assert not service.pid_file.exists()
         with pytest.raises(subprocess.TimeoutExpired):
-            stop.wait(0.5)
+            stop.wait(0.3)
     assert stop.wait(20) == 0
 
 
@@ -227,36 +235,44 @@ def test_a_daemon_that_ended_and_is_not_waited_for_is_dead(service: Service) -> 
 # ---- Whose pid it is
 
 
-@pytest.mark.parametrize(
-    "argv",
-    [
+def test_a_process_that_only_names_ngrokd_is_none(service: Service) -> None:
+    for argv in (
         ["tail", "-f", "/var/log/ngrokd"],
         ["sh", "/etc/init.d/ngrokd"],
         [sys.executable, "/usr/bin/ask", "restart", "ngrokd"],
         ["ngrokd-exporter"],
-    ],
+    ):
+        with _a_process_called(service.pid_file, *argv) as other:
+            assert service.code("status") == 1, argv
+            assert service.code("stop") == 0
+            assert other.poll() is None
+
+
+COMMAND_LINES = (
+    ["ngrokd", "--config", "/etc/ngrokd/config.yml"],
+    ["/opt/ngrokd/bin/python3.9", "-I", "/usr/local/bin/ngrokd"],
+    ["python3", "-m", "ngrokd"],
+    ["python3", "/src/ngrokd.py"],
 )
-def test_a_process_that_only_names_ngrokd_is_none(service: Service, argv: list[str]) -> None:
-    with _a_process_called(*argv) as other:
-        service.pid_file.write_text(f"{other.pid}\n")
-        assert service.code("status") == 1
-        assert service.code("stop") == 0
+
+
+def test_an_ngrokd_is_known_however_it_was_started(service: Service) -> None:
+    for argv in COMMAND_LINES:
+        with _a_process_called(service.pid_file, *argv):
+            assert service.code("status") == 0, argv
+            assert service.code("status", ORDINARY_USER) == 0  # who sees its name alone
+
+
+def test_an_ngrokd_that_does_not_hold_the_pid_file_is_another_one(any_service: Service) -> None:
+    with _a_process_called(any_service.pid_file, *COMMAND_LINES[0], holds=False) as other:
+        assert any_service.code("status") == 1
+        assert any_service.code("stop") == 0
+        assert any_service.told == [f"cleanup --config {any_service.config}"]
         assert other.poll() is None
-
-
-@pytest.mark.parametrize(
-    "argv",
-    [
-        ["ngrokd", "--config", "/etc/ngrokd/config.yml"],
-        ["/opt/ngrokd/bin/python3.9", "-I", "/usr/local/bin/ngrokd"],
-        ["python3", "-m", "ngrokd"],
-        ["python3", "/src/ngrokd.py"],
-    ],
-)
-def test_an_ngrokd_is_known_however_it_was_started(service: Service, argv: list[str]) -> None:
-    with _a_process_called(*argv) as other:
-        service.pid_file.write_text(f"{other.pid}\n")
-        assert service.code("status") == 0
+        any_service.pid_file.write_text(f"{other.pid}\n")
+        assert any_service.code("start") == 0
+        assert any_service.running() == [any_service.pid]
+        assert other.poll() is None
 
 
 # Puts other words over its own command line, of which the last one makes room enough.
@@ -272,15 +288,21 @@ sys.stdin.read()
 
 
 @contextlib.contextmanager
-def _a_process_called(*argv: str) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(
+def _a_process_called(
+    pid_file: Path, *argv: str, holds: bool = True
+) -> Iterator[subprocess.Popen[str]]:
+    """Its pid is in that file, which it has open if it `holds` it."""
+    with open(pid_file, "w") as file, subprocess.Popen(
         [sys.executable, "-IS", "-c", _IMPOSTOR, "|".join(argv)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        pass_fds=[file.fileno()] if holds else [],
     ) as other:
         assert other.stdout is not None
         other.stdout.readline()
+        file.write(f"{other.pid}\n")
+        file.flush()
         yield other
         other.communicate()
 
@@ -294,23 +316,55 @@ def test_arguments_and_variables_of_the_defaults_file_reach_the_daemon(service: 
     assert service.told == ["start --verbose --extra from-defaults None"]
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "server:\n  pid_file: {}\n",
-        "server:\n  pid_file:   '{}'  # mine\n",
-        'server:\n  "pid_file": "{}"\n',
-        "server: {{log_level: info, pid_file: {}}}\n",
-        '{{\n  "server": {{\n    "pid_file": "{}",\n    "log_level": "info"\n  }}\n}}\n',
-        "# pid_file: /no\nserver:\n  log_file: /x # pid_file: /no\n  pid_file: {}\n",
-    ],
+FOUND = (
+    "server:\n  pid_file: {}\n",
+    "server:\n  pid_file: {}",
+    "server:\r\n  pid_file: {}\r\n",
+    "server:\n  pid_file:   '{}'  # mine\n",
+    'server:\n  "pid_file": "{}"\n',
+    "server: {{log_level: info, pid_file: {}}}\n",
+    "server: {{pid_file: {}, log_level: info}}\n",
+    "{{server: {{'pid_file': '{}'}}}}\n",
+    '{{\n  "server": {{\n    "pid_file": "{}",\n    "log_level": "info"\n  }}\n}}\n',
+    "# pid_file: /no\nserver:\n  log_file: /x # pid_file: /no\n  pid_file: {}\n\nnet: {{}}\n",
+    "server:\n  log_file: /var/log/pid_file.log\n  pid_file: {}\n  # a word\n  log_level: info\n",
+    "server:\n  pid_file: {} of b\n",
+    'server:\n  pid_file: "{} of b"\n',
 )
-def test_the_pid_file_is_found_however_the_configuration_is_written(
-    service: Service, text: str
-) -> None:
+REFUSED = (
+    "server:\n  pid_file:\n    {}\n",
+    "server:\n  pid_file: >-\n    {}\n",
+    "server:\n  pid_file: {}\n    b\n",
+    "server:\n  pid_file: {}\n\n    # more\n    b\n",
+    'server:\n  pid_file: "\\x2f{}"\n',
+    'server:\n  pid_file: "{}\\\n    b"\n',
+    "server:\n  pid_file: '{}''s'\n",
+    "server:\n  pid_file: !!str {}\n",
+    "server:\n  pid_file: &pid {}\n",
+    "server:\n  pid_file: *pid\n",
+    "server: {{\n  pid_file: {},\n}}\n",
+    "server:\n  pid_file: {0}\n  'pid_file': {0}\n",
+    "server: {{pid_file: {0}, 'pid_file': {0}}}\n",
+)
+
+
+@pytest.mark.parametrize("any_service", [DASH, BUSYBOX], ids=_name, indirect=True)  # kinds of sed
+def test_the_pid_file_is_found_however_the_configuration_is_written(any_service: Service) -> None:
+    service = any_service
     service.run_daemon()
-    service.config.write_text(text.format(service.pid_file))
-    assert service.code("status") == 0
+    other = service.pid_file.with_name(f"{service.pid_file.name} of b")
+    os.link(service.pid_file, other)
+    for text in FOUND:
+        service.config.write_bytes(text.format(service.pid_file).encode())
+        assert service.code("status") == 0, text
+    for text in REFUSED:
+        service.config.write_text(text.format(service.pid_file))
+        result = service("status")
+        assert (result.returncode, result.stdout) == (4, ""), text
+        assert f"or set PIDFILE in {DEFAULTS}" in result.stderr
+    assert service.code("stop") == 6
+    service.defaults(PIDFILE=service.pid_file)
+    assert service.code("stop") == 0
 
 
 def test_the_pid_file_of_the_defaults_file_comes_first(service: Service) -> None:
@@ -320,24 +374,42 @@ def test_the_pid_file_of_the_defaults_file_comes_first(service: Service) -> None
     assert service.code("status") == 0
 
 
-def test_timeouts_that_are_no_numbers_are_told_and_stop_nothing(service: Service) -> None:
+def test_timeouts_that_are_no_numbers_are_told_and_stop_nothing(any_service: Service) -> None:
+    service = any_service
     service.defaults(START_TIMEOUT="soon", STOP_TIMEOUT="")
     result = service("start")
     assert result.returncode == 0
     assert "START_TIMEOUT=soon" in result.stderr
     assert "STOP_TIMEOUT= " in result.stderr
-    assert service.code("stop") == 0
+    service.defaults(START_TIMEOUT="9" * 20, STOP_TIMEOUT="08")
+    result = service("stop")
+    assert result.returncode == 0
+    assert f"START_TIMEOUT={'9' * 20}" in result.stderr
+    assert "STOP_TIMEOUT" not in result.stderr
 
 
 def test_a_daemon_is_not_run_in_the_foreground_and_a_running_one_is_spared(
     service: Service,
 ) -> None:
     first = service.run_daemon()
-    service.defaults(DAEMON_ARGS="--verbose --foreground")
-    assert [service.code(verb) for verb in ("restart", "try-restart", "start")] == [6, 6, 6]
+    for words in ("--verbose --foreground", "--verbose\t--foreground", "--foreground\n"):
+        service.defaults(DAEMON_ARGS=words, IFS="/")
+        assert [service.code(verb) for verb in ("restart", "try-restart", "start")] == [6, 6, 6]
     assert service.running() == [first]
     assert service.code("stop") == 0
     assert "--foreground" in service("start").stderr
+
+
+def test_a_defaults_file_that_ends_the_script_is_no_success(any_service: Service) -> None:
+    any_service.run_daemon()
+    settings = any_service.defaults_file.read_text()
+    for line in ("exit 0", "set -e; false", "set -u; : $NONE_SUCH"):
+        any_service.defaults_file.write_text(f"{settings}{line}\n")
+        assert any_service.code("status") == 4
+        result = any_service("stop")
+        assert result.returncode == 6
+        assert f"{DEFAULTS} ends the script" in result.stderr
+        assert any_service.running() == [any_service.pid]
 
 
 def test_a_defaults_file_with_a_mistake_is_told_with_its_line(service: Service) -> None:
