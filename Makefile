@@ -11,7 +11,7 @@ SHARE   := $(PREFIX)/share
 # For packagers: which init files go into DESTDIR, of systemd, sysv, openrc and launchd (sysv and
 # openrc have the same place). Without DESTDIR that is the job of `ngrokd install`.
 INIT       ?= $(if $(DESTDIR),systemd sysv)
-SYSCONFDIR ?= $(if $(filter /usr /usr/local,$(PREFIX)),/etc,$(PREFIX)/etc)
+SYSCONFDIR ?= /etc
 
 # mode:source:place, of what needs no change, and of what names the program.
 PAGES   := $(wildcard init/man/*.[1-8])
@@ -28,7 +28,8 @@ launchd := 644:init/com.ngrok.ngrokd.plist:/Library/LaunchDaemons/com.ngrok.ngro
 SERVICE  = $(foreach name,$(INIT),$($(name)))
 SETTING  = $(if $(INIT),644:init/ngrokd.default:$(SYSCONFDIR)/default/ngrokd \
            644:init/ngrokd.logrotate:$(SYSCONFDIR)/logrotate.d/ngrokd)
-RENDER  := sed 's|/usr/local/bin/ngrokd|$(PREFIX)/bin/ngrokd|g'
+RENDER   = sed -e 's|/usr/local/bin/ngrokd|$(PREFIX)/bin/ngrokd|g' \
+           -e 's|/etc/default/ngrokd|$(SYSCONFDIR)/default/ngrokd|g'
 # For a list of mode:source:place, in the shell.
 PARTS   := mode=$${each%%:*}; rest=$${each\#*:}; source=$${rest%%:*}; place="$(DESTDIR)$${rest\#*:}"
 
@@ -59,7 +60,7 @@ launcher = @python=$$($(PYTHON) -c 'import sys; print(sys.executable)'); \
 	chmod 755 "$(DESTDIR)$(PREFIX)/bin/$(1)"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test venv lint check clean dist install uninstall needs-run needs-test needs-venv
+.PHONY: help run test venv lint check clean dist install uninstall needs-run needs-test needs-venv right-paths
 
 help: ## this list
 	@echo "make TARGET:"
@@ -87,7 +88,7 @@ dist: needs-venv $(VENV)/dev ## source archive and wheel in dist/
 	rm -rf dist
 	$(BIN)/python -m build
 
-install: needs-venv $(BIN)/python ## into $(DESTDIR)$(PREFIX), with its packages; PYTHON is what will run it
+install: right-paths needs-venv $(BIN)/python ## into $(DESTDIR)$(PREFIX), with its packages; PYTHON is what will run it
 	@rm -rf "$(DESTDIR)$(LIBDIR)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-compile \
 	  --target "$(DESTDIR)$(LIBDIR)" .
@@ -102,7 +103,7 @@ install: needs-venv $(BIN)/python ## into $(DESTDIR)$(PREFIX), with its packages
 	done
 	@echo "installed: $(DESTDIR)$(PREFIX)/bin/ngrokd, ngrokctl; the service: $(if $(INIT),$(INIT),ngrokd install)"
 
-uninstall: ## takes out what `make install` with the same DESTDIR, PREFIX and INIT put there
+uninstall: right-paths ## takes out what `make install` with the same DESTDIR, PREFIX and INIT put there
 	@rm -rf "$(DESTDIR)$(LIBDIR)"
 	@rm -f "$(DESTDIR)$(PREFIX)/bin/ngrokd" "$(DESTDIR)$(PREFIX)/bin/ngrokctl"
 	@for each in $(DATA) $(SERVICE) $(SETTING); do $(PARTS); \
@@ -110,6 +111,20 @@ uninstall: ## takes out what `make install` with the same DESTDIR, PREFIX and IN
 	  if $(RENDER) "$$source" | cmp -s - "$$place"; then rm -f "$$place"; \
 	  else echo "$$place stays: it is not what make install wrote"; fi; \
 	done
+
+# They stand in init files, in sed and in the shell without quotes, so nothing is done with others.
+right-paths: export PREFIX := $(PREFIX)
+right-paths: export SYSCONFDIR := $(SYSCONFDIR)
+right-paths: export DESTDIR := $(DESTDIR)
+right-paths:
+	@for name in PREFIX SYSCONFDIR; do \
+	  eval "value=\$$$$name"; \
+	  case "$${value:-/}" in \
+	    [!/]*) echo "$$name must start with /, and is $$value" >&2; exit 1;; \
+	    *[!A-Za-z0-9/._+-]*) echo "$$name may have letters, digits and /._+-, and is $$value" >&2; exit 1;; \
+	  esac; \
+	done; \
+	case "$$DESTDIR" in *[\"\`\$$\\]*) echo "DESTDIR may not have quotes, \$$ or \\: $$DESTDIR" >&2; exit 1;; esac
 
 needs-run:
 	$(call need,run,$(RUN_TOOLS))

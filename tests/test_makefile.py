@@ -64,7 +64,7 @@ def test_a_python_that_is_not_there_is_named() -> None:
 def packaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a packager gets; the tests only read it."""
     folder = tmp_path_factory.mktemp("package")
-    result = make("install", f"DESTDIR={folder}", "PREFIX=/opt/ngrokd", "SYSCONFDIR=/etc")
+    result = make("install", f"DESTDIR={folder}", "PREFIX=/opt/ngrokd")
     assert result.returncode == 0, result.stderr
     return folder
 
@@ -109,6 +109,20 @@ def test_no_file_of_a_package_names_the_folder_it_was_made_in(packaged: Path) ->
         if any(leak in path.read_bytes() for leak in leaks)
     ]
     assert named == []
+
+
+@pytest.mark.parametrize("target", ["install", "uninstall"])
+@pytest.mark.parametrize(
+    "prefix", ["/opt/a b", "/opt/a&b", "/opt/a|b", "/opt/it's", "rel/x", "/opt/$$(id)", "/opt/a:b"]
+)
+def test_a_prefix_that_cannot_stand_in_the_files_is_refused_before_anything_is_done(
+    target: str, prefix: str, tmp_path: Path
+) -> None:
+    result = make(target, f"DESTDIR={tmp_path}/d", f"PREFIX={prefix}")
+    assert result.returncode == 2
+    said = [line for line in result.stderr.splitlines() if not line.startswith("make: ")]
+    assert len(said) == 1 and said[0].endswith(f"and is {prefix.replace('$$', '$')}")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_uninstall_takes_what_install_put_and_leaves_what_was_changed(tmp_path: Path) -> None:
