@@ -64,7 +64,8 @@ BUSYBOX_INIT = "exec env -i PATH=$PATH /run/init"
 # Process 1 of a container: some program.
 NO_INIT = "echo $READY; exec env -i PATH=$PATH sleep infinity"
 
-# Prints {path: what it is}: `look PATH...` of these, `walk FOLDER...` of everything below.
+# Prints {path: what it is}: `look PATH...` of these with their contents, `walk FOLDER...` of
+# everything below without: to read ten thousand files takes a second.
 _SURVEY = """
 import hashlib, json, os, stat, sys
 def look(path):
@@ -74,7 +75,7 @@ def look(path):
         return [*kept, os.readlink(path)]
     if not stat.S_ISREG(info.st_mode):
         return kept
-    if info.st_size > 1 << 20:
+    if sys.argv[1] == "walk" or info.st_size > 1 << 20:
         return [*kept, info.st_size, info.st_mtime_ns]
     with open(path, "rb") as file:
         return [*kept, hashlib.sha256(file.read()).hexdigest()]
@@ -201,22 +202,28 @@ class Overlaid:
 
 
 def survey(machine: Union[Overlaid, Booted]) -> dict[str, list[object]]:
-    """Every file of COMPARED: kind, mode, owner, and content."""
+    """Every file of COMPARED: kind, mode, owner, size, and when it was written."""
     return _asked(machine.run(*_surveyor("walk", *COMPARED)))
 
 
 def changes(machine: Union[Overlaid, Booted], before: dict[str, list[object]]) -> set[str]:
-    """Which files are not as they were. Those that others changed on this machine do not count."""
+    """Which files are not as they were.
+
+    Those do not count that others changed on this machine, or that were written with what it has.
+    """
     after = survey(machine)
     paths = {path for path in {*before, *after} if before.get(path) != after.get(path)}
     strange = sorted(path for path in paths if "ngrokd" not in path)
+    if not strange:
+        return paths
     look = _surveyor("look", *strange)
     below = _asked(subprocess.run(look, capture_output=True, text=True, check=True))
-    return {path for path in paths if path not in strange or below.get(path) != after.get(path)}
+    inside = _asked(machine.run(*look))
+    return {path for path in paths if path not in strange or below.get(path) != inside.get(path)}
 
 
 def _surveyor(*words: str) -> list[str]:
-    return [sys.executable, "-I", "-c", _SURVEY, *words]
+    return [sys.executable, "-I", "-S", "-c", _SURVEY, *words]
 
 
 def _asked(done: subprocess.CompletedProcess[str]) -> dict[str, list[object]]:

@@ -158,25 +158,42 @@ def container(tmp_path: Path) -> Iterator[Host]:
         yield host
 
 
-def test_the_first_use_works_as_it_is_documented_and_a_purge_leaves_nothing(host: Host) -> None:
+def test_its_whole_life_works_as_it_is_documented_and_a_purge_leaves_nothing(host: Host) -> None:
+    """One machine and one daemon for all of it: each step costs a second."""
     before = survey(host.machine)
-    host.ngrokd("install")
+    _install_is_idempotent_and_does_what_it_shows(host, before)
     host.start_cloud()
+    host.ngrokd("stop")  # harmless
+    assert host.code("reload") == 1
 
     host.ngrokd("start")
     host.type(NGROKCTL, "set-api-key", KEY)
     listed = host.type(NGROKCTL, "list")
-
     assert "hello.sandbox" in listed and "open" in listed
     assert "hello" in host.sh("curl -sSf http://hello.sandbox/")
     assert len(host.operators()) == 1
-    assert host.changed(before) != set()
+
+    _verbs_go_through_the_init_system(host)
+    _a_mistake_takes_no_daemon_down(host)
+    _uninstall_keeps_configuration_and_state(host, before)
 
     host.ngrokd("uninstall", "--purge")
-
     assert host.operators() == []
     assert "ngrokd0" not in host.sh("ip -br link")
     assert host.changed(before) == set()
+
+
+def _install_is_idempotent_and_does_what_it_shows(
+    host: Host, before: dict[str, list[object]]
+) -> None:
+    shown = host.ngrokd("install", "--dry-run")
+    assert host.changed(before) == set()
+    done = host.ngrokd("install")
+    after = survey(host.machine)
+    assert "nothing to do" in host.ngrokd("install")
+    assert host.changed(after) == set()
+    assert [_done(line) for line in shown.splitlines()] == done.splitlines()[:-1]
+    assert host.pid() == 0  # it is not started
 
 
 def _done(line: str) -> str:
@@ -186,54 +203,38 @@ def _done(line: str) -> str:
     return line.partition(" (mode")[0].partition(" -> ")[0]
 
 
-def test_install_is_idempotent_and_uninstall_keeps_configuration_and_state(host: Host) -> None:
-    before = survey(host.machine)
-    shown = host.ngrokd("install", "--dry-run")
-    assert host.changed(before) == set()
-
-    done = host.ngrokd("install")
-    after = survey(host.machine)
-    again = host.ngrokd("install")
-    assert "nothing to do" in again
-    assert host.changed(after) == set()
-    assert [_done(line) for line in shown.splitlines()] == done.splitlines()[:-1]
-    assert host.pid() == 0  # it is not started
-
-    host.append(CONFIG, "# mine\n")
-    host.ngrokd("uninstall")
-    assert host.changed(before) == {"/etc/ngrokd", CONFIG}
-    assert host.sh(f"tail -n 1 {CONFIG}") == "# mine\n"
-    assert "was not installed" in host.ngrokd("uninstall")
-    host.ngrokd("uninstall", "--purge")
-    assert host.changed(before) == set()
-
-
-def test_the_verbs_go_through_the_init_system_and_a_mistake_takes_no_daemon_down(
-    host: Host,
-) -> None:
-    host.ngrokd("install")
-    host.ngrokd("stop")
-    assert host.code("reload") == 1
-    host.ngrokd("start")
+def _verbs_go_through_the_init_system(host: Host) -> None:
     first = host.pid()
     assert f"runs already (pid {first})" in host.ngrokd("start")
     host.ngrokd("reload")
     host.ngrokd("restart")
-    second = host.pid()
-    assert second not in (0, first)
+    assert host.pid() not in (0, first)
 
+
+def _a_mistake_takes_no_daemon_down(host: Host) -> None:
+    pid = host.pid()
+    host.sh(f"cp {CONFIG} {CLOUD}/good.yml")
     host.append(CONFIG, "bound: 1\nnett: 2\n")
     for verb in ("restart", "reload", "start"):
         failed = host.try_(NGROKD, verb)
         assert failed.returncode == 2
         assert len([line for line in failed.stderr.splitlines() if CONFIG in line]) == 2
-        assert host.pid() == second
-
+        assert host.pid() == pid
     host.ngrokd("stop")
     assert host.pid() == 0
-    host.ngrokd("uninstall")
     assert host.code("uninstall", "--purge") == 2
     assert host.exists(CONFIG)
+
+
+def _uninstall_keeps_configuration_and_state(host: Host, before: dict[str, list[object]]) -> None:
+    host.append(CONFIG, "# mine\n")
+    host.ngrokd("uninstall")  # also with mistakes in the configuration
+    assert host.sh(f"tail -n 1 {CONFIG}") == "# mine\n"
+    kept = {path for path in host.changed(before) if not path.startswith("/var/log/ngrokd.log")}
+    assert CONFIG in kept and "/etc/ngrokd/operator_id" in kept
+    assert all(path.startswith("/etc/ngrokd") for path in kept)
+    host.sh(f"cp {CLOUD}/good.yml {CONFIG}")
+    assert "was not installed" in host.ngrokd("uninstall")
 
 
 def test_the_service_starts_at_boot_and_no_more_once_it_is_uninstalled(sysv: Host) -> None:
