@@ -514,11 +514,13 @@ def test_half_written_files_of_a_killed_run_are_removed_and_those_of_others_stay
 ) -> None:
     machine = Machine(tmp_path, DEBIAN)
     half = "/etc/logrotate.d/.ngrokd.ngrokd-4194304-0123456789abcdef"
+    config = "/etc/ngrokd/.config.yml.ngrokd-4194304-0123456789abcdef"
     other = "/etc/logrotate.d/.ngrokd.swp"
-    for path in (half, other, f"{half}.bak"):
+    for path in (half, config, other, f"{half}.bak"):
         machine.put(path, b"")
     machine.install(Init.SYSV)
     assert machine.disk.found(half).is_nothing and f"removed {half}" in machine.told
+    assert machine.disk.found(config).is_nothing
     machine.put(half, b"")
     machine.uninstall()
     assert machine.disk.found(half).is_nothing
@@ -617,6 +619,7 @@ STATE = {
     "endpoints.json.corrupt": b"{",
     ".endpoints.json.ngrokd-12-0123456789abcdef": b"",
     ".operator_id.0123456789abcdef.tmp": b"",
+    ".config.yml.ngrokd-12-0123456789abcdef": b"",
 }
 PAIR = {"tls.key": KEY, "tls.crt": CERTIFICATE, "tls.csr": REQUEST, "tls.crt.corrupt": b"x"}
 
@@ -669,11 +672,11 @@ SYSTEM_FOLDERS = [
 
 @pytest.mark.parametrize("folder", SYSTEM_FOLDERS)
 def test_a_purge_takes_nothing_from_a_folder_of_the_system(folder: str, tmp_path: Path) -> None:
-    here = Purged(tmp_path, {folder: {**STATE, **PAIR}})
+    here = Purged(tmp_path, {folder: {**STATE, **PAIR, "fstab": b""}})
     before = here.left
     said = here.purge(**in_folder(folder))
     assert here.left == before
-    assert any("stays" in text for text in said)
+    assert "stays with api_key, " in said[0] and "fstab" not in said[0]
 
 
 def test_a_purge_takes_nothing_from_a_folder_that_is_not_provably_ours(tmp_path: Path) -> None:

@@ -41,7 +41,8 @@ def plan(machine: Machine, init: Init, shipped: Shipped, paths: rendering.Paths)
     """What is left to do, and a `Say` for what stays as it is. Raises HostError: it cannot be."""
     rendering.check(paths)
     places = layout.placed(init, machine.facts, shipped.sources)
-    steps = orphans(machine, places) + _plan_config(machine, shipped, paths.config)
+    written = [*(place.path for place in places), paths.config]
+    steps = orphans(machine, written) + _plan_config(machine, shipped, paths.config)
     wrote_service = False
     for place in places:
         if place.source not in shipped.sources:
@@ -64,15 +65,15 @@ def plan(machine: Machine, init: Init, shipped: Shipped, paths: rendering.Paths)
     return steps
 
 
-def orphans(machine: Machine, places: Iterable[Placed]) -> list[Step]:
+def orphans(machine: Machine, paths: Iterable[str]) -> list[Step]:
     """What a run that was killed left: logrotate, for one, reads every file of its folder."""
     found: list[Step] = []
-    for place in places:
-        folder, _, name = place.path.rpartition("/")
+    for whole in paths:
+        folder, _, name = whole.rpartition("/")
         start = f"{folder}/.{name}."
         beside = (path[len(start) :] for path in machine.matches(f"{start}ngrokd-*"))
-        if Sweep(place.path) not in found and any(map(_ORPHAN.fullmatch, beside)):
-            found.append(Sweep(place.path))
+        if Sweep(whole) not in found and any(map(_ORPHAN.fullmatch, beside)):
+            found.append(Sweep(whole))
     return found
 
 

@@ -48,10 +48,10 @@ def state(config: Config, config_path: str, sight: Sight) -> list[Step]:
     folder = _Folder(sight, sight.real(named), config, config_path)
     steps: list[Step] = [Remove(path) for path in folder.ours]
     steps += _of_other_key(config, sight)
-    if folder.left and not folder.is_of_no_concern:
+    if folder.left:
         steps.append(Say(f"{folder.path} stays with {_listed(folder.left)}: {folder.reason}"))
     steps += _of_configuration(config_path, folder, sight)
-    if not folder.left and (folder.is_ours or folder.ours):
+    if not folder.left and folder.is_ours:
         steps.append(RemoveFolder(folder.path))
         if folder.path != named:
             steps.append(Say(f"{named} stays: it is a link to {folder.path}"))
@@ -104,7 +104,9 @@ class _Folder:
         else:
             self.left = sorted(set(self._names) - ours - {self._config_name})
         self.ours = [f"{path}/{name}" for name in sorted(ours)]
-        self.is_of_no_concern = not self.is_ours and not self._looks_used()
+        if not self.is_ours:  # of a system's folder, the names that one would look for
+            wanted = {*ownership.STATE, *self._pair_names()}
+            self.left = [name for name in self.left if name in wanted]
 
     @property
     def reason(self) -> str:
@@ -121,14 +123,10 @@ class _Folder:
             return True
         return ownership.is_proof(self._read("installation_id"))
 
-    def _looks_used(self) -> bool:
-        wanted = {*ownership.STATE, self._certificate, self._key}
-        return bool(wanted & set(self._names))
-
     def _by_content(self) -> set[str]:
         """What is told by its name and its content alone."""
         pairs = "|".join(map(re.escape, self._pair_names()))
-        half = re.compile(_HALF.format(f"{_WORDS}|{pairs}"))
+        half = re.compile(_HALF.format(rf"{_WORDS}|{pairs}|config\.yml"))
         found = {
             name
             for name, regular in self._names.items()
@@ -208,7 +206,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _folder(path: str) -> str:
-    return path.rpartition("/")[0]
+    return path.rpartition("/")[0] or "/"
 
 
 def _name(path: str) -> str:

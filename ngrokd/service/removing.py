@@ -43,7 +43,8 @@ def plan(machine: Machine, wish: Wish) -> list[Step]:
     for place in places:
         steps += removal.of(place)
     steps += removal.of_folders()
-    steps += orphans(machine, [*places, *(SERVICES[init] for init in wish.only)])
+    written = (*places, *(SERVICES[init] for init in wish.only))
+    steps += orphans(machine, [place.path for place in written])
     for init in services:
         steps += removal.of(SERVICES[init])
         steps += _afterwards(machine, init)
