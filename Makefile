@@ -39,7 +39,9 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 # command=Debian package
 RUN_TOOLS  := curl=curl nc=netcat-openbsd
 TEST_TOOLS := $(RUN_TOOLS) ip=iproute2 unshare=util-linux nginx=nginx-light redis-server=redis-server \
-              redis-cli=redis-tools iperf3=iperf3 busybox=busybox jq=jq openssl=openssl setpriv=util-linux
+              redis-cli=redis-tools iperf3=iperf3 busybox=busybox jq=jq openssl=openssl setpriv=util-linux \
+              man=man-db mandoc=mandoc zsh=zsh fish=fish shellcheck=shellcheck rsyslogd=rsyslog crun=crun \
+              strace=strace logrotate=logrotate systemd-analyze=systemd service=init-system-helpers
 
 # $(call need,TARGET,TOOLS): one line that names every missing Debian package.
 need = @missing=; \
@@ -60,7 +62,7 @@ launcher = @python=$$($(PYTHON) -c 'import sys; print(sys.executable)'); \
 	chmod 755 "$(DESTDIR)$(PREFIX)/bin/$(1)"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test venv lint check clean dist install uninstall needs-run needs-test needs-venv right-paths
+.PHONY: help run test venv lint check clean manuals dist install uninstall needs-run needs-test needs-venv right-paths
 
 help: ## this list
 	@echo "make TARGET:"
@@ -83,6 +85,9 @@ check: lint test ## what continuous integration runs
 clean: ## removes what make made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+manuals: needs-venv $(VENV)/dev ## manuals and completions, from what the programs know of themselves
+	$(BIN)/python -m docs.manuals
 
 dist: needs-venv $(VENV)/dev ## source archive and wheel in dist/
 	rm -rf dist

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "ngrokd"
-ROOMS = {"cloud", "forward", "host", "control", "sandbox"}
+ROOMS = {"cloud", "forward", "host", "control", "service", "sandbox"}
 VOCABULARY = {"ngrokd", "ngrokd.errors", "ngrokd.model", "ngrokd.config"}
 ALLOWED_ACROSS = {("sandbox", "ngrokd.forward.wire")}
 
@@ -24,9 +24,18 @@ PURE = {
     "outcome.py",
     "plan.py",
     "reload.py",
+    "logs/redaction.py",
+    "logs/repeats.py",
     "cloud/discovery.py",
     "cloud/registration.py",
+    "control/completion/bash.py",
+    "control/completion/daemon.py",
+    "control/completion/fish.py",
+    "control/completion/grammar.py",
+    "control/completion/scripts.py",
+    "control/completion/zsh.py",
     "control/metrics.py",
+    "control/page.py",
     "control/protocol.py",
     "control/report.py",
     "forward/tls.py",
@@ -35,6 +44,18 @@ PURE = {
     "host/ipam.py",
     "host/names.py",
     "host/ports.py",
+    "service/control.py",
+    "service/defaults.py",
+    "service/enabling.py",
+    "service/installing.py",
+    "service/layout.py",
+    "service/marks.py",
+    "service/ownership.py",
+    "service/purging.py",
+    "service/removing.py",
+    "service/rendering.py",
+    "service/steps.py",
+    "service/systems.py",
 }
 EFFECTS = {"socket", "os", "threading", "subprocess", "time", "logging", "selectors"}
 MAX_LINES = 300

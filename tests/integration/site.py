@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ngrokd.control import client
-from ngrokd.errors import NgrokdError
+from ngrokd.errors import DaemonUnreachable, NgrokdError
 from tests.integration.netns import PATIENCE_S, PAUSE_S, Network
 from tests.integration.programs import Program
 from tests.namespace import Namespace
@@ -143,11 +143,17 @@ class Daemon(Program):
         return self._network.http(HEALTH_PORT, "GET", "/ready")[0]
 
     def _asked(self, verb: str) -> Any:
-        """Not by ngrokctl, which takes longer to start than to answer."""
-        try:
-            return client.request(str(self.socket_path), verb, timeout_s=CONTROL_S)
-        except NgrokdError as exc:
-            raise AssertionError(f"{verb}: {exc}\n{self.output()}") from exc
+        """Not by ngrokctl, which takes longer to start than to answer. Waits for the socket."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                return client.request(str(self.socket_path), verb, timeout_s=CONTROL_S)
+            except NgrokdError as exc:
+                absent = isinstance(exc, DaemonUnreachable) and self.process.poll() is None
+                if not absent or time.monotonic() > deadline:
+                    raise AssertionError(f"{verb}: {exc}\n{self.output()}") from exc
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(PAUSE_S)
 
 
 class Site:

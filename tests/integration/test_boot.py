@@ -344,7 +344,8 @@ GARBAGE: dict[str, Callable[[Path], object]] = {
 
 
 def _knows_the_ingress(now: dict[str, Any]) -> bool:
-    return bool(now["ingress_endpoint"] == f"localhost:{INGRESS_PORT}")
+    """And has resolved it: until then that it cannot is a problem."""
+    return now["ingress_endpoint"] == f"localhost:{INGRESS_PORT}" and not now["problems"]
 
 
 @pytest.mark.parametrize("kind", GARBAGE)

@@ -19,6 +19,7 @@ def _without_key(site: Site) -> Daemon:
     daemon = site.start_daemon({"api": {"key": ""}})
     daemon.expect("WARNING.*ngrokctl set-api-key")
     daemon.eventually(lambda now: now["state"] == "waiting_for_api_key", "it does not wait")
+    daemon.listens(site.network, HEALTH_PORT)
     return daemon
 
 

@@ -232,7 +232,7 @@ def test_a_daemon_that_turns_is_left_alone_and_a_stuck_one_is_killed_and_replace
 def test_connections_are_drained_for_longer_than_the_unit_allows_for_a_stop(
     service: Service,
 ) -> None:
-    with service.changed("TimeoutStopSec=500ms", {"forward": {"drain_timeout": 1}}):
+    with service.changed("TimeoutStopSec=2s", {"forward": {"drain_timeout": 3}}):
         held = subprocess.Popen(
             service.machine.argv("nc", "echo.sandbox", "7000"),
             stdin=subprocess.PIPE,
