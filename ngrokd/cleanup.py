@@ -98,7 +98,8 @@ def settings(path: Path, environ: Mapping[str, str]) -> tuple[Config, tuple[str,
     try:
         if os.path.lexists(path):
             return configfile.load(path, variables), ()
-        return configfile.parse("", str(path), variables), ()
+        missing = () if str(path) == DEFAULT_CONFIG_PATH else (f"{path}: there is no such file",)
+        return configfile.parse("", str(path), variables), missing
     except ConfigError as exc:
         return _as_far_as_possible(path, variables), exc.faults
 

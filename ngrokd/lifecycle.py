@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from ngrokd import attached, cleanup, configfile, pidfile, running
+from ngrokd import attached, cleanup, configfile, running
 from ngrokd.config import DEFAULT_CONFIG_PATH, Config
 from ngrokd.ending import wait_for_end
 from ngrokd.errors import HostError
@@ -112,8 +112,11 @@ def _stop(case: _Case) -> int:
     if running.find(config) is not None:
         end(config)  # started by hand, beside the service
     elif pid is None:
-        if pidfile.remove_stale(config.server.pid_file):
-            say(f"{config.server.pid_file} was left by a dead daemon, and is removed")
+        if faults:  # it may be where a setting says that could not be read
+            complain(f"ngrokd: none was found by what can be read of {case.path}: mend that first")
+            return FAILED
+        for line in cleanup.cleanup(config):
+            say(line)
         _tell(case.service, "ngrokd is not running")
         return DONE
     _tell(case.service, f"ngrokd stopped{_numbered(pid or 0)}")

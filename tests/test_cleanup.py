@@ -182,7 +182,14 @@ def test_without_a_usable_file_the_defaults_say_where_to_clean(tmp_path: Path, k
         path.write_bytes(b"\xff\0" if kind == "binary" else b"a: [")
     config, faults = cleaning.settings(path, {})
     assert config == Config()
-    assert bool(faults) is (kind != "missing")
+    assert faults and str(path) in faults[0]
+
+
+def test_a_default_file_that_was_never_written_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cleaning, "DEFAULT_CONFIG_PATH", str(tmp_path / "config.yml"))
+    assert cleaning.settings(tmp_path / "config.yml", {}) == (Config(), ())
 
 
 @contextlib.contextmanager
