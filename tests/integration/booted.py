@@ -12,6 +12,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Optional
@@ -78,6 +79,11 @@ mount -o remount,bind,ro proc/sys
 mount -t sysfs -o ro sys sys
 mount -t cgroup2 groups sys/fs/cgroup
 mount -t tmpfs tmp tmp
+for kept in $KEPT; do
+    mkdir -p ".$kept"
+    mount --bind "$kept" ".$kept"
+    mount -o remount,bind,ro ".$kept"
+done
 mount -t tmpfs -o mode=755 dev dev
 mkdir dev/net dev/pts dev/shm old
 for node in null zero full random urandom tty net/tun; do
@@ -107,6 +113,13 @@ exec env -i container=other NOTIFY_SOCKET=/run/host/notify \\
     SYSTEMD_GENERATOR_PATH=/nowhere SYSTEMD_ENVIRONMENT_GENERATOR_PATH=/nowhere \\
     /lib/systemd/systemd --system --unit=multi-user.target --log-target=console --show-status=no
 """
+
+
+def programs_in_tmp() -> str:
+    """What a machine with a /tmp of its own must be given of ours: this checkout may lie there."""
+    places = {Path(__file__).parents[2], Path(sys.prefix), Path(sys.base_prefix)}
+    hidden = sorted(place for place in places if Path("/tmp") in place.parents)
+    return " ".join(str(place) for place in hidden if not set(place.parents) & set(hidden))
 
 
 class Booted:
@@ -142,7 +155,7 @@ class Booted:
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
-                env={**os.environ, "BOOT": _BOOT},
+                env={**os.environ, "BOOT": _BOOT, "KEPT": programs_in_tmp()},
                 start_new_session=True,
             )
 

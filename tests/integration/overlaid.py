@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Optional, Union
 
-from tests.integration.booted import Booted
+from tests.integration.booted import Booted, programs_in_tmp
 
 START_TIMEOUT_S = 30
 COMMAND_TIMEOUT_S = 60
@@ -42,6 +42,11 @@ mount -t overlay root -o "lowerdir=/,upperdir=$place/up,workdir=$place/work" "$p
 cd "$place/root"
 mount -t tmpfs -o mode=755 run run
 mount -t tmpfs -o mode=1777 tmp tmp
+for kept in $KEPT; do
+    mkdir -p ".$kept"
+    mount --bind "$kept" ".$kept"
+    mount -o remount,bind,ro ".$kept"
+done
 mount -t proc proc proc
 mount -t sysfs -o ro sys sys
 mount --rbind /dev dev
@@ -117,7 +122,12 @@ class Overlaid:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, "READY": _READY, "FIRST": first},
+            env={
+                **os.environ,
+                "READY": _READY,
+                "FIRST": first,
+                "KEPT": programs_in_tmp(),
+            },
             start_new_session=True,
         )
         try:
