@@ -95,6 +95,11 @@ ln -s /proc/self/fd dev/fd
 mount -t tmpfs shm dev/shm
 rm -rf etc/systemd/system etc/default/ngrokd etc/ngrokd var/log/journal
 mkdir -p etc/systemd/system booted-units
+if test -n "$KEPT"; then  # a unit with a /tmp of its own would not see it
+    mkdir etc/systemd/system/ngrokd.service.d
+    printf '[Service]\nBindReadOnlyPaths=%s\n' "$KEPT" \
+        > etc/systemd/system/ngrokd.service.d/10-checkout.conf
+fi
 for unit in $4; do
     test ! -e "lib/systemd/system/$unit" || cp -P "lib/systemd/system/$unit" booted-units/
 done
