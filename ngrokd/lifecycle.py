@@ -115,12 +115,21 @@ def _stop(case: _Case) -> int:
         if faults:  # it may be where a setting says that could not be read
             complain(f"ngrokd: none was found by what can be read of {case.path}: mend that first")
             return FAILED
-        for line in cleanup.cleanup(config):
-            say(line)
+        _clean_up_after_a_dead_one(config)
         _tell(case.service, "ngrokd is not running")
         return DONE
     _tell(case.service, f"ngrokd stopped{_numbered(pid or 0)}")
     return DONE
+
+
+def _clean_up_after_a_dead_one(config: Config) -> None:
+    try:
+        removed = cleanup.cleanup(config)
+    except HostError as exc:  # something is another daemon's by now, which goes on with it
+        complain(f"ngrokd: {exc}")
+        return
+    for line in removed:
+        say(f"left by a dead daemon: {line}")
 
 
 def end(config: Config) -> None:

@@ -80,9 +80,9 @@ mount -t sysfs -o ro sys sys
 mount -t cgroup2 groups sys/fs/cgroup
 mount -t tmpfs tmp tmp
 for kept in $KEPT; do
-    mkdir -p ".$kept"
-    mount --bind "$kept" ".$kept"
-    mount -o remount,bind,ro ".$kept"
+    own="$1/kept/$kept"
+    mkdir -p ".$kept" "$own/up" "$own/work"
+    mount -t overlay kept -o "lowerdir=$kept,upperdir=$own/up,workdir=$own/work" ".$kept"
 done
 mount -t tmpfs -o mode=755 dev dev
 mkdir dev/net dev/pts dev/shm old

@@ -43,9 +43,9 @@ cd "$place/root"
 mount -t tmpfs -o mode=755 run run
 mount -t tmpfs -o mode=1777 tmp tmp
 for kept in $KEPT; do
-    mkdir -p ".$kept"
-    mount --bind "$kept" ".$kept"
-    mount -o remount,bind,ro ".$kept"
+    own="$place/kept/$kept"
+    mkdir -p ".$kept" "$own/up" "$own/work"
+    mount -t overlay kept -o "lowerdir=$kept,upperdir=$own/up,workdir=$own/work" ".$kept"
 done
 mount -t proc proc proc
 mount -t sysfs -o ro sys sys
