@@ -73,7 +73,7 @@ class Service:
             yield
         finally:
             self.stop()
-            self.machine.run("rm", "-r", folder)
+            self.machine.run("rm", f"{folder}/test.conf")
             self.configure()
             self.machine.systemctl("daemon-reload")
 
