@@ -73,6 +73,7 @@ NO_INIT = "echo $READY; exec env -i PATH=$PATH sleep infinity"
 # everything below without: to read ten thousand files takes a second.
 _SURVEY = """
 import hashlib, json, os, stat, sys
+CHECKOUT = os.environ["KEPT"].split()  # what Python compiles in it is nobody's leftover
 def look(path):
     info = os.lstat(path)
     kept = [info.st_mode, info.st_uid, info.st_gid]
@@ -86,6 +87,7 @@ def look(path):
         return [*kept, hashlib.sha256(file.read()).hexdigest()]
 def walk(top):
     for folder, folders, names in os.walk(top):
+        folders[:] = [name for name in folders if os.path.join(folder, name) not in CHECKOUT]
         yield folder
         yield from (os.path.join(folder, name) for name in folders + names)
 found = {}
@@ -233,7 +235,8 @@ def changes(machine: Union[Overlaid, Booted], before: dict[str, list[object]]) -
 
 
 def _surveyor(*words: str) -> list[str]:
-    return [sys.executable, "-I", "-S", "-c", _SURVEY, *words]
+    kept = f"KEPT={programs_in_tmp()}"
+    return ["env", kept, sys.executable, "-I", "-S", "-c", _SURVEY, *words]
 
 
 def _asked(done: subprocess.CompletedProcess[str]) -> dict[str, list[object]]:
