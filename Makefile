@@ -62,7 +62,7 @@ launcher = @python=$$($(PYTHON) -c 'import sys; print(sys.executable)'); \
 	chmod 755 "$(DESTDIR)$(PREFIX)/bin/$(1)"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test venv lint check clean manuals dist install uninstall needs-run needs-test needs-venv right-paths
+.PHONY: help run test longtest venv lint check clean manuals dist install uninstall needs-run needs-test needs-venv right-paths
 
 help: ## this list
 	@echo "make TARGET:"
@@ -71,8 +71,11 @@ help: ## this list
 run: needs-run $(VENV)/run ## try it: the real daemon against a stand-in cloud, no account, no root
 	@exec $(BIN)/ngrokd --foreground --sandbox
 
-test: needs-test $(VENV)/dev ## every test (as root also those that need namespaces)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+test: needs-test $(VENV)/dev ## the tests (as root also those that need namespaces)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not long"
+
+longtest: needs-test $(VENV)/dev ## those that kill, boot and install for minutes
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m long
 
 venv: needs-venv $(VENV)/dev ## .venv with ngrokd and the tools of development
 
@@ -80,7 +83,7 @@ lint: needs-venv $(VENV)/dev ## ruff and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-check: lint test ## what continuous integration runs
+check: lint test longtest ## what continuous integration runs
 
 clean: ## removes what make made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -32,7 +32,7 @@ def test_every_target_for_people_is_in_the_help() -> None:
     result = make()
     assert result.returncode == 0
     listed = {line.split()[0] for line in result.stdout.splitlines()[1:]}
-    people = "help run test venv lint check clean manuals dist install uninstall"
+    people = "help run test longtest venv lint check clean manuals dist install uninstall"
     assert listed == set(people.split())
 
 

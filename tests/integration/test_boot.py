@@ -32,7 +32,7 @@ from tests.integration.site import (
 )
 from tests.integration.wreck import STATE_FILES, until_ready
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.long]
 
 SOON_S = 3.0  # well below any timeout of a resolver or of the API
 
@@ -81,7 +81,7 @@ def test_without_a_network_at_boot_it_waits_and_serves_when_there_is_one(site: S
     with _unreachable(site):
         daemon = site.start_daemon()
         daemon.expect(f"WARNING.*127.0.0.1:{API_PORT}.*unreachable")
-        status = daemon.status()
+        status = daemon.eventually(lambda now: now["problems"] != [], "it tells no problem")
         assert status["state"] == "registering"
         assert any(str(API_PORT) in problem for problem in status["problems"])
     daemon.ready()

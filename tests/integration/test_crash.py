@@ -14,7 +14,7 @@ import pytest
 from tests.integration.site import Daemon, Site, run_ngrokd
 from tests.integration.wreck import Books, ask, at_once, sites, until_it_holds, until_ready
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.long]
 
 KILLS = 200
 SITES = 2  # as many as there are cores where the tests run in the cloud

@@ -16,7 +16,7 @@ import pytest
 from tests.integration.site import Site, clean_environment
 from tests.integration.wreck import Books, at_once, sites, until_ready
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.long]
 
 STEPS = Path(__file__).with_name("steps.py")
 ROOT = Path(__file__).parent.parent.parent

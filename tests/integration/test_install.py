@@ -19,7 +19,7 @@ from tests.integration.overlaid import NO_INIT, Overlaid, changes, survey
 from tests.integration.programs import Program
 from tests.integration.site import KEY, NGROKCTL, NGROKD, clean_environment
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.long]
 
 CONFIG = "/etc/ngrokd/config.yml"
 CLOUD = "/srv/cloud"  # the stand-in cloud's folder
