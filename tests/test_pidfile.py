@@ -233,8 +233,8 @@ def test_a_signal_while_it_is_taken_or_released_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "pid"
-    for name in ("lockf", "fstat", "unlink"):
-        module: Any = fcntl if name == "lockf" else os
+    places: tuple[tuple[Any, str], ...] = ((fcntl, "lockf"), (os, "fstat"), (Path, "unlink"))
+    for module, name in places:
         with monkeypatch.context() as patch, pytest.raises(SystemExit):
             patch.setattr(module, name, _interrupted_once(getattr(module, name)))
             with held(str(path)):
