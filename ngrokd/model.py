@@ -79,6 +79,19 @@ class Counters:
     last_error: str = ""
 
 
+@dataclass(frozen=True)
+class WarmStatus:
+    """The ingress connections that are kept ready for the next clients."""
+
+    setting: str = "off"  # off, auto or a number in digits
+    ready: int = 0
+    wanted: int = 0
+    used: int = 0  # clients who found one
+    missed: int = 0  # clients who found none, though some are to be kept
+    max_age_s: float = 0.0  # older ones are replaced; 0: the ingress lets none wait
+    problem: str = ""  # why none can be made now
+
+
 class InterfaceMode(enum.Enum):
     """How endpoint addresses come to be on this machine."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import gc
 import logging
@@ -35,6 +36,7 @@ from tests.ingress import TIMEOUT_S, Handler, Peer, TestIngress, echo, upgraded
 from tests.test_tls import VERSIONS
 
 TARGET = Target("web.ns", 80)
+COLD = ForwardSettings(warm_connections="off")  # an ingress sees the clients' connections only
 FEW_TURNS = 4  # the one before, a heartbeat, and what was still on its way
 FIVE_MB = bytes(range(256)) * (5_000_000 // 256)
 RESET = b"\1\0\0\0\0\0\0\0"
@@ -49,9 +51,7 @@ class Town:
         make_selector: Callable[[], selectors.BaseSelector] = selectors.DefaultSelector,
     ) -> None:
         self.crashes: list[BaseException] = []
-        self.forwarder = Forwarder(
-            settings or ForwardSettings(), self.crashes.append, make_selector
-        )
+        self.forwarder = Forwarder(settings or COLD, self.crashes.append, make_selector)
         self.forwarder.start()
         self.address = self.listen(TARGET)
 
@@ -592,7 +592,7 @@ def test_a_client_that_reads_late_is_not_looked_at_all_the_time(
 
 
 def test_a_client_that_never_reads_is_reset_once_nothing_moves(contexts: Contexts) -> None:
-    town = Town(ForwardSettings(half_close_timeout=0.3))
+    town = Town(dataclasses.replace(COLD, half_close_timeout=0.3))
     with socket.socket() as client:
         cut(town, contexts, client)
         wait_until_closed(town)
@@ -602,7 +602,7 @@ def test_a_client_that_never_reads_is_reset_once_nothing_moves(contexts: Context
 
 
 def test_acknowledged_bytes_put_the_reset_off(contexts: Contexts) -> None:
-    town = Town(ForwardSettings(half_close_timeout=1.0))
+    town = Town(dataclasses.replace(COLD, half_close_timeout=1.0))
     with socket.socket() as client:
         cut(town, contexts, client)
         received = bytearray()
@@ -618,7 +618,7 @@ def test_acknowledged_bytes_put_the_reset_off(contexts: Contexts) -> None:
 def test_a_client_that_paused_for_long_has_its_time_from_the_ingress_s_reset(
     contexts: Contexts,
 ) -> None:
-    town = Town(ForwardSettings(half_close_timeout=0.5))
+    town = Town(dataclasses.replace(COLD, half_close_timeout=0.5))
     with socket.socket() as client:
         cut(town, contexts, client, pause_s=0.7)
         threading.Event().wait(0.2)
@@ -627,7 +627,7 @@ def test_a_client_that_paused_for_long_has_its_time_from_the_ingress_s_reset(
 
 
 def test_the_time_it_took_to_open_is_no_idle_time(contexts: Contexts) -> None:
-    town = Town(ForwardSettings(idle_timeout=0.3))
+    town = Town(dataclasses.replace(COLD, idle_timeout=0.3))
 
     def handle(peer: Peer) -> None:
         peer.handshake()
@@ -711,7 +711,7 @@ def test_a_reset_of_an_ingress_that_has_ended_is_noticed_at_the_next_pulse(
 
 
 def test_a_half_closed_connection_ends_once_nothing_moves(contexts: Contexts) -> None:
-    town = Town(ForwardSettings(half_close_timeout=0.2))
+    town = Town(dataclasses.replace(COLD, half_close_timeout=0.2))
     stop = threading.Event()
 
     def handle(peer: Peer) -> None:
@@ -729,7 +729,7 @@ def test_a_half_closed_connection_ends_once_nothing_moves(contexts: Contexts) ->
 
 
 def test_an_idle_connection_ends_after_idle_timeout(contexts: Contexts) -> None:
-    town = Town(ForwardSettings(idle_timeout=0.1))
+    town = Town(dataclasses.replace(COLD, idle_timeout=0.1))
     with serve(town, contexts, upgraded(echo)) as ingress, town.connect() as client:
         assert read_all(client) == b""
         ingress.wait()
@@ -844,14 +844,14 @@ def hang_after_handshake(peer: Peer) -> None:
 def test_an_ingress_that_hangs_is_left_in_time(
     contexts: Contexts, handle: Handler, text: str
 ) -> None:
-    town = Town(ForwardSettings(connect_timeout=0.2))
+    town = Town(dataclasses.replace(COLD, connect_timeout=0.2))
     with serve(town, contexts, handle):
         assert text in failure(town)
     town.close()
 
 
 def test_an_ingress_that_accepts_no_tcp_is_left_in_time(contexts: Contexts) -> None:
-    town = Town(ForwardSettings(connect_timeout=0.2))
+    town = Town(dataclasses.replace(COLD, connect_timeout=0.2))
     with socket.socket() as full:  # its queue holds one connection; the next SYN is dropped
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -1055,7 +1055,7 @@ def test_live_bytes_are_counted_and_the_time_to_open_is_kept(
 
 
 def test_over_the_limit_a_client_is_turned_away(contexts: Contexts) -> None:
-    town = Town(ForwardSettings(max_connections=1))
+    town = Town(dataclasses.replace(COLD, max_connections=1))
     with serve(town, contexts, upgraded(echo)), town.connect() as first:
         first.sendall(b"x")
         assert first.recv(1) == b"x"
@@ -1071,7 +1071,7 @@ def test_new_settings_are_for_new_connections(town: Town, contexts: Contexts) ->
     with serve(town, contexts, upgraded(echo)), town.connect() as before:
         before.sendall(b"x")
         assert before.recv(1) == b"x"
-        town.forwarder.configure(ForwardSettings(idle_timeout=0.05))
+        town.forwarder.configure(dataclasses.replace(COLD, idle_timeout=0.05))
         with town.connect() as after:
             assert read_all(after) == b""
         before.sendall(b"y")
@@ -1112,7 +1112,7 @@ def test_when_idle_calls_at_once_where_nothing_is_open(town: Town) -> None:
 def test_when_idle_calls_at_once_where_nothing_runs() -> None:
     idle = threading.Event()
 
-    Forwarder(ForwardSettings(), lambda fault: None).when_idle(idle.set)
+    Forwarder(dataclasses.replace(COLD, ), lambda fault: None).when_idle(idle.set)
 
     assert idle.is_set()
 
@@ -1353,7 +1353,7 @@ from ngrokd.model import Address, Ingress, Target
 import ssl
 
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-forwarder = Forwarder(ForwardSettings(max_connections=1000), lambda fault: os._exit(3))
+forwarder = Forwarder(dataclasses.replace(COLD, max_connections=1000), lambda fault: os._exit(3))
 forwarder.start()
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 hole = socket.create_server(("127.0.0.1", 0), backlog=256)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Union
 
 import pytest
 
 from ngrokd.errors import ProtocolError
 from ngrokd.forward import wire
-from ngrokd.forward.backlog import Backlog
+from ngrokd.forward.backlog import Backlog, OwnBacklog
 from ngrokd.forward.interest import READ, WRITE
-from ngrokd.forward.tls import Tls
+from ngrokd.forward.tls import STEP_BYTES, Tls
 from ngrokd.forward.tunnel import (
     HIGH_WATER_BYTES,
     PLAIN_BYTES,
@@ -37,7 +37,7 @@ class Pair:
 
     def __init__(self, contexts: Contexts) -> None:
         self.plain = memoryview(bytearray(PLAIN_BYTES))
-        self.tunnel = Tunnel(TARGET, Tls(contexts.client, SERVER_NAME), self.plain)
+        self.tunnel = Tunnel(Tls(contexts.client, SERVER_NAME), self.plain)
         self.server = MemoryServer(contexts.server)
 
     def handshake(self) -> None:
@@ -49,6 +49,7 @@ class Pair:
             except ssl.SSLWantReadError:
                 assert self.tunnel.state is TunnelState.HANDSHAKING
             self.deliver()
+        self.tunnel.request(TARGET)
         self.server.receive(take(self.tunnel.to_remote))
         self.server.tls.do_handshake()
 
@@ -65,7 +66,7 @@ class Pair:
     def deliver(self, size: Optional[int] = None) -> None:
         """What the server has for the tunnel arrives, in pieces of `size`."""
         data = memoryview(self.server.taken())
-        size = size or READ_BYTES
+        size = size or STEP_BYTES
         for start in range(0, len(data), size):
             self.tunnel.receive_remote(data[start : start + size])
             self.tunnel.to_local.sent(0)  # as a driver whose socket takes nothing yet
@@ -76,11 +77,14 @@ class Pair:
         return self.server.read()
 
 
-def take(backlog: Backlog) -> bytes:
+def take(backlog: Union[Backlog, OwnBacklog]) -> bytes:
     """Everything, as a socket with room for all of it would."""
-    with backlog.first() as data:
-        taken = bytes(data)
-    backlog.sent(len(taken))
+    taken = b""
+    while backlog:
+        with backlog.first() as data:
+            offered = bytes(data)
+        backlog.sent(len(offered))
+        taken += offered
     return taken
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 EMPTY = memoryview(b"")
 
 
@@ -44,5 +46,42 @@ class Backlog:
         self._kept.clear()
 
     def _keep(self, count: int) -> None:
-        self._kept += self._fresh[count:]
+        if count < len(self._fresh):
+            self._kept += self._fresh[count:]
         self._fresh = EMPTY
+
+
+class OwnBacklog:
+    """The same of bytes that nobody changes any more, so none is ever copied. Owner: as above."""
+
+    def __init__(self) -> None:
+        self._pieces: deque[memoryview] = deque()
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def put(self, data: bytes) -> None:
+        """Append `data`."""
+        self._pieces.append(memoryview(data))
+        self._size += len(data)
+
+    def first(self) -> memoryview:
+        """What to offer to the socket next; there may be more behind it."""
+        return self._pieces[0][:] if self._pieces else EMPTY[:]
+
+    def sent(self, count: int) -> None:
+        """The socket took `count` bytes of `first` (0: none)."""
+        if not count:
+            return
+        self._size -= count
+        first = self._pieces[0]
+        if count < len(first):
+            self._pieces[0] = first[count:]
+        else:
+            self._pieces.popleft()
+
+    def clear(self) -> None:
+        """Forget everything: nobody is left to take it."""
+        self._pieces.clear()
+        self._size = 0

@@ -6,7 +6,7 @@ import bisect
 from dataclasses import dataclass, field
 from typing import Optional
 
-from ngrokd.model import Counters, Target
+from ngrokd.model import Counters, Target, WarmStatus
 
 CONNECT_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -23,11 +23,12 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The whole ledger at one moment."""
+    """The whole ledger at one moment, and what waits for the next clients."""
 
     counters: dict[Target, Counters] = field(default_factory=dict)
     open: int = 0
     connect_seconds: Histogram = field(default_factory=Histogram)
+    warm: WarmStatus = field(default_factory=WarmStatus)
 
 
 class Tally:
@@ -89,10 +90,10 @@ class Ledger:
         """Connections now, opening ones included."""
         return sum(tally.open for tally in self._tallies.values())
 
-    def freeze(self) -> Snapshot:
+    def freeze(self, warm: WarmStatus) -> Snapshot:
         """Everything as it is now."""
         counters = {target: tally.freeze() for target, tally in self._tallies.items()}
         histogram = Histogram(
             CONNECT_BOUNDS_S, tuple(self._connect_counts), self._connect_sum, self._connect_count
         )
-        return Snapshot(counters, self.open, histogram)
+        return Snapshot(counters, self.open, histogram, warm)

@@ -11,6 +11,7 @@ from ngrokd.forward import sockets
 from ngrokd.forward.connection import Connection
 from ngrokd.forward.interest import READ
 from ngrokd.forward.opening import Opening
+from ngrokd.forward.pool import Pool
 from ngrokd.forward.switchboard import Switchboard
 from ngrokd.model import Address, Target
 
@@ -57,13 +58,19 @@ class Listener:
     """Owner: forward. `target` may change; it counts for the next client."""
 
     def __init__(
-        self, sock: socket.socket, target: Target, board: Switchboard, spare: SpareDescriptor
+        self,
+        sock: socket.socket,
+        target: Target,
+        board: Switchboard,
+        pool: Pool,
+        spare: SpareDescriptor,
     ) -> None:
         self.target = target
         name = sock.getsockname()
         self.address = Address(name[0], name[1])
         self._sock = sock
         self._board = board
+        self._pool = pool
         self._spare = spare
         sock.setblocking(False)
         self._listen()
@@ -123,7 +130,7 @@ class Listener:
                 client.close()
                 self._board.ledger.of(self.target).fail(f"the client left at once: {exc}")
                 return
-            opening = Opening(client, Connection(self.target, self._board), ingress)
+            opening = Opening(client, Connection(self.target, self._board), ingress, self._pool)
             self._board.loop.guard(opening.begin, opening)
 
     def _turn_away(self, client: socket.socket, text: str) -> None:
@@ -131,7 +138,11 @@ class Listener:
         self._board.failed(self.target, text)
 
     def _no_room(self, fault: OSError) -> None:
-        """Turn one client away with the descriptor kept for it, and let others finish."""
+        """Turn one client away with the descriptor kept for it, and let others finish.
+
+        Warm connections go first: there may be room for the clients who wait now.
+        """
+        self._pool.shed()
         self._spare.release()
         try:
             client, _address = self._sock.accept()

@@ -8,14 +8,15 @@ from typing import Optional
 
 from ngrokd.errors import ProtocolError
 from ngrokd.forward import sockets
-from ngrokd.forward.bare import bare
 from ngrokd.forward.connection import Connection
 from ngrokd.forward.delivery import Delivery
 from ngrokd.forward.faults import reason
 from ngrokd.forward.interest import READ, WRITE
 from ngrokd.forward.leg import Leg, LegLost
 from ngrokd.forward.loop import Timer
+from ngrokd.forward.tls import STEP_BYTES
 from ngrokd.forward.tunnel import Flow, Tunnel, TunnelState
+from ngrokd.forward.uplink import flush, last_words
 
 PULSE_S = 30.0  # how often the peers are asked whether they still acknowledge what is sent
 
@@ -66,11 +67,12 @@ class Relay:
         """The forwarder stops."""
         self._end("stopped", reset=True)
 
-    def _guard(self, step: Callable[[int], None], events: int) -> None:
-        """One step, and what follows from it for both sockets."""
+    def _guard(self, step: Callable[[int], bool], events: int) -> None:
+        """One step, and what follows from it for both sockets if it says that something does."""
         try:
             try:
-                step(events)
+                if not step(events):
+                    return
             except LegLost as lost:
                 if lost.leg is self._local:
                     raise
@@ -81,38 +83,58 @@ class Relay:
         except LegLost as lost:  # the client: whatever the ingress still sends has no taker
             self._end(f"the client is gone ({lost.fault})", reset=True)
 
-    # Bytes
+    # Bytes. Each step says whether what is waited for may be another now: while both sockets take
+    # all they are given, which is the rule, it stays the same, and nothing else is looked at.
 
-    def _on_local(self, events: int) -> None:
-        wanted = self._tunnel.local_interest()
+    def _on_local(self, events: int) -> bool:
+        tunnel = self._tunnel
+        wanted = tunnel.local_interest()
         if events & WRITE:
             self._flush_local()
-        if events & wanted & READ:
-            raw = self._board.raw
-            count = self._local.receive_into(raw)
-            if count is not None:
-                self._tunnel.receive_local(raw[:count])
-                self._connection.moved(up=count)
-                self._flush_remote()
+        if not events & wanted & READ:
+            return True
+        raw = self._board.raw[: self._board.read_bytes()]
+        count = self._local.receive_into(raw)
+        if count is None:
+            return True
+        self._connection.moved(up=count)
+        waited = len(tunnel.to_remote)
+        for start in range(0, count or 1, STEP_BYTES):
+            tunnel.receive_local(raw[start : min(start + STEP_BYTES, count)])
+            self._flush_remote()
+        return bool(waited or tunnel.to_remote or not count or events & WRITE)
 
-    def _on_remote(self, events: int) -> None:
-        remote = self._remote
+    def _on_remote(self, events: int) -> bool:
+        remote, tunnel = self._remote, self._tunnel
         if remote is None:
-            return
-        wanted = self._tunnel.remote_interest()
+            return True
+        wanted = tunnel.remote_interest()
         if events & WRITE:
             self._flush_remote()
-        if events & wanted & READ:
-            raw = self._board.raw
-            count = remote.receive_into(raw)
-            if count is not None:
-                self._tunnel.receive_remote(raw[:count])
-                self._connection.moved()
-                self._flush()
+        if not events & wanted & READ:
+            return True
+        raw = self._board.raw[: self._board.read_bytes()]
+        count = remote.receive_into(raw)
+        if count is None:
+            return True
+        self._connection.moved()
+        waited = len(tunnel.to_local)
+        for start in range(0, count or 1, STEP_BYTES):
+            tunnel.receive_remote(raw[start : min(start + STEP_BYTES, count)])
+            self._flush_local()  # its fresh bytes stand in the shared buffer
+            if tunnel.down is not Flow.RUNNING:
+                break
+        if tunnel.to_remote:  # an answer of TLS's own
+            self._flush_remote()
+            return True
+        return bool(
+            waited or tunnel.to_local or tunnel.down is not Flow.RUNNING or events & WRITE
+        )
 
-    def _flush(self, _events: int = 0) -> None:
-        self._flush_local()  # first: its fresh bytes stand in the shared buffer
+    def _flush(self, _events: int = 0) -> bool:
+        self._flush_local()
         self._flush_remote()
+        return True
 
     def _flush_local(self) -> None:
         backlog = self._tunnel.to_local
@@ -124,13 +146,8 @@ class Relay:
                 self._connection.moved(down=count)
 
     def _flush_remote(self) -> None:
-        backlog = self._tunnel.to_remote
-        if backlog and self._remote is not None:
-            with backlog.first() as data:
-                count = self._remote.send(data)
-            backlog.sent(count)
-            if count:
-                self._connection.moved()
+        if self._remote is not None and flush(self._tunnel, self._remote):
+            self._connection.moved()
 
     # Ends
 
@@ -155,10 +172,11 @@ class Relay:
             if self._timer is None or changed:
                 self._arm()
 
-    def _remote_lost(self, fault: Exception) -> None:
+    def _remote_lost(self, fault: Exception) -> bool:
         self._tunnel.remote_lost(fault)
         self._connection.moved()  # the time for the client to take what came before begins here
         self._flush_local()
+        return True
 
     def _is_delivered(self) -> bool:
         """Whether a reset takes nothing from the client any more. Acknowledgements are progress."""
@@ -235,7 +253,7 @@ class Relay:
             when = min(when, now + self._delivery.pause_s)
         self._timer = self._board.loop.call_at(when, self)
 
-    def _look(self, _events: int) -> None:
+    def _look(self, _events: int) -> bool:
         """Look for what no event tells: silence, and a reset of a side that is not being read.
 
         An ingress that is held back for a slow client is not asked: what it sent before its reset
@@ -250,20 +268,4 @@ class Relay:
             self._local.pulse()
             if self._remote is not None:
                 self._remote.pulse()
-
-
-def last_words(lost: LegLost, tunnel: Tunnel, raw: memoryview) -> Exception:
-    """The better reason for a lost ingress: what it said before it left.
-
-    A failed write comes before the alert or answer that has already arrived is read. What is read
-    here goes the usual way into the tunnel.
-    """
-    try:
-        count = lost.leg.receive_into(raw)
-        if count:
-            tunnel.receive_remote(raw[:count])
-    except LegLost:
-        return lost.fault
-    except (ssl.SSLError, ProtocolError) as better:
-        return bare(better)
-    return lost.fault
+        return True

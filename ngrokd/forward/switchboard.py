@@ -13,11 +13,17 @@ from ngrokd.config import ForwardSettings
 from ngrokd.forward.bursts import Bursts
 from ngrokd.forward.ledger import Ledger
 from ngrokd.forward.loop import Loop, Timer
+from ngrokd.forward.sessions import Sessions
 from ngrokd.forward.tunnel import PLAIN_BYTES, READ_BYTES
+from ngrokd.forward.uplink import Uplink
 from ngrokd.model import Address, Ingress, Target
 
 RESERVED_DESCRIPTORS = 64  # for everything that is not a connection or listener
 DESCRIPTORS_EACH = 2  # of one connection
+# What all bulk flows together may move in one turn, a millisecond or so, for which a small request
+# on another connection has to wait; each flow moves at least one TLS record and a bit.
+TURN_BYTES = 8 * READ_BYTES
+LEAST_READ_BYTES = 17 * 1024
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +48,7 @@ class Switchboard:
         self.plain = memoryview(mmap.mmap(-1, PLAIN_BYTES))
         self.connections: set[OpenConnection] = set()
         self.listeners = 0  # how many descriptors they hold
+        self.sessions = Sessions()
         self._ingress: Optional[Ingress] = None
         self._served_last: Optional[Address] = None
         self._bursts = Bursts()
@@ -56,15 +63,24 @@ class Switchboard:
         """Where new tunnels go; `None`: not known yet, or it has no address."""
         return self._ingress if self._ingress and self._ingress.addresses else None
 
-    def set_ingress(self, ingress: Optional[Ingress]) -> None:
-        """New connections go there."""
+    def set_ingress(self, ingress: Optional[Ingress]) -> bool:
+        """New connections go there; whether it is another one than before, or otherwise trusted."""
         self._ingress = ingress
+        return self.sessions.serve(ingress)
 
     def in_order(self, ingress: Ingress) -> list[Address]:
         """The ingress's addresses, the one that served last first: a dead one costs time once."""
         return sorted(ingress.addresses, key=lambda address: address != self._served_last)
 
+    def learn_session(self, uplink: Uplink) -> None:
+        """What has come over it by now may have brought a session to resume."""
+        self.sessions.learn(uplink.ingress, uplink.address, uplink.tunnel.tls, self.loop.now)
+
     # Connections
+
+    def read_bytes(self) -> int:
+        """How much one socket may give in this turn, in which others are ready too."""
+        return max(min(TURN_BYTES // (self.loop.load or 1), READ_BYTES), LEAST_READ_BYTES)
 
     def limit(self) -> int:
         """How many connections may be open at once."""
@@ -97,9 +113,10 @@ class Switchboard:
 
     # What is said about them
 
-    def opened(self, target: Target, address: Address, seconds: float) -> None:
-        """A tunnel opened."""
-        self._served_last = address
+    def opened(self, target: Target, uplink: Uplink, seconds: float) -> None:
+        """A tunnel opened, so long after its client came."""
+        self._served_last = uplink.address
+        self.learn_session(uplink)
         self.ledger.opened(seconds)
         self._bursts.success(target)
 

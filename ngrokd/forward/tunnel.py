@@ -1,17 +1,20 @@
 """One tunnel as a state machine: TLS, the upgrade and the relay, without a socket.
 
-Theory of operation. The driver tells what happened (`connected`, `receive_local`, `receive_remote`,
-`remote_lost`), then offers `to_local` and `to_remote` to the sockets and reports what they took.
-What to wait for is computed from the state each time (`local_interest`, `remote_interest`):
+Theory of operation. The driver tells what happened (`connected`, `request`, `receive_local`,
+`receive_remote`, `remote_lost`), then offers `to_local` and `to_remote` to the sockets and reports
+what they took. What to wait for is computed from the state each time (`local_interest`,
+`remote_interest`):
 
+- until READY it belongs to no client; `request` names the target, also long after the handshake;
 - before OPEN the local side is not read, so the kernel holds the client back;
 - a side is read while the backlog to the *other* side is below HIGH_WATER_BYTES, and written while
   there is backlog to it. One read adds at most READ_BYTES, so a backlog never exceeds their sum.
+  What was read goes in STEP_BYTES at a time, so that the first is sent while the next is encrypted.
 
 Each direction ends on its own (`Flow`): an end is passed on behind the bytes before it, and the
 other direction goes on. The tunnel is finished when both ends have been passed on.
 
-Fresh bytes in a backlog are borrowed from a buffer that all tunnels share: the driver must call
+Fresh bytes in `to_local` are borrowed from a buffer that all tunnels share: the driver must call
 `sent` for them before it turns to any tunnel again; only then is what is left copied.
 """
 
@@ -21,7 +24,7 @@ import enum
 from typing import Optional
 
 from ngrokd.errors import ProtocolError
-from ngrokd.forward.backlog import Backlog
+from ngrokd.forward.backlog import Backlog, OwnBacklog
 from ngrokd.forward.bare import bare
 from ngrokd.forward.interest import READ, WRITE
 from ngrokd.forward.tls import RECORD_BYTES, STEP_BYTES, Tls
@@ -33,7 +36,7 @@ HIGH_WATER_BYTES = 64 * 1024  # a socket buffer's worth: enough to keep the slow
 # Reading the ingress makes TLS answer (key updates). Above this, far beyond what the relay itself
 # leaves waiting, an ingress that never takes its answers is not read either.
 ANSWER_LIMIT_BYTES = 4 * (READ_BYTES + HIGH_WATER_BYTES)
-PLAIN_BYTES = READ_BYTES + RECORD_BYTES  # the shared buffer: all that one read can decrypt to
+PLAIN_BYTES = STEP_BYTES + RECORD_BYTES  # the shared buffer: all that one step can decrypt to
 
 
 class TunnelState(enum.Enum):
@@ -41,6 +44,7 @@ class TunnelState(enum.Enum):
 
     CONNECTING = "connecting"  # TCP to the ingress
     HANDSHAKING = "handshaking"  # TLS
+    READY = "ready"  # for any target: the ingress waits for a request
     UPGRADING = "upgrading"  # the request is under way, its answer awaited
     OPEN = "open"  # bytes flow
 
@@ -68,16 +72,16 @@ class Tunnel:
     Methods raise `ssl.SSLError` or `ProtocolError`; before OPEN the tunnel is over then.
     """
 
-    def __init__(self, target: Target, tls: Tls, plain: memoryview) -> None:
-        self._target = target
-        self._tls = tls
+    def __init__(self, tls: Tls, plain: memoryview) -> None:
+        """`plain`: room for PLAIN_BYTES, which tunnels may share."""
+        self.tls = tls
         self._plain = plain
         self._reader = ResponseReader()
         self.state = TunnelState.CONNECTING
         self.up = Flow.RUNNING  # local to remote
         self.down = Flow.RUNNING
         self.to_local = Backlog()
-        self.to_remote = Backlog()
+        self.to_remote = OwnBacklog()
         self.response: Optional[ConnResponse] = None
         self.fault: Optional[Exception] = None  # why `down` is CUT
 
@@ -133,24 +137,29 @@ class Tunnel:
         self._handshake()
         self._collect()
 
+    def request(self, target: Target) -> None:
+        """READY: ask the ingress for `target`."""
+        self.tls.send(memoryview(encode_request(target)))
+        self.state = TunnelState.UPGRADING
+        self._collect()
+
     def receive_local(self, data: memoryview) -> None:
-        """Bytes of the client (empty: its FIN), at most READ_BYTES."""
-        for start in range(0, len(data), STEP_BYTES):
-            self._tls.send(data[start : start + STEP_BYTES])
+        """Bytes of the client (empty: its FIN), at most STEP_BYTES."""
+        if len(data):
+            self.tls.send(data)
             self._collect()
-        if not len(data):
+        else:
             self._end_up()
 
     def receive_remote(self, data: memoryview) -> None:
-        """Bytes of the ingress (empty: its FIN), at most READ_BYTES."""
+        """Bytes of the ingress (empty: its FIN), at most STEP_BYTES."""
         count = 0
         try:
-            for start in range(0, len(data) or 1, STEP_BYTES):
-                self._tls.receive_data(data[start : start + STEP_BYTES])
-                if self.state is TunnelState.HANDSHAKING:
-                    self._handshake()
-                if self.state is not TunnelState.HANDSHAKING:
-                    count += self._tls.read_into(self._plain[count:])
+            self.tls.receive_data(data)
+            if self.state is TunnelState.HANDSHAKING:
+                self._handshake()
+            if self.state is not TunnelState.HANDSHAKING:
+                count = self.tls.read_into(self._plain)
         finally:
             self._collect()  # an alert of ours, too
         self._deliver(self._plain[:count])
@@ -168,30 +177,29 @@ class Tunnel:
 
     def say_goodbye(self) -> None:
         """Queue TLS's end for an ingress that is about to be left."""
-        if self.state is TunnelState.OPEN and self.up is Flow.RUNNING:
+        if self.state in (TunnelState.READY, TunnelState.OPEN) and self.up is Flow.RUNNING:
             self._end_up()
 
     # How it goes on
 
     def _handshake(self) -> None:
-        if self._tls.handshake():
-            self.state = TunnelState.UPGRADING
-            self._tls.send(memoryview(encode_request(self._target)))
+        if self.tls.handshake():
+            self.state = TunnelState.READY
 
     def _end_up(self) -> None:
         self.up = Flow.ENDING
-        self._tls.send_eof()
+        self.tls.send_eof()
         self._collect()
 
     def _deliver(self, plain: memoryview) -> None:
         """Take what has been decrypted, then the end or fault that came behind it."""
         if len(plain):
             self._take(plain)
-        if self._tls.fault is not None:
+        if self.tls.fault is not None:
             if self.state is not TunnelState.OPEN:
-                raise self._tls.fault
-            self.remote_lost(self._tls.fault)
-        elif self._tls.ended and self.down is Flow.RUNNING:
+                raise self.tls.fault
+            self.remote_lost(self.tls.fault)
+        elif self.tls.ended and self.down is Flow.RUNNING:
             if self.state is not TunnelState.OPEN:
                 self._reader.receive_data(b"")  # raises: an end in the middle of the upgrade
             self.down = Flow.ENDING
@@ -200,6 +208,8 @@ class Tunnel:
         if self.state is TunnelState.OPEN:
             self.to_local.put(plain)
             return
+        if self.state is TunnelState.READY:
+            raise ProtocolError("the ingress spoke before it was asked")
         self.response = self._reader.receive_data(plain)
         if self.response is None:
             return
@@ -209,6 +219,6 @@ class Tunnel:
         self.to_local.put(memoryview(self._reader.leftover))
 
     def _collect(self) -> None:
-        data = self._tls.data_to_send()
+        data = self.tls.data_to_send()
         if data:
-            self.to_remote.put(memoryview(data))
+            self.to_remote.put(data)
