@@ -23,7 +23,7 @@ from ngrokd.forward.loop import Timer
 from ngrokd.forward.relay import Relay, last_words
 from ngrokd.forward.tls import Tls
 from ngrokd.forward.tunnel import Tunnel, TunnelState, UpgradeRefused
-from ngrokd.model import Ingress
+from ngrokd.model import Cause, Failure, Ingress
 
 # connect(2) of a non-blocking socket that is under way, or done at once
 CONNECT_UNDER_WAY = frozenset({0, errno.EINPROGRESS, errno.EINTR})
@@ -84,7 +84,8 @@ class Opening:
             attempt = self._attempts.next(self._loop.now)
             if attempt is None:
                 name = self._ingress.server_name
-                self._fail(f"cannot reach the ingress {name}: {self._attempts.summary()}")
+                text = f"cannot reach the ingress {name}: {self._attempts.summary()}"
+                self._fail(Failure(self._attempts.cause(), text))
                 return
             try:
                 self._connect(attempt)
@@ -118,7 +119,7 @@ class Opening:
     def _lost(self, lost: LegLost) -> None:
         if lost.leg is self._local:
             text = f"the client left while the tunnel was {self._tunnel.state.value}"
-            self._connection.failed_quietly(text)
+            self._connection.failed_quietly(Failure(Cause.CLIENT_LEFT, text))
             self._end(text)
             return
         fault = last_words(lost, self._tunnel, self._board.raw)
@@ -198,9 +199,9 @@ class Opening:
             self._timer.cancel()
             self._timer = None
 
-    def _fail(self, text: str) -> None:
-        self._connection.failed(text)
-        self._end(text)
+    def _fail(self, failure: Failure) -> None:
+        self._connection.failed(failure)
+        self._end(failure.text)
 
     def _end(self, how: str) -> None:
         self._drop_remote()
