@@ -1112,7 +1112,7 @@ def test_when_idle_calls_at_once_where_nothing_is_open(town: Town) -> None:
 def test_when_idle_calls_at_once_where_nothing_runs() -> None:
     idle = threading.Event()
 
-    Forwarder(dataclasses.replace(COLD, ), lambda fault: None).when_idle(idle.set)
+    Forwarder(COLD, lambda fault: None).when_idle(idle.set)
 
     assert idle.is_set()
 
@@ -1337,7 +1337,7 @@ def test_a_bug_in_one_connection_costs_that_connection_only(
         good.sendall(b"x")
         assert good.recv(1) == b"x"
         with monkeypatch.context() as patch:
-            patch.setattr("ngrokd.forward.opening.Tls", None)
+            patch.setattr("ngrokd.forward.dial.Tls", None)
             with pytest.raises(ConnectionResetError), town.connect() as bad:
                 bad.recv(1)
         assert "internal error" in town.counters().last_error
@@ -1353,7 +1353,7 @@ from ngrokd.model import Address, Ingress, Target
 import ssl
 
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-forwarder = Forwarder(dataclasses.replace(COLD, max_connections=1000), lambda fault: os._exit(3))
+forwarder = Forwarder(ForwardSettings(max_connections=1000), lambda fault: os._exit(3))
 forwarder.start()
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 hole = socket.create_server(("127.0.0.1", 0), backlog=256)

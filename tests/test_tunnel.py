@@ -21,6 +21,7 @@ from ngrokd.forward.tunnel import (
     Flow,
     Tunnel,
     TunnelState,
+    UpgradeCut,
     UpgradeRefused,
 )
 from ngrokd.model import Target
@@ -172,20 +173,28 @@ def test_garbage_for_an_answer_is_a_protocol_error(pair: Pair) -> None:
         pair.say(b"\x04\x00\xff\xff\xff\xff")
 
 
-def test_an_end_before_the_answer_is_a_protocol_error(pair: Pair) -> None:
+@pytest.mark.parametrize("part", [b"", b"\x05", b"\x05\x00\x0a"])
+def test_an_end_before_the_whole_answer_says_whether_it_had_begun(pair: Pair, part: bytes) -> None:
     pair.handshake()
     pair.server.read()
+    if part:
+        pair.say(part)
     pair.server.end()
 
-    with pytest.raises(ProtocolError, match="ended before the upgrade"):
+    with pytest.raises(UpgradeCut) as caught:
         pair.deliver()
+    assert caught.value.begun is bool(part)
 
 
-def test_a_fin_before_the_answer_is_a_tls_error(pair: Pair) -> None:
+@pytest.mark.parametrize("part", [b"", b"\x05"])
+def test_so_does_a_fin(pair: Pair, part: bytes) -> None:
     pair.handshake()
+    if part:
+        pair.say(part)
 
-    with pytest.raises(ssl.SSLEOFError):
+    with pytest.raises(UpgradeCut) as caught:
         pair.tunnel.receive_remote(memoryview(b""))
+    assert caught.value.begun is bool(part)
 
 
 def test_a_fin_during_the_handshake_is_a_tls_error(pair: Pair) -> None:

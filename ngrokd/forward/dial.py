@@ -19,7 +19,7 @@ from ngrokd.forward.switchboard import Switchboard
 from ngrokd.forward.tls import Tls
 from ngrokd.forward.tunnel import Tunnel, TunnelState
 from ngrokd.forward.uplink import Uplink, flush, last_words, receive
-from ngrokd.model import Address, Ingress
+from ngrokd.model import Address, Failure, Ingress
 
 # connect(2) of a non-blocking socket that is under way, or done at once
 CONNECT_UNDER_WAY = frozenset({0, errno.EINPROGRESS, errno.EINTR})
@@ -31,7 +31,7 @@ class Dialer(Protocol):
     def dialed(self, uplink: Uplink) -> None:
         """Here it is."""
 
-    def unreachable(self, why: str) -> None:
+    def unreachable(self, failure: Failure) -> None:
         """No address is left, or no time."""
 
     def on_fault(self, fault: Exception) -> None:
@@ -47,7 +47,7 @@ class Dial:
         self._board = board
         self._ingress = ingress
         self._attempts = Attempts(board.in_order(ingress), deadline)
-        self._dialer = dialer
+        self._dialer: Optional[Dialer] = dialer  # None: nobody waits any more
         self._timer: Optional[Timer] = None
         self._leg: Optional[Leg] = None
 
@@ -56,10 +56,8 @@ class Dial:
         while True:
             attempt = self._attempts.next(self._board.loop.now)
             if attempt is None:
-                self._dialer.unreachable(
-                    f"cannot reach the ingress {self._ingress.server_name}: "
-                    f"{self._attempts.summary()}"
-                )
+                if self._dialer is not None:
+                    self._dialer.unreachable(self._unreachable())
                 return
             try:
                 self._connect(attempt)
@@ -80,7 +78,8 @@ class Dial:
         return self._tunnel.state
 
     def abandon(self) -> None:
-        """Tell nobody any more."""
+        """Tell nobody any more. Called at every end: its dialer may hold it, as it does that."""
+        self._dialer = None
         self._disarm()
         leg, self._leg = self._leg, None
         if leg is not None:
@@ -109,8 +108,10 @@ class Dial:
 
     def on_fault(self, fault: Exception) -> None:
         """A bug of ours."""
+        dialer = self._dialer
         self.abandon()
-        self._dialer.on_fault(fault)
+        if dialer is not None:
+            dialer.on_fault(fault)
 
     # One attempt
 
@@ -152,12 +153,18 @@ class Dial:
     def _hand_over(self, leg: Leg) -> None:
         self._leg = None
         self._disarm()
-        self._dialer.dialed(self._uplink(leg))
+        if self._dialer is not None:
+            self._dialer.dialed(self._uplink(leg))
 
     def _uplink(self, leg: Leg) -> Uplink:
         attempt = self._attempt
         now = self._board.loop.now
         return Uplink(self._tunnel, leg, self._ingress, attempt.address, now, attempt.deadline)
+
+    def _unreachable(self) -> Failure:
+        name, attempts = self._ingress.server_name, self._attempts
+        text = f"cannot reach the ingress {name}: {attempts.summary()}"
+        return Failure(attempts.cause(), text)
 
     def _disarm(self) -> None:
         if self._timer is not None:

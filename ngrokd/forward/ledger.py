@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import bisect
+import time
 from dataclasses import dataclass, field
 from typing import Optional
 
-from ngrokd.model import Counters, Target, WarmStatus
+from ngrokd.model import Cause, Counters, Failure, Target, WarmStatus
 
 CONNECT_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -41,15 +42,20 @@ class Tally:
         self.bytes_up = 0
         self.bytes_down = 0
         self.last_activity: Optional[float] = None  # Unix seconds
-        self.last_error = ""
+        self.last_failure: Optional[Failure] = None
+        self.last_failed_at: Optional[float] = None  # Unix seconds
+        self.failures: dict[Cause, int] = {}
 
-    def fail(self, text: str) -> None:
+    def fail(self, failure: Failure) -> None:
         """A connection never got through, or was cut by a fault."""
         self.failed += 1
-        self.last_error = text
+        self.last_failure = failure
+        self.last_failed_at = time.time()
+        self.failures[failure.cause] = self.failures.get(failure.cause, 0) + 1
 
     def freeze(self) -> Counters:
         """The numbers as they are now."""
+        last = self.last_failure
         return Counters(
             self.open,
             self.total,
@@ -57,7 +63,10 @@ class Tally:
             self.bytes_up,
             self.bytes_down,
             self.last_activity,
-            self.last_error,
+            last.text if last else "",
+            last.cause if last else None,
+            self.last_failed_at,
+            tuple(self.failures.items()),
         )
 
 

@@ -21,7 +21,7 @@ from ngrokd.forward.pool import Pool
 from ngrokd.forward.relay import Relay
 from ngrokd.forward.tunnel import TunnelState, UpgradeRefused
 from ngrokd.forward.uplink import Uplink, last_words
-from ngrokd.model import Ingress
+from ngrokd.model import Cause, Failure, Ingress
 
 # A warm connection whose request is not even acknowledged by then leads nowhere: a NAT has
 # forgotten it, or its peer is gone. It is well above any round trip.
@@ -40,11 +40,10 @@ class Opening:
         self._ingress = ingress
         self._pool = pool
         self._deadline = connection.began + connection.settings.connect_timeout
-        self._dial = Dial(self._board, ingress, self._deadline, self)
+        self._dial: Optional[Dial] = None  # None: no connection of its own has been tried
         self._timer: Optional[Timer] = None
         self._local = Leg(client, self._loop, self)
         self._uplink: Optional[Uplink] = None
-        self._warm = False  # the uplink comes from the pool and has not proved itself
         connection.phase = self
 
     def begin(self) -> None:
@@ -52,9 +51,8 @@ class Opening:
         self._local.want(READ)  # not to read: the client may give up while the tunnel is made
         uplink = self._pool.take()
         if uplink is None:
-            self._dial.begin()
+            self._dial_anew()
         else:
-            self._warm = True
             self._ask(uplink, min(self._loop.now + ACKNOWLEDGED_S, self._deadline))
 
     # What the dial calls
@@ -63,9 +61,9 @@ class Opening:
         """A new connection has shaken hands."""
         self._ask(uplink, uplink.deadline)
 
-    def unreachable(self, why: str) -> None:
+    def unreachable(self, failure: Failure) -> None:
         """There is no other address, or no time left."""
-        self._fail(why)
+        self._fail(failure)
 
     # What the loop calls
 
@@ -81,7 +79,8 @@ class Opening:
         uplink = self._uplink
         if uplink is None:
             return
-        if self._warm and self._loop.now < self._deadline and self._is_acknowledged(uplink):
+        is_warm = self._dial is None
+        if is_warm and self._loop.now < self._deadline and self._is_acknowledged(uplink):
             self._timer = self._loop.call_at(self._deadline, self)
         else:
             self._attempt_failed(TimeoutError())
@@ -108,14 +107,20 @@ class Opening:
                 self._local.want(0)
         except LegLost:
             text = f"the client left while the tunnel was {self._stage.value}"
-            self._connection.failed_quietly(text)
+            self._connection.failed_quietly(Failure(Cause.CLIENT_LEFT, text))
             self._end(text)
 
     @property
     def _stage(self) -> TunnelState:
-        return self._uplink.tunnel.state if self._uplink else self._dial.stage
+        if self._uplink is not None:
+            return self._uplink.tunnel.state
+        return self._dial.stage if self._dial is not None else TunnelState.CONNECTING
 
     # The upgrade
+
+    def _dial_anew(self) -> None:
+        self._dial = Dial(self._board, self._ingress, self._deadline, self)
+        self._dial.begin()
 
     def _ask(self, uplink: Uplink, until: float) -> None:
         self._uplink = uplink
@@ -150,12 +155,13 @@ class Opening:
         state = uplink.tunnel.state
         if isinstance(fault, UpgradeRefused):
             self._fail(reason(bare(fault), state, self._ingress.server_name))
-        elif self._warm and self._loop.now < self._deadline:
-            self._warm = False
-            self._pool.was_dead(uplink)
-            self._dial.begin()
-        else:
+        elif self._dial is not None:
             self._dial.go_on(uplink.address, fault, state)
+        elif self._loop.now < self._deadline:
+            self._pool.was_dead(uplink)
+            self._dial_anew()
+        else:
+            self._fail(reason(bare(fault), state, self._ingress.server_name))
 
     def _is_acknowledged(self, uplink: Uplink) -> bool:
         try:
@@ -165,6 +171,7 @@ class Opening:
 
     def _open(self, uplink: Uplink, lost: Optional[Exception]) -> None:
         self._disarm()
+        self._leave_dial()
         connection = self._connection
         took = self._loop.now - connection.began
         self._board.opened(connection.target, uplink, took)
@@ -186,17 +193,22 @@ class Opening:
             uplink.leave()
         return uplink
 
+    def _leave_dial(self) -> None:
+        if self._dial is not None:
+            self._dial.abandon()
+            self._dial = None
+
     def _disarm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _fail(self, text: str) -> None:
-        self._connection.failed(text)
-        self._end(text)
+    def _fail(self, failure: Failure) -> None:
+        self._connection.failed(failure)
+        self._end(failure.text)
 
     def _end(self, how: str) -> None:
-        self._dial.abandon()
+        self._leave_dial()
         self._drop_uplink()
         self._local.give_up(reset=True)
         self._connection.end(how)

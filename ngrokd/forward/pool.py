@@ -28,7 +28,7 @@ from ngrokd.forward.loop import Timer
 from ngrokd.forward.switchboard import Switchboard
 from ngrokd.forward.tunnel import TunnelState
 from ngrokd.forward.uplink import Uplink
-from ngrokd.model import Ingress, WarmStatus
+from ngrokd.model import Cause, Failure, Ingress, WarmStatus
 
 REFILLS_AT_ONCE = 8  # handshakes in one turn: some milliseconds that a request may have to wait
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0  # before another try at an ingress that fails
@@ -152,14 +152,16 @@ class Pool:
     def dialed(self, refill: _Refill, uplink: Uplink) -> None:
         """It is ready."""
         self._refills.discard(refill)
+        refill.dial.abandon()
         self._ready.append(_Warm(self, uplink))
         self._recovered()
         self.tend_soon()
 
-    def unreachable(self, refill: _Refill, why: str) -> None:
+    def unreachable(self, refill: _Refill, failure: Failure) -> None:
         """It cannot be had."""
         self._refills.discard(refill)
-        self._failed(why)
+        refill.dial.abandon()
+        self._failed(failure)
 
     def spoke(self, warm: _Warm) -> None:
         """The far side sent something to one that waits: tickets, or its end."""
@@ -189,7 +191,7 @@ class Pool:
         if isinstance(fault, ends):
             self._dropped(self._loop.now - uplink.since)
         elif not (isinstance(fault, OSError) and fault.errno == errno.ETIMEDOUT):
-            self._failed(reason(fault, TunnelState.UPGRADING, uplink.ingress.server_name))
+            self._failed(reason(fault, TunnelState.READY, uplink.ingress.server_name))
 
     def _dropped(self, age_s: float) -> None:
         now = self._loop.now
@@ -201,11 +203,11 @@ class Pool:
             self._not_before = now + FIRST_PAUSE_S
         self.tend_soon()
 
-    def _failed(self, why: str) -> None:
-        self._problem = why
+    def _failed(self, failure: Failure) -> None:
+        self._problem = failure.text
         self._pause_s = min(2 * self._pause_s or FIRST_PAUSE_S, LONGEST_PAUSE_S)
         self._not_before = self._loop.now + self._pause_s
-        logger.debug("no warm connection for %g s: %s", self._pause_s, why)
+        logger.debug("no warm connection for %g s: %s", self._pause_s, failure.text)
         self.tend_soon()
 
     def _recovered(self) -> None:
@@ -299,8 +301,8 @@ class _Refill:
     def dialed(self, uplink: Uplink) -> None:
         self._pool.dialed(self, uplink)
 
-    def unreachable(self, why: str) -> None:
-        self._pool.unreachable(self, why)
+    def unreachable(self, failure: Failure) -> None:
+        self._pool.unreachable(self, failure)
 
     def on_ready(self, fd: int, events: int) -> None:
         raise AssertionError("the dial watches the socket")
@@ -311,7 +313,7 @@ class _Refill:
     def on_fault(self, fault: Exception) -> None:
         """A bug of ours: said once a pause."""
         logger.error("no warm connection: internal error", exc_info=fault)
-        self._pool.unreachable(self, f"internal error: {fault!r}")
+        self._pool.unreachable(self, Failure(Cause.INTERNAL_ERROR, f"internal error: {fault!r}"))
 
 
 def _told(lesson: Lesson) -> str:

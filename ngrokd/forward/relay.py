@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Optional
 
 from ngrokd.errors import ProtocolError
-from ngrokd.forward import sockets
 from ngrokd.forward.connection import Connection
 from ngrokd.forward.delivery import Delivery
 from ngrokd.forward.faults import reason
@@ -17,6 +16,7 @@ from ngrokd.forward.loop import Timer
 from ngrokd.forward.tls import STEP_BYTES
 from ngrokd.forward.tunnel import Flow, Tunnel, TunnelState
 from ngrokd.forward.uplink import flush, last_words
+from ngrokd.model import Cause, Failure
 
 PULSE_S = 30.0  # how often the peers are asked whether they still acknowledge what is sent
 
@@ -187,20 +187,21 @@ class Relay:
 
     def _end_cut(self) -> None:
         fault = self._tunnel.fault
-        why = reason(fault, TunnelState.OPEN, "") if fault else "unknown"
-        text = f"the connection to the ingress broke: {why}"
-        if isinstance(fault, OSError) and fault.errno in sockets.ROUTINE_LOSS:
-            self._connection.failed_quietly(text)
+        assert fault is not None, "a cut is due only after a fault"
+        why = reason(fault, TunnelState.OPEN, "")
+        failure = Failure(why.cause, f"the connection to the ingress broke: {why.text}")
+        if why.cause is Cause.RESET_WHILE_OPEN:
+            self._connection.failed_quietly(failure)
         else:
-            self._connection.failed(text)
-        self._end(text, reset=True)
+            self._connection.failed(failure)
+        self._end(failure.text, reset=True)
 
     def _end_idle(self, limit: float) -> None:
         text = f"nothing moved for {limit:g} s"
         tunnel = self._tunnel
         stuck = bool(tunnel.to_local or tunnel.to_remote) or tunnel.fault is not None
         if stuck:
-            self._connection.failed_quietly(text)
+            self._connection.failed_quietly(Failure(Cause.STALLED, text))
         self._end(text, reset=stuck)
 
     def _end(self, how: str, reset: bool = False) -> None:

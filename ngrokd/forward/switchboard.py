@@ -16,7 +16,7 @@ from ngrokd.forward.loop import Loop, Timer
 from ngrokd.forward.sessions import Sessions
 from ngrokd.forward.tunnel import PLAIN_BYTES, READ_BYTES
 from ngrokd.forward.uplink import Uplink
-from ngrokd.model import Address, Ingress, Target
+from ngrokd.model import Address, Failure, Ingress, Target
 
 RESERVED_DESCRIPTORS = 64  # for everything that is not a connection or listener
 DESCRIPTORS_EACH = 2  # of one connection
@@ -120,10 +120,12 @@ class Switchboard:
         self.ledger.opened(seconds)
         self._bursts.success(target)
 
-    def failed(self, target: Target, text: str, fault: Optional[Exception] = None) -> None:
+    def failed(
+        self, target: Target, failure: Failure, fault: Optional[Exception] = None
+    ) -> None:
         """Count and say that a connection failed. `fault`: a bug, printed whole."""
-        self.ledger.of(target).fail(text)
-        line = self._bursts.fault(target, text, self.loop.now)
+        self.ledger.of(target).fail(failure)
+        line = self._bursts.fault(target, failure, self.loop.now)
         if line is not None:
             logger.warning("%s", line, exc_info=fault)
             self._arm()

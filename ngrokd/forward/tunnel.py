@@ -21,6 +21,7 @@ Fresh bytes in `to_local` are borrowed from a buffer that all tunnels share: the
 from __future__ import annotations
 
 import enum
+import ssl
 from typing import Optional
 
 from ngrokd.errors import ProtocolError
@@ -64,6 +65,14 @@ class UpgradeRefused(ProtocolError):
     def __init__(self, response: ConnResponse) -> None:
         super().__init__(f"{response.error_code} {response.error_message}".strip())
         self.response = response
+
+
+class UpgradeCut(ProtocolError):
+    """The ingress ended its side before it had answered. Handler: `faults` tells it from resets."""
+
+    def __init__(self, begun: bool) -> None:
+        super().__init__("the connection ended before the whole answer had come")
+        self.begun = begun  # a part of the answer had come
 
 
 class Tunnel:
@@ -195,13 +204,15 @@ class Tunnel:
         """Take what has been decrypted, then the end or fault that came behind it."""
         if len(plain):
             self._take(plain)
-        if self.tls.fault is not None:
-            if self.state is not TunnelState.OPEN:
-                raise self.tls.fault
-            self.remote_lost(self.tls.fault)
+        fault = self.tls.fault
+        if self.state is not TunnelState.OPEN:
+            if self.tls.ended or isinstance(fault, ssl.SSLEOFError):
+                raise UpgradeCut(self._reader.begun)
+            if fault is not None:
+                raise fault
+        elif fault is not None:
+            self.remote_lost(fault)
         elif self.tls.ended and self.down is Flow.RUNNING:
-            if self.state is not TunnelState.OPEN:
-                self._reader.receive_data(b"")  # raises: an end in the middle of the upgrade
             self.down = Flow.ENDING
 
     def _take(self, plain: memoryview) -> None:

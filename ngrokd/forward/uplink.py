@@ -73,7 +73,9 @@ def last_words(lost: LegLost, tunnel: Tunnel, raw: memoryview) -> Exception:
     here goes the usual way into the tunnel.
     """
     try:
-        receive(tunnel, lost.leg, raw)
+        count = lost.leg.receive_into(raw[:STEP_BYTES])
+        if count:  # 0 is no end: the fault has been taken off the socket
+            tunnel.receive_remote(raw[:count])
     except LegLost:
         return lost.fault
     except (ssl.SSLError, ProtocolError) as better:
