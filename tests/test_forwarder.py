@@ -1363,7 +1363,7 @@ print(listening.getsockname()[1], flush=True)
 forwarder.add_listener(listening, Target("a.ns", 1))
 sys.stdin.readline()
 counters = forwarder.counters()[Target("a.ns", 1)]
-print(counters.failed, counters.last_error, flush=True)
+print(counters.failed, counters.last_cause.value, counters.last_error, flush=True)
 cpu = time.process_time()
 sys.stdin.readline()
 print(time.process_time() - cpu, time.monotonic() - forwarder.heartbeat(), flush=True)
@@ -1387,7 +1387,7 @@ def test_without_descriptors_clients_are_turned_away_and_the_loop_does_not_spin(
     wait_until(lambda: any(gone(client) for client in clients))
     daemon.stdin.write("\n")
     daemon.stdin.flush()
-    failed, text = daemon.stdout.readline().split(" ", 1)
+    failed, cause, text = daemon.stdout.readline().split(" ", 2)
     threading.Event().wait(0.5)
     daemon.stdin.write("\n")
     daemon.stdin.flush()
@@ -1397,6 +1397,7 @@ def test_without_descriptors_clients_are_turned_away_and_the_loop_does_not_spin(
 
     assert daemon.wait(TIMEOUT_S) == 0
     assert int(failed) >= 1
+    assert cause == "no_descriptor"
     assert "no file descriptor is left" in text
     assert cpu_s < 0.2
     assert silence_s < 2

@@ -155,7 +155,9 @@ def _socket_reason(fault: OSError, state: TunnelState) -> Failure:
         return Failure(Cause.CONNECT_REFUSED, f"it refused the TCP connection: {REACH}")
     if fault.errno in ROUTINE_LOSS:
         cause = Cause.RESET_WHILE_OPEN if state is TunnelState.OPEN else CLOSED[state]
-        return Failure(cause, f"it reset the connection {STAGES[state]}")
+        # A close without reading our request is a reset, too; the kernel makes no difference.
+        doubt = "; it may not know our certificate" if state is TunnelState.UPGRADING else ""
+        return Failure(cause, f"it reset the connection {STAGES[state]}{doubt}")
     if fault.errno in NO_DESCRIPTOR | NO_MEMORY:
         return exhausted(fault)
     said = os.strerror(fault.errno) if fault.errno else str(fault)
