@@ -336,6 +336,12 @@ Last error   web.ns:80, 3 min 5 s ago: ngrok refused: ERR_NGROK_706 no such\\x1b
 Bytes """ in status_page({**STATUS, "connections": connections}, NOW, None)
 
 
+def test_status_counts_the_less_frequent_causes_together() -> None:
+    failures = {"a_b": 1, "c": 5, "d": 4, "e": 3, "f": 2, "g": 1}
+    page = status_page({**STATUS, "connections": {"failures": failures}}, NOW, None)
+    assert "\nFailures     5 c, 4 d, 3 e, 2 f, 2 for other causes\n" in page
+
+
 def test_status_says_nothing_of_failures_where_there_were_none() -> None:
     connections = {"open": 0, "total": 1, "failed": 0, "failures": {}, "last_error": None}
     page = status_page({**STATUS, "connections": connections}, NOW, None)

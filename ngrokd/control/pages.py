@@ -10,6 +10,7 @@ from ngrokd.control.text import ABSENT, Column, count, note, pairs, size, span, 
 
 READY_STATES = frozenset({"ready", "degraded"})
 SHOWN_SKIPPED = 5  # a wide selector can skip hundreds
+SHOWN_CAUSES = 4  # `--json` has all
 
 _STATES = {
     "waiting_for_api_key": "waiting for an API key",
@@ -193,12 +194,13 @@ def _connections(status: object) -> str:
 
 
 def _failures(found: object) -> str:
-    """How often each cause occurred, the causes as words."""
+    """How often each cause occurred, as words; the less frequent ones together."""
     if not isinstance(found, dict):
         return ""
-    return ", ".join(
-        f"{int(number(found, cause))} {str(cause).replace('_', ' ')}" for cause in found
-    )
+    counted = sorted(((int(number(found, cause)), str(cause)) for cause in found), reverse=True)
+    told = [f"{times} {cause.replace('_', ' ')}" for times, cause in counted[:SHOWN_CAUSES]]
+    others = sum(times for times, _ in counted[SHOWN_CAUSES:])
+    return ", ".join([*told, f"{others} for other causes"] if others else told)
 
 
 def _last_error(status: object, now: float) -> str:
