@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import logging
 import socket
@@ -23,8 +24,8 @@ from ngrokd.forward.tunnel import TunnelState
 from ngrokd.model import Address, Cause, Counters, Ingress
 from tests.certificates import SERVER_NAME, Authority, Pair, client_context, server_context
 from tests.ingress import TIMEOUT_S, Handler, Peer, TestIngress, echo, upgraded
-from tests.test_forwarder import RESET, TARGET, Town, wait_until, wait_until_closed
 from tests.test_tls import VERSIONS
+from tests.town import COLD, RESET, TARGET, Town, wait_until, wait_until_closed
 
 NOWHERE = Address("255.255.255.255", 443)  # TCP has no way to a broadcast address
 SHORT_S = 0.3
@@ -182,7 +183,7 @@ def nothing_listens(stage: Stage) -> None:
 
 
 def tcp_is_not_accepted(stage: Stage) -> None:
-    stage.build(ForwardSettings(connect_timeout=SHORT_S))
+    stage.build(dataclasses.replace(COLD, connect_timeout=SHORT_S))
     with socket.socket() as full:  # its queue holds one connection; the next SYN is dropped
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -193,7 +194,7 @@ def tcp_is_not_accepted(stage: Stage) -> None:
 
 
 def the_handshake_hangs(stage: Stage) -> None:
-    stage.build(ForwardSettings(connect_timeout=SHORT_S))
+    stage.build(dataclasses.replace(COLD, connect_timeout=SHORT_S))
     stage.ingress(lambda peer: wait_for_the_end(peer.sock))
     stage.knock()
 
@@ -247,7 +248,7 @@ def the_answer_hangs(stage: Stage) -> None:
         peer.send(b"\x05")  # the first half of a length
         wait_for_the_end(peer.sock)
 
-    stage.build(ForwardSettings(connect_timeout=2 * SHORT_S))
+    stage.build(dataclasses.replace(COLD, connect_timeout=2 * SHORT_S))
     stage.ingress(handle)
     stage.knock()
 
@@ -328,7 +329,7 @@ def a_client_that_takes_nothing(stage: Stage) -> None:
         with contextlib.suppress(OSError):  # left by the daemon while it sends
             peer.send(LARGE)
 
-    stage.build(ForwardSettings(idle_timeout=SHORT_S))
+    stage.build(dataclasses.replace(COLD, idle_timeout=SHORT_S))
     stage.ingress(upgraded(handle))
     with stage.town.connect():
         wait_until(lambda: stage.town.counters().failed == 1)
@@ -357,7 +358,7 @@ def no_ingress_is_known(stage: Stage) -> None:
 
 
 def the_limit_is_reached(stage: Stage) -> None:
-    stage.build(ForwardSettings(max_connections=1))
+    stage.build(dataclasses.replace(COLD, max_connections=1))
     stage.ingress(upgraded(echo))
     with stage.town.connect() as first:
         first.sendall(b"x")
@@ -403,7 +404,7 @@ def no_memory_is_left(stage: Stage) -> None:
 def a_bug(stage: Stage) -> None:
     stage.ingress(upgraded(echo))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ngrokd.forward.opening.Tls", None)
+        patch.setattr("ngrokd.forward.dial.Tls", None)
         stage.knock()
 
 

@@ -20,8 +20,8 @@ from ngrokd.model import Address, Ingress, Target, WarmStatus
 from tests import certificates
 from tests.certificates import SERVER_NAME, Authority, Contexts, client_context, server_context
 from tests.ingress import TIMEOUT_S, Peer, TestIngress
-from tests.test_forwarder import Town, read_all, wait_until, wait_until_closed
 from tests.test_tls import VERSIONS
+from tests.town import Town, read_all, wait_until, wait_until_closed
 
 
 class Host:
