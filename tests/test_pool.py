@@ -193,7 +193,7 @@ def test_one_that_the_far_side_ends_is_replaced_at_once(host: Host, build: Build
     town = build("1")
     wait_until(lambda: host.waited == 1)
     host.patience_s = TIMEOUT_S
-    wait_until(lambda: host.dropped == 1)
+    wait_until(lambda: host.waited == 2)
     wait_until_ready(town)
 
     use(town)

@@ -179,12 +179,12 @@ class Driver:
 
     def client_sends(self, size: int, taken: int) -> None:
         for step in in_steps(self.up.next(size)):
-            self.tunnel.receive_local(step)
+            self.tunnel.to_remote.put(self.tunnel.receive_local(step))
         self.ingress_takes(taken)
 
     def client_ends(self, taken: int) -> None:
         self.client_ended = True
-        self.tunnel.receive_local(memoryview(b""))
+        self.tunnel.to_remote.put(self.tunnel.receive_local(memoryview(b"")))
         self.ingress_takes(taken)
 
     def client_takes(self, count: int) -> None:
@@ -230,7 +230,7 @@ class Driver:
 
     def receive(self, step: memoryview) -> None:
         if self.tunnel.down is Flow.RUNNING:
-            self.tunnel.receive_remote(step)
+            self.tunnel.to_local.put(self.tunnel.receive_remote(step))
         if self.tunnel.state is TunnelState.READY:
             self.tunnel.request(TARGET)
 
@@ -283,13 +283,12 @@ def in_steps(data: bytes) -> list[memoryview]:
 def take(backlog: Union[Backlog, OwnBacklog], count: int) -> bytes:
     """What a socket with room for `count` bytes takes."""
     taken = b""
-    while True:
-        with backlog.first() as data:
+    while backlog and len(taken) < count:
+        with backlog.first()[:] as data:
             part = bytes(data[: count - len(taken)])
         backlog.sent(len(part))
         taken += part
-        if not part:
-            return taken
+    return taken
 
 
 # Any order
@@ -514,8 +513,8 @@ def exchange(contexts: Contexts, up: Cutter, down: Cutter) -> tuple[bytes, bytes
     carry()
     ingress.write(ANSWER + b"220 welcome")
     carry()
-    tunnel.receive_local(memoryview(b"question"))
-    tunnel.receive_local(memoryview(b""))
+    for said in (b"question", b""):
+        tunnel.to_remote.put(tunnel.receive_local(memoryview(said)))
     carry()
     ingress.write(b"ans")
     ingress.write(b"wer")

@@ -136,7 +136,7 @@ class Opening:
             if tunnel.state is TunnelState.READY:
                 tunnel.request(self._connection.target)
             elif events & READ:
-                uplink.receive(self._board.raw)
+                tunnel.to_local.put(uplink.receive(self._board.raw))
             if tunnel.state is not TunnelState.OPEN:
                 uplink.flush()
                 uplink.leg.want(tunnel.remote_interest())

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Optional
 
 from ngrokd.errors import ProtocolError
+from ngrokd.forward.backlog import Bytes
 from ngrokd.forward.connection import Connection
 from ngrokd.forward.delivery import Delivery
 from ngrokd.forward.faults import reason
@@ -35,7 +36,7 @@ class Relay:
         self._pulse_at = self._board.loop.now + PULSE_S
         self._delivery = Delivery()
         connection.phase = self
-        connection.moved()  # the idle time begins here, not at the accept
+        connection.moved(0, 0)  # the idle time begins here, not at the accept
         local.hand_over(self)
         remote.hand_over(self)
 
@@ -83,53 +84,78 @@ class Relay:
         except LegLost as lost:  # the client: whatever the ingress still sends has no taker
             self._end(f"the client is gone ({lost.fault})", reset=True)
 
-    # Bytes. Each step says whether what is waited for may be another now: while both sockets take
-    # all they are given, which is the rule, it stays the same, and nothing else is looked at.
+    # Bytes. A step says whether what is waited for may be another now: while both sockets take all
+    # they are given, which is the rule, it stays the same, and nothing else is looked at.
 
     def _on_local(self, events: int) -> bool:
-        tunnel = self._tunnel
-        wanted = tunnel.local_interest()
         if events & WRITE:
             self._flush_local()
-        if not events & wanted & READ:
+        if not events & self._local.watched & READ:
             return True
-        raw = self._board.raw[: self._board.read_bytes()]
-        count = self._local.receive_into(raw)
+        buffer = self._board.read_buffer()
+        count = self._local.receive_into(buffer)
         if count is None:
             return True
-        self._connection.moved(up=count)
-        waited = len(tunnel.to_remote)
-        for start in range(0, count or 1, STEP_BYTES):
-            tunnel.receive_local(raw[start : min(start + STEP_BYTES, count)])
-            self._flush_remote()
-        return bool(waited or tunnel.to_remote or not count or events & WRITE)
+        tunnel = self._tunnel
+        self._connection.moved(count, 0)
+        if 0 < count <= STEP_BYTES:
+            self._send_remote(tunnel.receive_local(buffer[:count]))
+        else:
+            for start in range(0, count or 1, STEP_BYTES):
+                step = buffer[start : min(start + STEP_BYTES, count)]
+                self._send_remote(tunnel.receive_local(step))
+        return not count or len(tunnel.to_remote) > 0 or events != READ
 
     def _on_remote(self, events: int) -> bool:
         remote, tunnel = self._remote, self._tunnel
         if remote is None:
             return True
-        wanted = tunnel.remote_interest()
         if events & WRITE:
             self._flush_remote()
-        if not events & wanted & READ:
+        if not events & remote.watched & READ:
             return True
-        raw = self._board.raw[: self._board.read_bytes()]
-        count = remote.receive_into(raw)
+        buffer = self._board.read_buffer()
+        count = remote.receive_into(buffer)
         if count is None:
             return True
-        self._connection.moved()
-        waited = len(tunnel.to_local)
-        for start in range(0, count or 1, STEP_BYTES):
-            tunnel.receive_remote(raw[start : min(start + STEP_BYTES, count)])
-            self._flush_local()  # its fresh bytes stand in the shared buffer
-            if tunnel.down is not Flow.RUNNING:
-                break
-        if tunnel.to_remote:  # an answer of TLS's own
-            self._flush_remote()
-            return True
-        return bool(
-            waited or tunnel.to_local or tunnel.down is not Flow.RUNNING or events & WRITE
+        self._connection.moved(0, 0)
+        if 0 < count <= STEP_BYTES:
+            self._send_local(tunnel.receive_remote(buffer[:count]))
+        else:
+            for start in range(0, count or 1, STEP_BYTES):
+                step = buffer[start : min(start + STEP_BYTES, count)]
+                self._send_local(tunnel.receive_remote(step))
+                if tunnel.down is not Flow.RUNNING:
+                    break
+        return (
+            tunnel.down is not Flow.RUNNING
+            or len(tunnel.to_local) > 0
+            or len(tunnel.to_remote) > 0
+            or events != READ
         )
+
+    def _send_remote(self, data: Bytes) -> None:
+        """Behind what waits already, if something does."""
+        backlog, remote = self._tunnel.to_remote, self._remote
+        if not len(backlog) and remote is not None:
+            count = remote.send(data)
+            if count == len(data):
+                return
+            data = memoryview(data)[count:]
+        backlog.put(data)
+
+    def _send_local(self, data: memoryview) -> None:
+        """Likewise."""
+        backlog = self._tunnel.to_local
+        if not len(data):
+            return
+        if not len(backlog):
+            count = self._local.send(data)
+            self._connection.moved(0, count)
+            if count == len(data):
+                return
+            data = data[count:]
+        backlog.put(data)
 
     def _flush(self, _events: int = 0) -> bool:
         self._flush_local()
@@ -143,11 +169,11 @@ class Relay:
                 count = self._local.send(data)
             backlog.sent(count)
             if count:
-                self._connection.moved(down=count)
+                self._connection.moved(0, count)
 
     def _flush_remote(self) -> None:
         if self._remote is not None and flush(self._tunnel, self._remote):
-            self._connection.moved()
+            self._connection.moved(0, 0)
 
     # Ends
 
@@ -174,7 +200,7 @@ class Relay:
 
     def _remote_lost(self, fault: Exception) -> bool:
         self._tunnel.remote_lost(fault)
-        self._connection.moved()  # the time for the client to take what came before begins here
+        self._connection.moved(0, 0)  # the time for the client to take what came before begins here
         self._flush_local()
         return True
 
@@ -182,7 +208,7 @@ class Relay:
         """Whether a reset takes nothing from the client any more. Acknowledgements are progress."""
         unsent = self._local.unsent
         if self._delivery.look(unsent):
-            self._connection.moved()
+            self._connection.moved(0, 0)
         return not unsent
 
     def _end_cut(self) -> None:

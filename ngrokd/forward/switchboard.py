@@ -78,9 +78,12 @@ class Switchboard:
 
     # Connections
 
-    def read_bytes(self) -> int:
-        """How much one socket may give in this turn, in which others are ready too."""
-        return max(min(TURN_BYTES // (self.loop.load or 1), READ_BYTES), LEAST_READ_BYTES)
+    def read_buffer(self) -> memoryview:
+        """`raw`, or less of it where many are ready in this turn."""
+        load = self.loop.load
+        if load * READ_BYTES <= TURN_BYTES:
+            return self.raw
+        return self.raw[: max(TURN_BYTES // load, LEAST_READ_BYTES)]
 
     def limit(self) -> int:
         """How many connections may be open at once."""

@@ -131,6 +131,16 @@ class Tls:
         except ssl.SSLZeroReturnError:
             self.ended = True
 
+    @property
+    def is_over(self) -> bool:
+        """No more will be read: `ended` or `fault` say why."""
+        return self.ended or self.fault is not None
+
+    @property
+    def has_data_to_send(self) -> bool:
+        """`data_to_send` has something."""
+        return bool(self._outgoing.pending)
+
     def data_to_send(self) -> bytes:
         """The ciphertext for the peer, once."""
         return self._outgoing.read()

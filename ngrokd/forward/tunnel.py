@@ -1,9 +1,10 @@
 """One tunnel as a state machine: TLS, the upgrade and the relay, without a socket.
 
 Theory of operation. The driver tells what happened (`connected`, `request`, `receive_local`,
-`receive_remote`, `remote_lost`), then offers `to_local` and `to_remote` to the sockets and reports
-what they took. What to wait for is computed from the state each time (`local_interest`,
-`remote_interest`):
+`receive_remote`, `remote_lost`). What `receive_local` and `receive_remote` give back it offers to
+the other socket at once, unless something waits for that already, and puts what is left over into
+`to_remote` and `to_local`: while both sockets take all they are given, no byte is copied here. What
+to wait for is computed from the state each time (`local_interest`, `remote_interest`):
 
 - until READY it belongs to no client; `request` names the target, also long after the handshake;
 - before OPEN the local side is not read, so the kernel holds the client back;
@@ -14,8 +15,8 @@ what they took. What to wait for is computed from the state each time (`local_in
 Each direction ends on its own (`Flow`): an end is passed on behind the bytes before it, and the
 other direction goes on. The tunnel is finished when both ends have been passed on.
 
-Fresh bytes in `to_local` are borrowed from a buffer that all tunnels share: the driver must call
-`sent` for them before it turns to any tunnel again; only then is what is left copied.
+What `receive_remote` gives stands in a buffer that all tunnels share: the driver must be done with
+it before it turns to any tunnel again.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ HIGH_WATER_BYTES = 64 * 1024  # a socket buffer's worth: enough to keep the slow
 # leaves waiting, an ingress that never takes its answers is not read either.
 ANSWER_LIMIT_BYTES = 4 * (READ_BYTES + HIGH_WATER_BYTES)
 PLAIN_BYTES = STEP_BYTES + RECORD_BYTES  # the shared buffer: all that one step can decrypt to
+
+EMPTY = memoryview(b"")
 
 
 class TunnelState(enum.Enum):
@@ -152,16 +155,17 @@ class Tunnel:
         self.state = TunnelState.UPGRADING
         self._collect()
 
-    def receive_local(self, data: memoryview) -> None:
-        """Bytes of the client (empty: its FIN), at most STEP_BYTES."""
+    def receive_local(self, data: memoryview) -> bytes:
+        """Bytes of the client (empty: its FIN), at most STEP_BYTES: those to send for them."""
         if len(data):
             self.tls.send(data)
-            self._collect()
         else:
-            self._end_up()
+            self.up = Flow.ENDING
+            self.tls.send_eof()
+        return self.tls.data_to_send()
 
-    def receive_remote(self, data: memoryview) -> None:
-        """Bytes of the ingress (empty: its FIN), at most STEP_BYTES."""
+    def receive_remote(self, data: memoryview) -> memoryview:
+        """Bytes of the ingress (empty: its FIN), at most STEP_BYTES: those for the client."""
         count = 0
         try:
             self.tls.receive_data(data)
@@ -171,7 +175,12 @@ class Tunnel:
                 count = self.tls.read_into(self._plain)
         finally:
             self._collect()  # an alert of ours, too
-        self._deliver(self._plain[:count])
+        plain = self._plain[:count]
+        if self.state is not TunnelState.OPEN:
+            plain = self._open_with(plain)
+        if self.tls.is_over:
+            self._end_down()
+        return plain
 
     def remote_lost(self, fault: Exception) -> None:
         """The ingress's socket broke while OPEN: the client still gets what came before."""
@@ -187,7 +196,7 @@ class Tunnel:
     def say_goodbye(self) -> None:
         """Queue TLS's end for an ingress that is about to be left."""
         if self.state in (TunnelState.READY, TunnelState.OPEN) and self.up is Flow.RUNNING:
-            self._end_up()
+            self.to_remote.put(self.receive_local(EMPTY))
 
     # How it goes on
 
@@ -195,15 +204,22 @@ class Tunnel:
         if self.tls.handshake():
             self.state = TunnelState.READY
 
-    def _end_up(self) -> None:
-        self.up = Flow.ENDING
-        self.tls.send_eof()
-        self._collect()
+    def _open_with(self, plain: memoryview) -> memoryview:
+        """Take the ingress's answer; what came behind it."""
+        if not len(plain):
+            return plain
+        if self.state is TunnelState.READY:
+            raise ProtocolError("the ingress spoke before it was asked")
+        self.response = self._reader.receive_data(plain)
+        if self.response is None:
+            return EMPTY
+        if self.response.refused:
+            raise UpgradeRefused(self.response)
+        self.state = TunnelState.OPEN
+        return memoryview(self._reader.leftover)
 
-    def _deliver(self, plain: memoryview) -> None:
-        """Take what has been decrypted, then the end or fault that came behind it."""
-        if len(plain):
-            self._take(plain)
+    def _end_down(self) -> None:
+        """The ingress's end or fault, behind what has been decrypted."""
         fault = self.tls.fault
         if self.state is not TunnelState.OPEN:
             if self.tls.ended or isinstance(fault, ssl.SSLEOFError):
@@ -212,24 +228,10 @@ class Tunnel:
                 raise fault
         elif fault is not None:
             self.remote_lost(fault)
-        elif self.tls.ended and self.down is Flow.RUNNING:
+        elif self.down is Flow.RUNNING:
             self.down = Flow.ENDING
 
-    def _take(self, plain: memoryview) -> None:
-        if self.state is TunnelState.OPEN:
-            self.to_local.put(plain)
-            return
-        if self.state is TunnelState.READY:
-            raise ProtocolError("the ingress spoke before it was asked")
-        self.response = self._reader.receive_data(plain)
-        if self.response is None:
-            return
-        if self.response.refused:
-            raise UpgradeRefused(self.response)
-        self.state = TunnelState.OPEN
-        self.to_local.put(memoryview(self._reader.leftover))
-
     def _collect(self) -> None:
-        data = self.tls.data_to_send()
-        if data:
-            self.to_remote.put(data)
+        """What TLS has to say by itself."""
+        if self.tls.has_data_to_send:
+            self.to_remote.put(self.tls.data_to_send())

@@ -9,7 +9,7 @@ from ngrokd.errors import ProtocolError
 from ngrokd.forward.bare import bare
 from ngrokd.forward.leg import Leg, LegLost
 from ngrokd.forward.tls import STEP_BYTES
-from ngrokd.forward.tunnel import Tunnel
+from ngrokd.forward.tunnel import EMPTY, Tunnel
 from ngrokd.model import Address, Ingress
 
 
@@ -31,9 +31,9 @@ class Uplink:
         """Send what waits, as far as the socket takes it. LegLost."""
         flush(self.tunnel, self.leg)
 
-    def receive(self, raw: memoryview) -> None:
-        """Take at most STEP_BYTES of what has come. LegLost, ssl.SSLError, ProtocolError."""
-        receive(self.tunnel, self.leg, raw)
+    def receive(self, raw: memoryview) -> memoryview:
+        """Take a step of what has come; what of it is the client's. As `receive` below."""
+        return receive(self.tunnel, self.leg, raw)
 
     def leave(self) -> None:
         """Close, and tell the ingress why, if it still listens."""
@@ -59,23 +59,22 @@ def flush(tunnel: Tunnel, leg: Leg) -> int:
     return total
 
 
-def receive(tunnel: Tunnel, leg: Leg, raw: memoryview) -> None:
-    """Take one step of what has come from an ingress that is not open yet."""
+def receive(tunnel: Tunnel, leg: Leg, raw: memoryview) -> memoryview:
+    """Take at most STEP_BYTES of what has come. LegLost, ssl.SSLError, ProtocolError."""
     count = leg.receive_into(raw[:STEP_BYTES])
-    if count is not None:
-        tunnel.receive_remote(raw[:count])
+    return EMPTY if count is None else tunnel.receive_remote(raw[:count])
 
 
 def last_words(lost: LegLost, tunnel: Tunnel, raw: memoryview) -> Exception:
     """The better reason for a lost ingress: what it said before it left.
 
     A failed write comes before the alert or answer that has already arrived is read. What is read
-    here goes the usual way into the tunnel.
+    here goes the usual way into the tunnel, to be sent with what waits.
     """
     try:
         count = lost.leg.receive_into(raw[:STEP_BYTES])
         if count:  # 0 is no end: the fault has been taken off the socket
-            tunnel.receive_remote(raw[:count])
+            tunnel.to_local.put(tunnel.receive_remote(raw[:count]))
     except LegLost:
         return lost.fault
     except (ssl.SSLError, ProtocolError) as better:
