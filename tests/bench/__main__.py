@@ -80,7 +80,8 @@ def _measure(
     size = QUICK if args.quick else Size()
     found = {}
     for workload in _chosen(args.only):
-        print(f"{ingress}: {workload.name} ...", file=sys.stderr, flush=True)
+        print(f"{ingress}: {workload.name} ...", end="", file=sys.stderr, flush=True)
+        began = time.monotonic()
 
         def watch(name: str, proxy: Proxy) -> contextlib.AbstractContextManager[None]:
             if args.profile is None or proxy.name != NGROKD:
@@ -88,6 +89,7 @@ def _measure(
             return profiled(args.profile / f"{ingress}-{name}.txt", proxy.pid)
 
         found[workload.name] = workloads.run(stage, workload, ingress, size, rounds, watch)
+        print(f" {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     return found
 
 

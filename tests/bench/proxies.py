@@ -147,8 +147,7 @@ def _start_peer(stage: Stage, stack: contextlib.ExitStack, way: Way, name: str) 
     values = {"host": HOST, "port": PORTS[name], "ingress": way.port, "name": INGRESS_NAME}
     config.write_text(text.format(pem=pem, ca=stage.ca_file, **values))
     # -db: in the foreground, one process.
-    words: list[object] = ["-db", "-f"] if name == HAPROXY else []
-    program = stage.start([name, *words, config])
+    program = stage.start(["haproxy", "-db", "-f", config] if name == HAPROXY else [name, config])
     stack.enter_context(program)
     program.listens(stage.network, PORTS[name])
     return Proxy(name, program.pid, f"{HOST}:{PORTS[name]}", stage.request)
