@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
-# Rounds by workload and proxy, each a number by name.
-Raw = Mapping[str, Mapping[str, Sequence[Mapping[str, float]]]]
+Rounds = Sequence[Mapping[str, float]]  # each a number by name
+ByProxy = Mapping[str, Rounds]
+Raw = Mapping[str, ByProxy]  # by workload
 
 OURS, PEERS = "ngrokd", ("haproxy", "stunnel")
 COLD = "ngrokd-off"
@@ -110,7 +111,7 @@ FIGURES = (
 )
 
 
-def median(rounds: Optional[Sequence[Mapping[str, float]]], number: str) -> Optional[float]:
+def median(rounds: Optional[Rounds], number: str) -> Optional[float]:
     """Of those rounds that have the number."""
     values = [each[number] for each in rounds or () if number in each]
     return statistics.median(values) if values else None
@@ -121,36 +122,52 @@ def rows(raw: Raw, figures: Sequence[Figure] = FIGURES) -> list[Row]:
     return [_row(figure, raw[figure.workload]) for figure in figures if figure.workload in raw]
 
 
-def _row(figure: Figure, found: Mapping[str, Sequence[Mapping[str, float]]]) -> Row:
+def _row(figure: Figure, found: ByProxy) -> Row:
     ours = median(found.get(figure.ours), figure.number)
     peers = {name: median(found.get(name), figure.number) for name in PEERS}
-    best = _better([each for each in peers.values() if each is not None], figure.more_is_better)
-    ratio = ours / best if ours is not None and best else None
-    verdicts = [_reached(figure, goal, ours, peers, best) for goal in figure.goals]
+    verdicts = [_reached(figure, goal, ours, found) for goal in figure.goals]
     known = [each for each in verdicts if each is not None]
-    return Row(figure, ours, tuple(peers.values()), ratio, all(known) if known else None)
+    return Row(
+        figure, ours, tuple(peers.values()), ratio(figure, found), all(known) if known else None
+    )
 
 
-def _better(values: Sequence[float], more_is_better: bool) -> Optional[float]:
-    if not values:
+def ratio(figure: Figure, found: ByProxy, peer: str = "") -> Optional[float]:
+    """The daemon's to the better peer's, or to `peer`'s: the median of the rounds' own ratios.
+
+    A round's measurements are neighbours in time, so that what the machine does besides is much
+    the same for them. The better peer is the one with the better median, in every round.
+    """
+    other = peer or _better_peer(figure, found)
+    if other is None:
         return None
-    return max(values) if more_is_better else min(values)
+    pairs = zip(found.get(figure.ours, ()), found.get(other, ()))
+    ratios = [
+        ours[figure.number] / theirs[figure.number]
+        for ours, theirs in pairs
+        if figure.number in ours and theirs.get(figure.number)
+    ]
+    return statistics.median(ratios) if ratios else None
+
+
+def _better_peer(figure: Figure, found: ByProxy) -> Optional[str]:
+    medians = {name: median(found.get(name), figure.number) for name in PEERS}
+    known = {name: value for name, value in medians.items() if value is not None}
+    if not known:
+        return None
+    return (max if figure.more_is_better else min)(known, key=lambda name: known[name])
 
 
 def _reached(
     figure: Figure,
     goal: Goal,
     ours: Optional[float],
-    peers: Mapping[str, Optional[float]],
-    best: Optional[float],
+    found: ByProxy,
 ) -> Optional[bool]:
-    """None: that cannot be told without the peer."""
-    if ours is None:
-        return None
-    wanted = goal.limit
+    """None: that cannot be told without the other."""
+    value, wanted = ours, goal.limit
     if goal.factor is not None:
-        other = peers.get(goal.named) if goal.named else best
-        wanted = None if other is None else goal.factor * other
-    if wanted is None:
+        value, wanted = ratio(figure, found, goal.named), goal.factor
+    if value is None or wanted is None:
         return None
-    return ours >= wanted if figure.more_is_better else ours <= wanted
+    return value >= wanted if figure.more_is_better else value <= wanted

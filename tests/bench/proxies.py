@@ -21,7 +21,7 @@ PORTS = {HAPROXY: 5001, STUNNEL: 5002}
 NETWORKS = {NGROKD: 107, NGROKD_OFF: 108}  # 127.N.0.0/16
 PATIENCE_S = 30.0
 LOOK_S = 0.05
-WARM_UP = 20  # connections before anything is measured: first ones load code and tickets
+WARM_UP, DISTANT_WARM_UP = 20, 4  # connections before anything is measured
 
 HAPROXY_CONFIG = """\
 global
@@ -70,13 +70,13 @@ def running(stage: Stage, way: Way, names: tuple[str, ...]) -> Iterator[list[Pro
     with contextlib.ExitStack() as stack:
         proxies = [_start(stage, stack, way, name) for name in names]
         for proxy in proxies:
-            warm_up(stage, proxy)
+            warm_up(stage, proxy, DISTANT_WARM_UP if way.distant else WARM_UP)
         yield proxies
 
 
-def warm_up(stage: Stage, proxy: Proxy) -> None:
+def warm_up(stage: Stage, proxy: Proxy, count: int = WARM_UP) -> None:
     """Some connections, so that code is loaded and tickets have come."""
-    stage.load("connect", proxy.address, proxy.upgrade, "--count", WARM_UP, "--seconds", 10)
+    stage.load("connect", proxy.address, proxy.upgrade, "--count", count, "--seconds", 10)
 
 
 def start(stage: Stage, stack: contextlib.ExitStack, way: Way, name: str) -> Proxy:
@@ -129,7 +129,8 @@ def _wait_for_endpoint(program: Program, socket_path: str) -> str:
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline and program.process.poll() is None:
         with contextlib.suppress(NgrokdError):  # not up yet
-            for each in client.request(socket_path, "list", timeout_s=PATIENCE_S):
+            listed: Any = client.request(socket_path, "list", timeout_s=PATIENCE_S)
+            for each in listed:
                 if each["hostname"] == TARGET.hostname and each["state"] == "open":
                     return f"{each['ip']}:{each['port']}"
         time.sleep(LOOK_S)
@@ -147,7 +148,8 @@ def _start_peer(stage: Stage, stack: contextlib.ExitStack, way: Way, name: str) 
     values = {"host": HOST, "port": PORTS[name], "ingress": way.port, "name": INGRESS_NAME}
     config.write_text(text.format(pem=pem, ca=stage.ca_file, **values))
     # -db: in the foreground, one process.
-    words: list[object] = ["-db", "-f"] if name == HAPROXY else []
+    # -db: in the foreground, one process.
+    words: tuple[object, ...] = ("-db", "-f") if name == HAPROXY else ()
     program = stage.start([name, *words, config])
     stack.enter_context(program)
     program.listens(stage.network, PORTS[name])

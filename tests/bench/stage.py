@@ -31,6 +31,7 @@ SANDBOX, NATIVE_INGRESS = "sandbox", "native"
 INGRESS_PORTS = {SANDBOX: 4443, NATIVE_INGRESS: 4444}
 DISTANT_PORTS = {SANDBOX: 4453, NATIVE_INGRESS: 4454}
 ROUND_TRIP_MS = 50.0
+CONGESTION_CONTROL = "cubic"
 TARGET = Target("bench.example", 7000)
 LOAD_TIMEOUT_S = 150.0  # load ends itself before
 
@@ -72,9 +73,7 @@ class Stage:
         self.network = Network(self.namespace)
         self.environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
         self.request = wire.encode_request(TARGET)
-        # Of this namespace alone: some workloads need many ports one after the other.
-        ports = "echo 10000 65000 > /proc/sys/net/ipv4/ip_local_port_range"
-        self.namespace.run("sh", "-c", ports)
+        self._prepare_network()
         self._write_launcher()
         self._start_cloud()
         self._start_far()
@@ -125,6 +124,19 @@ class Stage:
         for name, libraries in LIBRARIES.items():
             source, made = NATIVE / f"{name}.c", self.folder / name
             subprocess.run(["cc", *WARNINGS, source, "-o", made, *libraries], check=True)
+
+    def _prepare_network(self) -> None:
+        """Of this namespace alone.
+
+        Some workloads need many ports one after the other. And loopback gets Debian's congestion
+        control, whatever the machine has: BBR, for one, would pace the packets.
+        """
+        ports = "echo 10000 65000 > /proc/sys/net/ipv4/ip_local_port_range"
+        self.namespace.run("sh", "-c", ports)
+        for where in ("127.0.0.0/8", HOST):
+            words = ("table", "local", "local", where, "dev", "lo", "proto", "kernel")
+            route = (*words, "scope", "host", "src", HOST)
+            self.namespace.run("ip", "route", "change", *route, "congctl", CONGESTION_CONTROL)
 
     def _write_launcher(self) -> None:
         packages = {sysconfig.get_paths()[kind] for kind in ("purelib", "platlib")}

@@ -37,13 +37,17 @@ def _said(*argv: str, beginning: str = "") -> str:
 
 @contextlib.contextmanager
 def profiled(out: Path, pid: int) -> Iterator[None]:
-    """py-spy looks at the process meanwhile and writes its stacks, native frames too, to `out`."""
+    """py-spy looks at the process meanwhile and writes its stacks to `out`, one a line, counted.
+
+    Time in C counts for the line of Python that called it; the process is not halted for a look,
+    which would be what is measured.
+    """
     beside = Path(sys.executable).parent
     spy = shutil.which("py-spy", path=f"{beside}:{os.environ['PATH']}")
     if spy is None:
         raise SystemExit(f"--profile needs py-spy: {beside}/pip install py-spy")
     out.parent.mkdir(parents=True, exist_ok=True)
-    argv = [spy, "record", "--native", "--format", "raw", "--rate", str(SAMPLES_PER_S)]
+    argv = [spy, "record", "--nonblocking", "--format", "raw", "--rate", str(SAMPLES_PER_S)]
     with subprocess.Popen(
         [*argv, "--output", str(out), "--pid", str(pid), "--duration", "600"],
         stdout=subprocess.DEVNULL,
