@@ -12,7 +12,7 @@ from ngrokd.forward.connection import Connection
 from ngrokd.forward.interest import READ
 from ngrokd.forward.opening import Opening
 from ngrokd.forward.switchboard import Switchboard
-from ngrokd.model import Address, Target
+from ngrokd.model import Address, Route, Target
 
 ACCEPTS_PER_TURN = 32  # so that a flood of clients leaves time for those already here
 PAUSE_S = 0.1  # without descriptors or memory; clients meanwhile wait in the kernel's queue
@@ -54,12 +54,12 @@ class SpareDescriptor:
 
 
 class Listener:
-    """Owner: forward. `target` may change; it counts for the next client."""
+    """Owner: forward. `route` may change; it counts for the next client."""
 
     def __init__(
-        self, sock: socket.socket, target: Target, board: Switchboard, spare: SpareDescriptor
+        self, sock: socket.socket, route: Route, board: Switchboard, spare: SpareDescriptor
     ) -> None:
-        self.target = target
+        self.route = route
         name = sock.getsockname()
         self.address = Address(name[0], name[1])
         self._sock = sock
@@ -67,6 +67,11 @@ class Listener:
         self._spare = spare
         sock.setblocking(False)
         self._listen()
+
+    @property
+    def target(self) -> Target:
+        """Whose clients come."""
+        return self.route.target
 
     def close(self) -> None:
         """Accept nobody any more."""
@@ -123,7 +128,7 @@ class Listener:
                 client.close()
                 self._board.ledger.of(self.target).fail(f"the client left at once: {exc}")
                 return
-            opening = Opening(client, Connection(self.target, self._board), ingress)
+            opening = Opening(client, Connection(self.route, self._board), ingress)
             self._board.loop.guard(opening.begin, opening)
 
     def _turn_away(self, client: socket.socket, text: str) -> None:
