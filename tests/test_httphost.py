@@ -239,6 +239,8 @@ SMUGGLED = {
     "a field without a name": head(b"Host: a", b": b"),
     "a NUL": head(b"Host: a", b"A: \0"),
     "a bare CR in a value": head(b"Host: a", b"A: b\rContent-Length: 3"),
+    "a bare CR in a fold": head(b"Host: a", b"A: b\r\n c\rContent-Length: 3"),
+    "a NUL in a fold": head(b"Host: a", b"A: b\r\n c\0"),
     "a CR before a CRLF": head(b"Host: a", b"A: b\r"),
     "a bare LF among CRLFs": head(b"Host: a", b"A: b\nC: d"),
     "a CRLF among LFs": b"GET / HTTP/1.1\nHost: a\r\nA: b\n\n",
@@ -366,6 +368,14 @@ def test_a_server_that_ignores_the_upgrade_gets_the_host_in_the_next_request(
     assert client.out == asked(UPGRADE)
     assert client.hears(OK, size) == GOT
     assert client.says(GET, size) == GOT
+
+
+def test_upgrade_may_come_in_several_fields() -> None:
+    sent = head(b"Host: x", b"Upgrade: h2c", b"upgrade: websocket")
+    client = Client()
+    client.says(sent + GET)
+    assert client.out == asked(sent)
+    assert client.hears(OK) == GOT
 
 
 @in_pieces
