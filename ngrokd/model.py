@@ -30,6 +30,14 @@ class Target:
         return f"{self.hostname}:{self.port}"
 
 
+@dataclass(frozen=True, order=True)
+class Route:
+    """What a listener serves, and by which name: `host` is what HTTP requests get for theirs."""
+
+    target: Target
+    host: str = ""  # "": requests stay as they are
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """A bound endpoint; the members of a pool (same scheme, host and port) are one endpoint."""

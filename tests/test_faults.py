@@ -21,7 +21,7 @@ from ngrokd.errors import ProtocolError
 from ngrokd.forward import bursts, wire
 from ngrokd.forward.faults import reason
 from ngrokd.forward.tunnel import TunnelState
-from ngrokd.model import Address, Cause, Counters, Ingress
+from ngrokd.model import Address, Cause, Counters, Ingress, Route
 from tests.certificates import SERVER_NAME, Authority, Pair, client_context, server_context
 from tests.ingress import TIMEOUT_S, Handler, Peer, TestIngress, echo, upgraded
 from tests.test_tls import VERSIONS
@@ -388,7 +388,7 @@ def accept_fails_with(stage: Stage, number: int) -> None:
     listening.bind(("127.0.0.1", 0))
     listening.listen()
     address = Address(*listening.getsockname())
-    stage.town.forwarder.add_listener(listening, TARGET)
+    stage.town.forwarder.add_listener(listening, Route(TARGET))
     with stage.town.connect(address) as client:
         assert client.recv(1) == b""
 

@@ -27,7 +27,7 @@ from ngrokd.forward.leg import Leg
 from ngrokd.forward.opening import Opening
 from ngrokd.forward.tls import Tls
 from ngrokd.forward.tunnel import HIGH_WATER_BYTES, READ_BYTES, Tunnel
-from ngrokd.model import Address, Ingress, Target
+from ngrokd.model import Address, Ingress, Route, Target
 from tests import certificates
 from tests.certificates import SERVER_NAME, Authority, Contexts, client_context, server_context
 from tests.ingress import TIMEOUT_S, Handler, Peer, TestIngress, echo, upgraded
@@ -919,7 +919,7 @@ def test_retarget_changes_new_connections_only(town: Town, contexts: Contexts) -
     with serve(town, contexts, handle), town.connect() as before:
         before.sendall(b"x")
         assert before.recv(100) == b"web.ns:80"
-        town.forwarder.retarget(town.address, other)
+        town.forwarder.retarget(town.address, Route(other))
         with town.connect() as after:
             after.sendall(b"x")
             assert after.recv(100) == b"new.ns:81"
@@ -1090,7 +1090,7 @@ def test_who_asks_while_the_forwarder_stops_is_answered_at_once(
 def test_a_listener_that_comes_after_the_stop_is_closed(town: Town) -> None:
     town.forwarder.stop()
     with socket.create_server(("127.0.0.1", 0)) as late:
-        town.forwarder.add_listener(late, TARGET)
+        town.forwarder.add_listener(late, Route(TARGET))
         assert late.fileno() == -1
 
 
@@ -1258,7 +1258,7 @@ EXHAUST = """
 import os, resource, socket, sys, threading, time
 from ngrokd.config import ForwardSettings
 from ngrokd.forward.forwarder import Forwarder
-from ngrokd.model import Address, Ingress, Target
+from ngrokd.model import Address, Ingress, Route, Target
 import ssl
 
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
@@ -1269,7 +1269,7 @@ hole = socket.create_server(("127.0.0.1", 0), backlog=256)
 forwarder.set_ingress(Ingress("x", (Address(*hole.getsockname()),), context))
 listening = socket.create_server(("127.0.0.1", 0), backlog=256)
 print(listening.getsockname()[1], flush=True)
-forwarder.add_listener(listening, Target("a.ns", 1))
+forwarder.add_listener(listening, Route(Target("a.ns", 1)))
 sys.stdin.readline()
 counters = forwarder.counters()[Target("a.ns", 1)]
 print(counters.failed, counters.last_cause.value, counters.last_error, flush=True)

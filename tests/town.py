@@ -14,7 +14,7 @@ import pytest
 
 from ngrokd.config import ForwardSettings
 from ngrokd.forward.forwarder import Forwarder
-from ngrokd.model import Address, Counters, Target
+from ngrokd.model import Address, Counters, Route, Target
 from tests.certificates import Contexts
 from tests.ingress import TIMEOUT_S, Handler, TestIngress
 
@@ -39,7 +39,7 @@ class Town:
     def listen(self, target: Target) -> Address:
         sock = socket.create_server(("127.0.0.1", 0), backlog=256)
         address = Address(*sock.getsockname())
-        self.forwarder.add_listener(sock, target)
+        self.forwarder.add_listener(sock, Route(target))
         return address
 
     def connect(self, address: Optional[Address] = None) -> socket.socket:

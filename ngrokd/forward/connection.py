@@ -8,7 +8,7 @@ from typing import Optional, Protocol
 
 from ngrokd.config import ForwardSettings
 from ngrokd.forward.switchboard import Switchboard
-from ngrokd.model import Cause, Failure, Target
+from ngrokd.model import Cause, Failure, Route
 
 logger = logging.getLogger(__name__)
 
@@ -23,13 +23,14 @@ class Phase(Protocol):
 class Connection:
     """Owner: forward. Counted as open from its making to `end`."""
 
-    def __init__(self, target: Target, board: Switchboard) -> None:
-        self.target = target
+    def __init__(self, route: Route, board: Switchboard) -> None:
+        self.target = route.target
+        self.host = route.host  # what requests get for theirs; "": they stay as they are
         self.board = board
         self.settings: ForwardSettings = board.settings  # a change is for new connections only
         self.began = self.progress = board.loop.now
         self.phase: Optional[Phase] = None
-        self._tally = board.ledger.of(target)
+        self._tally = board.ledger.of(route.target)
         self._up = self._down = 0
         self._tally.open += 1
         board.join(self)

@@ -19,7 +19,7 @@ from ngrokd.forward.listener import Listener, SpareDescriptor
 from ngrokd.forward.loop import Loop
 from ngrokd.forward.pool import Pool
 from ngrokd.forward.switchboard import Switchboard
-from ngrokd.model import Address, Counters, Ingress, Target, WarmStatus
+from ngrokd.model import Address, Counters, Ingress, Route, Target, WarmStatus
 
 ANSWER_TIMEOUT_S = 5.0  # what another thread waits for this one, whose turns take milliseconds
 
@@ -80,13 +80,13 @@ class Forwarder:
         """New settings, for new connections."""
         self._loop.call_soon(functools.partial(self._configure, settings))
 
-    def add_listener(self, listening: socket.socket, target: Target) -> None:
-        """Serve `target` on a bound and listening socket, which is ours from now on."""
-        self._loop.call_soon(functools.partial(self._add_listener, listening, target))
+    def add_listener(self, listening: socket.socket, route: Route) -> None:
+        """Serve `route` on a bound and listening socket, which is ours from now on."""
+        self._loop.call_soon(functools.partial(self._add_listener, listening, route))
 
-    def retarget(self, address: Address, target: Target) -> None:
-        """New connections to `address` go to `target`."""
-        self._loop.call_soon(functools.partial(self._retarget, address, target))
+    def retarget(self, address: Address, route: Route) -> None:
+        """New connections to `address` take `route`."""
+        self._loop.call_soon(functools.partial(self._retarget, address, route))
 
     # Any thread but forward: these wait for it, with a bound
 
@@ -183,20 +183,20 @@ class Forwarder:
         self._board.settings = settings
         self._pool.configure(settings.warm_connections)
 
-    def _add_listener(self, listening: socket.socket, target: Target) -> None:
+    def _add_listener(self, listening: socket.socket, route: Route) -> None:
         if self._closed:
             listening.close()
             return
-        listener = Listener(listening, target, self._board, self._pool, self._spare)
+        listener = Listener(listening, route, self._board, self._pool, self._spare)
         self._listeners[listener.address] = listener
         self._count_listeners()
 
-    def _retarget(self, address: Address, target: Target) -> None:
+    def _retarget(self, address: Address, route: Route) -> None:
         listener = self._listeners.get(address)
         if listener is None:
-            logger.error("nothing listens on %s, which was to serve %s", address, target)
+            logger.error("nothing listens on %s, which was to serve %s", address, route.target)
         else:
-            listener.target = target
+            listener.route = route
 
     def _remove_listeners(self, addresses: tuple[Address, ...]) -> None:
         for address in addresses:

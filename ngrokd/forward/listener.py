@@ -14,7 +14,7 @@ from ngrokd.forward.interest import READ
 from ngrokd.forward.opening import Opening
 from ngrokd.forward.pool import Pool
 from ngrokd.forward.switchboard import Switchboard
-from ngrokd.model import Address, Cause, Failure, Target
+from ngrokd.model import Address, Cause, Failure, Route, Target
 
 ACCEPTS_PER_TURN = 32  # so that a flood of clients leaves time for those already here
 PAUSE_S = 0.1  # without descriptors or memory; clients meanwhile wait in the kernel's queue
@@ -54,17 +54,17 @@ class SpareDescriptor:
 
 
 class Listener:
-    """Owner: forward. `target` may change; it counts for the next client."""
+    """Owner: forward. `route` may change; it counts for the next client."""
 
     def __init__(
         self,
         sock: socket.socket,
-        target: Target,
+        route: Route,
         board: Switchboard,
         pool: Pool,
         spare: SpareDescriptor,
     ) -> None:
-        self.target = target
+        self.route = route
         name = sock.getsockname()
         self.address = Address(name[0], name[1])
         self._sock = sock
@@ -73,6 +73,11 @@ class Listener:
         self._spare = spare
         sock.setblocking(False)
         self._listen()
+
+    @property
+    def target(self) -> Target:
+        """Whose clients come."""
+        return self.route.target
 
     def close(self) -> None:
         """Accept nobody any more."""
@@ -130,7 +135,7 @@ class Listener:
                 failure = Failure(Cause.CLIENT_LEFT, f"the client left at once: {exc}")
                 self._board.ledger.of(self.target).fail(failure)
                 return
-            opening = Opening(client, Connection(self.target, self._board), ingress, self._pool)
+            opening = Opening(client, Connection(self.route, self._board), ingress, self._pool)
             self._board.loop.guard(opening.begin, opening)
 
     def _turn_away(self, client: socket.socket, failure: Failure) -> None:
