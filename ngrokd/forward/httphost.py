@@ -64,6 +64,11 @@ class HostRewriter:
         return len(self._held) < HELD_BYTES
 
     @property
+    def holds(self) -> bool:
+        """Whether bytes wait here, for the rest of a head or for an answer."""
+        return bool(self._held or self._heads.begun)
+
+    @property
     def finished(self) -> bool:
         """Nothing is held, and whatever comes goes on untouched: it needs no rewriter any more."""
         return self._state is _State.RAW

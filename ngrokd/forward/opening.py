@@ -14,6 +14,7 @@ from ngrokd.forward.bare import bare
 from ngrokd.forward.connection import Connection
 from ngrokd.forward.dial import Dial
 from ngrokd.forward.faults import printable, reason
+from ngrokd.forward.httphost import HostRewriter
 from ngrokd.forward.interest import READ
 from ngrokd.forward.leg import Leg, LegLost
 from ngrokd.forward.loop import Timer
@@ -134,7 +135,7 @@ class Opening:
         lost: Optional[Exception] = None
         try:
             if tunnel.state is TunnelState.READY:
-                tunnel.request(self._connection.target)
+                tunnel.request(self._connection.target, self._rewriter())
             elif events & READ:
                 tunnel.to_local.put(uplink.receive(self._board.raw))
             if tunnel.state is not TunnelState.OPEN:
@@ -148,6 +149,10 @@ class Opening:
             self._open(uplink, lost)
         elif lost is not None:
             self._attempt_failed(lost)
+
+    def _rewriter(self) -> Optional[HostRewriter]:
+        host = self._connection.host
+        return HostRewriter(host) if host else None
 
     def _attempt_failed(self, fault: Exception) -> None:
         uplink = self._drop_uplink()

@@ -20,7 +20,6 @@ from typing import Optional
 
 from ngrokd.errors import ProtocolError
 from ngrokd.forward.demand import OFF, Demand
-from ngrokd.forward.dial import Dial
 from ngrokd.forward.faults import reason
 from ngrokd.forward.leg import LegLost
 from ngrokd.forward.lifetime import SHORTEST_S, Lesson, Lifetime
@@ -28,7 +27,8 @@ from ngrokd.forward.loop import Timer
 from ngrokd.forward.switchboard import Switchboard
 from ngrokd.forward.tunnel import TunnelState
 from ngrokd.forward.uplink import Uplink
-from ngrokd.model import Cause, Failure, Ingress, WarmStatus
+from ngrokd.forward.warm import Refill, Warm
+from ngrokd.model import Failure, Ingress, WarmStatus
 
 REFILLS_AT_ONCE = 8  # handshakes in one turn: some milliseconds that a request may have to wait
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0  # before another try at an ingress that fails
@@ -44,8 +44,8 @@ class Pool:
         self._loop = board.loop
         self._demand = Demand(board.settings.warm_connections)
         self._lifetime = Lifetime()
-        self._ready: list[_Warm] = []  # oldest first
-        self._refills: set[_Refill] = set()
+        self._ready: list[Warm] = []  # oldest first
+        self._refills: set[Refill] = set()
         self._timer: Optional[Timer] = None
         self._wakes = math.inf  # when the timer does
         self._pause_s = 0.0  # 0: all is well
@@ -149,21 +149,21 @@ class Pool:
 
     # What became of one
 
-    def dialed(self, refill: _Refill, uplink: Uplink) -> None:
+    def dialed(self, refill: Refill, uplink: Uplink) -> None:
         """It is ready."""
         self._refills.discard(refill)
         refill.dial.abandon()
-        self._ready.append(_Warm(self, uplink))
+        self._ready.append(Warm(self, uplink))
         self._recovered()
         self.tend_soon()
 
-    def unreachable(self, refill: _Refill, failure: Failure) -> None:
+    def unreachable(self, refill: Refill, failure: Failure) -> None:
         """It cannot be had."""
         self._refills.discard(refill)
         refill.dial.abandon()
         self._failed(failure)
 
-    def spoke(self, warm: _Warm) -> None:
+    def spoke(self, warm: Warm) -> None:
         """The far side sent something to one that waits: tickets, or its end."""
         uplink = warm.uplink
         try:
@@ -177,13 +177,13 @@ class Pool:
         else:
             self._board.learn_session(uplink)
 
-    def forget(self, warm: _Warm) -> None:
+    def forget(self, warm: Warm) -> None:
         """It is over for a reason of its own."""
         if warm in self._ready:
             self._ready.remove(warm)
         self.tend_soon()
 
-    def _lost(self, warm: _Warm, fault: Exception) -> None:
+    def _lost(self, warm: Warm, fault: Exception) -> None:
         self.forget(warm)
         uplink = warm.uplink
         uplink.leave()
@@ -229,7 +229,7 @@ class Pool:
             self._ready.pop(0).retire()
 
     def _refill(self, ingress: Ingress) -> None:
-        refill = _Refill(self, self._board, ingress)
+        refill = Refill(self, self._board, ingress)
         self._refills.add(refill)
         self._loop.guard(refill.dial.begin, refill)
 
@@ -259,61 +259,6 @@ class Pool:
             self._timer.cancel()
             self._timer = None
             self._wakes = math.inf
-
-
-class _Warm:
-    """One that waits. Owner: the pool."""
-
-    def __init__(self, pool: Pool, uplink: Uplink) -> None:
-        self.uplink = uplink
-        self._pool = pool
-        uplink.leg.hand_over(self)
-        uplink.leg.want(uplink.tunnel.remote_interest())
-
-    def on_ready(self, fd: int, events: int) -> None:
-        self._pool.spoke(self)
-
-    def on_timer(self) -> None:
-        raise AssertionError("the pool has the timer")
-
-    def on_fault(self, fault: Exception) -> None:
-        """A bug of ours: it costs this connection."""
-        logger.error("a warm connection is given up: internal error", exc_info=fault)
-        self._pool.forget(self)
-        self.uplink.leg.give_up()
-
-    def retire(self) -> None:
-        """Leave it in order; the pool has let go of it."""
-        try:
-            self.uplink.tunnel.say_goodbye()
-        except ssl.SSLError as fault:
-            logger.debug("a warm connection ends without TLS's end: %s", fault)
-        self.uplink.leave()
-
-
-class _Refill:
-    """One that is being made. Owner: the pool."""
-
-    def __init__(self, pool: Pool, board: Switchboard, ingress: Ingress) -> None:
-        self._pool = pool
-        self.dial = Dial(board, ingress, board.loop.now + board.settings.connect_timeout, self)
-
-    def dialed(self, uplink: Uplink) -> None:
-        self._pool.dialed(self, uplink)
-
-    def unreachable(self, failure: Failure) -> None:
-        self._pool.unreachable(self, failure)
-
-    def on_ready(self, fd: int, events: int) -> None:
-        raise AssertionError("the dial watches the socket")
-
-    def on_timer(self) -> None:
-        raise AssertionError("the dial has the timer")
-
-    def on_fault(self, fault: Exception) -> None:
-        """A bug of ours: said once a pause."""
-        logger.error("no warm connection: internal error", exc_info=fault)
-        self._pool.unreachable(self, Failure(Cause.INTERNAL_ERROR, f"internal error: {fault!r}"))
 
 
 def _told(lesson: Lesson) -> str:

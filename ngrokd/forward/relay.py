@@ -104,7 +104,7 @@ class Relay:
             for start in range(0, count or 1, STEP_BYTES):
                 step = buffer[start : min(start + STEP_BYTES, count)]
                 self._send_remote(tunnel.receive_local(step))
-        return not count or len(tunnel.to_remote) > 0 or events != READ
+        return not count or len(tunnel.to_remote) > 0 or events != READ or tunnel.rewrites
 
     def _on_remote(self, events: int) -> bool:
         remote, tunnel = self._remote, self._tunnel
@@ -132,6 +132,7 @@ class Relay:
             or len(tunnel.to_local) > 0
             or len(tunnel.to_remote) > 0
             or events != READ
+            or tunnel.rewrites
         )
 
     def _send_remote(self, data: Bytes) -> None:
@@ -225,7 +226,7 @@ class Relay:
     def _end_idle(self, limit: float) -> None:
         text = f"nothing moved for {limit:g} s"
         tunnel = self._tunnel
-        stuck = bool(tunnel.to_local or tunnel.to_remote) or tunnel.fault is not None
+        stuck = bool(tunnel.to_local or tunnel.to_remote or tunnel.holds or tunnel.fault)
         if stuck:
             self._connection.failed_quietly(Failure(Cause.STALLED, text))
         self._end(text, reset=stuck)

@@ -15,6 +15,9 @@ to wait for is computed from the state each time (`local_interest`, `remote_inte
 Each direction ends on its own (`Flow`): an end is passed on behind the bytes before it, and the
 other direction goes on. The tunnel is finished when both ends have been passed on.
 
+A tunnel with a rewriter sends what that makes of the client's bytes, and shows it those of the
+endpoint, until it is finished.
+
 What `receive_remote` gives stands in a buffer that all tunnels share: the driver must be done with
 it before it turns to any tunnel again.
 """
@@ -23,11 +26,13 @@ from __future__ import annotations
 
 import enum
 import ssl
+from collections.abc import Iterable
 from typing import Optional
 
 from ngrokd.errors import ProtocolError
 from ngrokd.forward.backlog import Backlog, OwnBacklog
 from ngrokd.forward.bare import bare
+from ngrokd.forward.httphost import HostRewriter, Piece
 from ngrokd.forward.interest import READ, WRITE
 from ngrokd.forward.tls import RECORD_BYTES, STEP_BYTES, Tls
 from ngrokd.forward.wire import ConnResponse, ResponseReader, encode_request
@@ -89,6 +94,7 @@ class Tunnel:
         self.tls = tls
         self._plain = plain
         self._reader = ResponseReader()
+        self._rewriter: Optional[HostRewriter] = None  # None: the client's bytes go as they are
         self.state = TunnelState.CONNECTING
         self.up = Flow.RUNNING  # local to remote
         self.down = Flow.RUNNING
@@ -104,7 +110,11 @@ class Tunnel:
         if self.state is not TunnelState.OPEN:
             return 0
         wanted = WRITE if self.to_local else 0
-        if self.up is Flow.RUNNING and len(self.to_remote) < HIGH_WATER_BYTES:
+        if (
+            self.up is Flow.RUNNING
+            and len(self.to_remote) < HIGH_WATER_BYTES
+            and (self._rewriter is None or self._rewriter.wants_data)
+        ):
             wanted |= READ
         return wanted
 
@@ -132,6 +142,16 @@ class Tunnel:
         return self.down is Flow.CUT and not self.to_local
 
     @property
+    def rewrites(self) -> bool:
+        """What the client sends is not simply passed on."""
+        return self._rewriter is not None
+
+    @property
+    def holds(self) -> bool:
+        """Whether bytes of the client wait for something else than the ingress's socket."""
+        return self._rewriter is not None and self._rewriter.holds
+
+    @property
     def half_closed(self) -> bool:
         """One side has ended: from now on a lack of progress is not waited out for ever."""
         return self.up is not Flow.RUNNING or self.down is not Flow.RUNNING
@@ -149,17 +169,20 @@ class Tunnel:
         self._handshake()
         self._collect()
 
-    def request(self, target: Target) -> None:
-        """READY: ask the ingress for `target`."""
+    def request(self, target: Target, rewriter: Optional[HostRewriter] = None) -> None:
+        """READY: ask the ingress for `target`. `rewriter`: what the client's bytes go through."""
+        self._rewriter = rewriter
         self.tls.send(memoryview(encode_request(target)))
         self.state = TunnelState.UPGRADING
         self._collect()
 
     def receive_local(self, data: memoryview) -> bytes:
         """Bytes of the client (empty: its FIN), at most STEP_BYTES: those to send for them."""
-        if len(data):
+        if self._rewriter is not None:
+            self._send_pieces(self._rewriter, self._rewriter.receive_data(data))
+        elif len(data):
             self.tls.send(data)
-        else:
+        if not len(data):
             self.up = Flow.ENDING
             self.tls.send_eof()
         return self.tls.data_to_send()
@@ -178,6 +201,8 @@ class Tunnel:
         plain = self._plain[:count]
         if self.state is not TunnelState.OPEN:
             plain = self._open_with(plain)
+        if self._rewriter is not None and len(plain):
+            self._show(plain)
         if self.tls.is_over:
             self._end_down()
         return plain
@@ -230,6 +255,21 @@ class Tunnel:
             self.remote_lost(fault)
         elif self.down is Flow.RUNNING:
             self.down = Flow.ENDING
+            self._show(EMPTY)
+
+    def _show(self, plain: memoryview) -> None:
+        """The endpoint has sent this (empty: its end)."""
+        if self._rewriter is not None:
+            self._send_pieces(self._rewriter, self._rewriter.observe(plain))
+            self._collect()
+
+    def _send_pieces(self, rewriter: HostRewriter, pieces: Iterable[Piece]) -> None:
+        data = memoryview(b"".join(pieces))  # as few TLS records as they fit in
+        for start in range(0, len(data), STEP_BYTES):
+            self._collect()
+            self.tls.send(data[start : start + STEP_BYTES])
+        if rewriter.finished:
+            self._rewriter = None
 
     def _collect(self) -> None:
         """What TLS has to say by itself."""
