@@ -155,8 +155,8 @@ class TestIngress:
         self._client = client
         self._clients: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
-        self._sock = socket.create_server((ip, 0), backlog=256)
-        self.address = Address(ip, self._sock.getsockname()[1])
+        self.listening = socket.create_server((ip, 0), backlog=256)
+        self.address = Address(ip, self.listening.getsockname()[1])
 
     @property
     def ingress(self) -> Ingress:
@@ -180,8 +180,8 @@ class TestIngress:
         fault: Optional[BaseException],
         trace: Optional[TracebackType],
     ) -> None:
-        self._sock.shutdown(socket.SHUT_RDWR)
-        self._sock.close()
+        self.listening.shutdown(socket.SHUT_RDWR)
+        self.listening.close()
         for client in self._clients:
             try:
                 client.shutdown(socket.SHUT_RDWR)
@@ -194,7 +194,7 @@ class TestIngress:
     def _accept(self) -> None:
         while True:
             try:
-                client, _ = self._sock.accept()
+                client, _ = self.listening.accept()
             except OSError:
                 return
             self._clients.append(client)

@@ -52,6 +52,7 @@ MOST_RECORDS = READ_BYTES // (16 * 1024) + 2
 # Below the mark one read is added; and to the client a record whose first part came before it.
 TO_LOCAL_LIMIT = HIGH_WATER_BYTES + READ_BYTES + RECORD_BYTES
 TO_REMOTE_LIMIT = HIGH_WATER_BYTES + READ_BYTES + MOST_RECORDS * RECORD_COST
+AMOUNTS = st.sampled_from((0, 1000, 100_000, 400_000, 1 << 20))
 JUNK = bytes([0xAA]) * PLAIN_BYTES  # what other tunnels leave in the shared buffer
 SIZES = st.sampled_from((1, 2, 300, 16_384, 16_385, 65_536, 65_537, 200_000, READ_BYTES))
 COUNTS = st.one_of(st.just(0), st.integers(1, 600), st.sampled_from((16_384, 70_000, 1 << 20)))
@@ -249,6 +250,8 @@ class Driver:
             self.tunnel.local_end_sent()
         if self.tunnel.cut_due:
             self.client_was_reset = True
+        if self.tunnel.finished:
+            assert self.client_saw_end and not self.tunnel.to_remote, "closed too early"
 
     def reads_client(self) -> bool:
         return bool(self.tunnel.local_interest() & READ)
@@ -302,9 +305,18 @@ class Tunnelling(RuleBasedStateMachine):
         self._driver = Driver(contexts)
         self._fault = ""
         self._due_down = 0  # bytes that must arrive whatever the fault
+        self._quiet = self._whole = 0  # bytes sent before the first end, and before the fault
+        self._all_end = False  # at last
 
-    @initialize(split=st.sampled_from((1, 17, 1000, 1 << 20)), early=st.integers(0, 3000))
-    def open(self, split: int, early: int) -> None:
+    @initialize(
+        split=st.sampled_from((1, 17, 1000, 1 << 20)),
+        early=st.integers(0, 3000),
+        quiet=AMOUNTS,
+        whole=AMOUNTS,
+        all_end=st.booleans(),
+    )
+    def open(self, split: int, early: int, quiet: int, whole: int, all_end: bool) -> None:
+        self._quiet, self._whole, self._all_end = quiet, whole, all_end
         self._driver.open(split)
         self._driver.ingress_sends(ANSWER + self._driver.down.next(early))
 
@@ -313,7 +325,11 @@ class Tunnelling(RuleBasedStateMachine):
     def the_client_sends(self, size: int, taken: int) -> None:
         self._driver.client_sends(size, taken)
 
-    @precondition(lambda self: self._driver.reads_client() and not self._driver.client_ended)
+    @precondition(
+        lambda self: self._driver.reads_client()
+        and not self._driver.client_ended
+        and self._may_end()
+    )
     @rule(taken=COUNTS)
     def the_client_ends(self, taken: int) -> None:
         self._driver.client_ends(taken)
@@ -329,7 +345,9 @@ class Tunnelling(RuleBasedStateMachine):
     def the_ingress_sends(self, size: int) -> None:
         self._driver.ingress_sends(self._driver.down.next(size))
 
-    @precondition(lambda self: not self._driver.ingress_ended and not self._fault)
+    @precondition(
+        lambda self: not self._driver.ingress_ended and not self._fault and self._may_end()
+    )
     @rule()
     def the_ingress_ends(self) -> None:
         self._driver.ingress_ends()
@@ -351,20 +369,20 @@ class Tunnelling(RuleBasedStateMachine):
     def bytes_arrive(self, count: int, taken: int) -> None:
         self._driver.arrive(count, taken)
 
-    @precondition(lambda self: not self._driver.ingress_ended and not self._fault)
+    @precondition(lambda self: not self._driver.ingress_ended and self._may_break())
     @rule()
     def the_ingress_closes_without_an_end(self) -> None:
         self._break("truncation")
         self._driver.fin = True
 
-    @precondition(lambda self: not self._driver.ingress_ended and not self._fault)
+    @precondition(lambda self: not self._driver.ingress_ended and self._may_break())
     @rule(head=st.sampled_from((b"\x17\x03\x03\x00\x20", b"HTTP/1.1", b"\x80" * 5)))
     def garbage_stands_on_the_wire(self, head: bytes) -> None:
         self._break("garbage")
         self._driver.wire += head + bytes(64)
         self._driver.fin = True
 
-    @precondition(lambda self: self._driver.wire and not self._fault)
+    @precondition(lambda self: self._driver.wire and self._may_break())
     @rule(place=st.floats(0, 1, exclude_max=True))
     def a_byte_on_the_wire_is_damaged(self, place: float) -> None:
         wire_bytes = self._driver.wire
@@ -373,7 +391,7 @@ class Tunnelling(RuleBasedStateMachine):
         wire_bytes[int(place * len(wire_bytes))] ^= 0x40
         self._driver.fin = True
 
-    @precondition(lambda self: self._is_open() and not self._fault)
+    @precondition(lambda self: self._is_open() and self._may_break())
     @rule()
     def the_ingress_s_socket_breaks(self) -> None:
         self._break("loss")
@@ -415,6 +433,8 @@ class Tunnelling(RuleBasedStateMachine):
         driver = self._driver
         if driver.ingress.asked is None:
             return  # hypothesis stopped before the first step
+        if self._all_end and not self._fault:
+            self._end_both()
         driver.drain()
         if self._fault and not self._excused():
             assert driver.client_was_reset, f"{self._fault} was not seen"
@@ -435,6 +455,20 @@ class Tunnelling(RuleBasedStateMachine):
     def _excused(self) -> bool:
         """Damage to what stands behind the end, which nobody reads."""
         return self._fault == "damage" and self._driver.client_saw_end
+
+    def _end_both(self) -> None:
+        """Whatever is under way; only a client that is held back ends later, and not here."""
+        if not self._driver.client_ended and self._driver.reads_client():
+            self._driver.client_ends(0)
+        if not self._driver.ingress_ended:
+            self._driver.ingress_ends()
+
+    def _may_end(self) -> bool:
+        return self._driver.up.sent + self._driver.down.sent >= self._quiet
+
+    def _may_break(self) -> bool:
+        sent = self._driver.up.sent + self._driver.down.sent
+        return not self._fault and sent >= self._whole
 
     def _is_open(self) -> bool:
         return self._driver.tunnel.state is TunnelState.OPEN

@@ -11,7 +11,9 @@ from ngrokd.errors import BindError, PortForbidden
 from ngrokd.host.holders import Holders
 from ngrokd.model import Address
 
-BACKLOG = 1024
+# As many as the kernel allows (net.core.somaxconn): a client for whom it has no room in a burst
+# believes to be connected, waits for a minute, and is reset then.
+BACKLOG = 65535
 
 _UNPRIVILEGED_START = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 
