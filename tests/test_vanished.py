@@ -17,7 +17,7 @@ import pytest
 
 from ngrokd.config import ForwardSettings
 from ngrokd.forward import leg, relay, sockets
-from ngrokd.model import Address
+from ngrokd.model import Address, Route
 from tests import certificates
 from tests.certificates import Contexts
 from tests.ingress import TIMEOUT_S, Handler, Peer, TestIngress, upgraded
