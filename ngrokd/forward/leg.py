@@ -34,24 +34,23 @@ class Leg:
         self._loop = loop
         self._participant: Optional[Participant] = participant  # None: given up
         self.watched = 0  # in READ and WRITE bits
-        self._participant_is_new = False  # the loop knows another one
         self._unanswered = 0
 
     def hand_over(self, participant: Participant) -> None:
         """Another one is called from now on."""
         self._participant = participant
-        self._participant_is_new = True
+        if self.watched:
+            self._loop.hand_over(self.fd, participant)
 
     def want(self, events: int) -> None:
         """Watch for `events` (0: not at all); the selector is told only of changes."""
-        if self._participant is None or (events == self.watched and not self._participant_is_new):
+        if events == self.watched or self._participant is None:
             return
         if events:
             self._loop.watch(self.fd, events, self._participant)
         else:
             self._loop.unwatch(self.fd)
         self.watched = events
-        self._participant_is_new = False
 
     def check(self) -> None:
         """Notice how connect(2) ended, or a reset, without reading."""

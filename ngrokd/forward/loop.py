@@ -126,6 +126,10 @@ class Loop:
             self._selector.register(fd, events)
         self._participants[fd] = participant
 
+    def hand_over(self, fd: int, participant: Participant) -> None:
+        """What is waited for on `fd` is another one's from now on."""
+        self._participants[fd] = participant
+
     def unwatch(self, fd: int) -> None:
         """Wait for nothing on `fd`; harmless when nothing was."""
         if self._participants.pop(fd, None) is not None:

@@ -24,6 +24,9 @@ from ngrokd.forward.tunnel import TunnelState, UpgradeRefused
 from ngrokd.forward.uplink import Uplink, last_words
 from ngrokd.model import Cause, Failure, Ingress
 
+# Most clients are served before then. Only one who has to wait longer is watched for giving up:
+# till then its first bytes, which stay where they are, would be an event for nothing.
+PATIENCE_S = 0.1
 # A warm connection whose request is not even acknowledged by then leads nowhere: a NAT has
 # forgotten it, or its peer is gone. It is well above any round trip.
 ACKNOWLEDGED_S = 1.0
@@ -42,14 +45,16 @@ class Opening:
         self._pool = pool
         self._deadline = connection.began + connection.settings.connect_timeout
         self._dial: Optional[Dial] = None  # None: no connection of its own has been tried
-        self._timer: Optional[Timer] = None
         self._local = Leg(client, self._loop, self)
         self._uplink: Optional[Uplink] = None
+        self._answer_by = self._deadline  # of the uplink
+        self._patient = True  # the client is not watched yet
+        self._timer: Optional[Timer] = None  # for the end of patience, then for the answer
         connection.phase = self
 
     def begin(self) -> None:
         """Take a warm connection, or make one."""
-        self._local.want(READ)  # not to read: the client may give up while the tunnel is made
+        self._timer = self._loop.call_at(self._loop.now + PATIENCE_S, self)
         uplink = self._pool.take()
         if uplink is None:
             self._dial_anew()
@@ -76,15 +81,18 @@ class Opening:
             self._step(self._uplink, events)
 
     def on_timer(self) -> None:
-        """The answer is late; from a warm connection it is waited for as long as one lives."""
+        """The client has to wait, or the answer is late."""
+        self._timer = None
+        if self._patient:
+            self._patient = False
+            self._local.want(READ)  # not to read: the client may give up while the tunnel is made
         uplink = self._uplink
         if uplink is None:
-            return
-        is_warm = self._dial is None
-        if is_warm and self._loop.now < self._deadline and self._is_acknowledged(uplink):
-            self._timer = self._loop.call_at(self._deadline, self)
+            return  # the dial has a timer of its own
+        if self._loop.now >= self._answer_by:
+            self._late(uplink)
         else:
-            self._attempt_failed(TimeoutError())
+            self._timer = self._loop.call_at(self._answer_by, self)
 
     def on_fault(self, fault: Exception) -> None:
         """A bug of ours: it costs this connection and no other."""
@@ -123,11 +131,22 @@ class Opening:
         self._dial = Dial(self._board, self._ingress, self._deadline, self)
         self._dial.begin()
 
-    def _ask(self, uplink: Uplink, until: float) -> None:
+    def _ask(self, uplink: Uplink, answer_by: float) -> None:
         self._uplink = uplink
+        self._answer_by = answer_by
         uplink.leg.hand_over(self)
-        self._timer = self._loop.call_at(until, self)
+        if self._timer is None:
+            self._timer = self._loop.call_at(answer_by, self)
         self._step(uplink, 0)
+
+    def _late(self, uplink: Uplink) -> None:
+        """There is no answer yet; from a warm connection it is waited for as long as one lives."""
+        is_warm = self._dial is None
+        if is_warm and self._loop.now < self._deadline and self._is_acknowledged(uplink):
+            self._answer_by = self._deadline
+            self._timer = self._loop.call_at(self._answer_by, self)
+        else:
+            self._attempt_failed(TimeoutError())
 
     def _step(self, uplink: Uplink, events: int) -> None:
         """One event of the ingress's side (0: none yet), and what follows from it."""
@@ -192,7 +211,8 @@ class Opening:
     # Ends
 
     def _drop_uplink(self) -> Optional[Uplink]:
-        self._disarm()
+        if not self._patient:
+            self._disarm()
         uplink, self._uplink = self._uplink, None
         if uplink is not None:
             uplink.leave()
@@ -213,6 +233,7 @@ class Opening:
         self._end(failure.text)
 
     def _end(self, how: str) -> None:
+        self._disarm()
         self._leave_dial()
         self._drop_uplink()
         self._local.give_up(reset=True)

@@ -31,6 +31,9 @@ from ngrokd.forward.warm import Refill, Warm
 from ngrokd.model import Failure, Ingress, WarmStatus
 
 REFILLS_AT_ONCE = 8  # handshakes in one turn: some milliseconds that a request may have to wait
+# As long as half of them are there, the clients of this moment are served before more are made: a
+# handshake costs both this machine and the ingress more than a client's first request.
+REFILL_DELAY_S = 0.02
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0  # before another try at an ingress that fails
 
 logger = logging.getLogger(__name__)
@@ -57,18 +60,25 @@ class Pool:
 
     def take(self) -> Optional[Uplink]:
         """A client has come: a connection that waits, or `None`."""
-        self._demand.client(self._loop.now)
-        self.tend_soon()
-        limit_s = self._lifetime.limit_s(self._loop.now)
-        while self._ready:
+        if self._demand.setting == OFF:
+            return None
+        now = self._loop.now
+        self._demand.client(now)
+        limit_s = self._lifetime.limit_s(now)
+        found = None
+        while self._ready and found is None:
             warm = self._ready.pop()  # the youngest is the likeliest to live
-            if self._loop.now - warm.uplink.since < limit_s:
-                self._used += 1
-                return warm.uplink
-            warm.retire()
-        if self._demand.setting != OFF:
+            if now - warm.uplink.since < limit_s:
+                found = warm.uplink
+            else:
+                warm.retire()
+        if found is None:
             self._missed += 1
-        return None
+        else:
+            self._used += 1
+        enough = 2 * len(self._ready) >= self._wanted(now)
+        self._tend_by(now + REFILL_DELAY_S if enough else now)
+        return found
 
     def was_dead(self, uplink: Uplink) -> None:
         """One that was given away had been dropped by the far side."""
@@ -120,8 +130,7 @@ class Pool:
 
     def tend_soon(self) -> None:
         """See to the number of them, after the events of this turn."""
-        if self._wakes > self._loop.now:
-            self._arm(self._loop.now)
+        self._tend_by(self._loop.now)
 
     # What the loop calls
 
@@ -239,6 +248,10 @@ class Pool:
             refill.dial.abandon()
 
     # Time
+
+    def _tend_by(self, when: float) -> None:
+        if self._wakes > when:
+            self._arm(when)
 
     def _next_look(self, now: float, limit_s: float, missing: int) -> Optional[float]:
         times = [self._demand.next_change(), self._lifetime.forgotten_at()]

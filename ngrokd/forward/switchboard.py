@@ -70,7 +70,10 @@ class Switchboard:
 
     def in_order(self, ingress: Ingress) -> list[Address]:
         """The ingress's addresses, the one that served last first: a dead one costs time once."""
-        return sorted(ingress.addresses, key=lambda address: address != self._served_last)
+        addresses = ingress.addresses
+        if len(addresses) == 1:
+            return list(addresses)
+        return sorted(addresses, key=lambda address: address != self._served_last)
 
     def learn_session(self, uplink: Uplink) -> None:
         """What has come over it by now may have brought a session to resume."""
