@@ -45,10 +45,9 @@ class Commands:
 
     def report_status(self) -> dict[str, Any]:
         """The answer to `status`."""
-        traffic = report.Traffic(self.forwarder.counters(), self.forwarder.warm())
-        return report.status_json(
-            self.status(), traffic, __version__, os.getpid(), time.time()
-        )
+        seen = self.forwarder.snapshot()
+        traffic = report.Traffic(seen.counters, seen.warm)
+        return report.status_json(self.status(), traffic, __version__, os.getpid(), time.time())
 
     def _list(self, args: list[str]) -> object:
         if args and args != ["bound-endpoints"]:

@@ -146,7 +146,8 @@ class Conductor:
         self.publish()
 
     def _status_json(self) -> dict[str, object]:
-        traffic = report.Traffic(self._forwarder.counters(), self._forwarder.warm())
+        seen = self._forwarder.snapshot()
+        traffic = report.Traffic(seen.counters, seen.warm)
         return report.status_json(self.status, traffic, __version__, os.getpid(), time.time())
 
     # Answers of the network

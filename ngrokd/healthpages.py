@@ -99,10 +99,7 @@ class HealthPages:
         return health_report(self._status(), counters, self.forwarding(), time.time())
 
     def _metrics(self) -> str:
+        seen = self._forwarder.snapshot()
         return metrics.render(
-            self._status(),
-            self._forwarder.counters(),
-            self._forwarder.connect_seconds(),
-            __version__,
-            self._forwarder.warm(),
+            self._status(), seen.counters, seen.connect_seconds, __version__, seen.warm
         )

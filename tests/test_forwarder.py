@@ -546,7 +546,7 @@ def test_the_time_it_took_to_open_is_no_idle_time(contexts: Contexts) -> None:
         echo(peer)
 
     with serve(town, contexts, handle), town.connect() as client:
-        wait_until(lambda: town.forwarder.connect_seconds().count == 1)
+        wait_until(lambda: town.forwarder.snapshot().connect_seconds.count == 1)
         client.sendall(b"x")
         assert client.recv(1) == b"x"
     town.close()
@@ -957,7 +957,7 @@ def test_live_bytes_are_counted_and_the_time_to_open_is_kept(
         assert (counters.open, counters.total, counters.bytes_up) == (1, 1, 5)
         assert counters.last_activity == pytest.approx(time.time(), abs=5)
         assert town.forwarder.open_connections() == 1
-    histogram = town.forwarder.connect_seconds()
+    histogram = town.forwarder.snapshot().connect_seconds
     assert histogram.count == histogram.counts[-1] == 1
     assert 0 < histogram.sum < 10
     assert len(histogram.counts) == len(histogram.bounds)

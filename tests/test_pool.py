@@ -91,7 +91,7 @@ def build(host: Host) -> Iterator[Build]:
 
 
 def warm(town: Town) -> WarmStatus:
-    return town.forwarder.warm()
+    return town.forwarder.snapshot().warm
 
 
 def use(town: Town, text: bytes = b"hello") -> None:
@@ -215,6 +215,7 @@ def test_one_that_is_dead_when_it_is_asked_is_replaced_without_the_client_notici
 
     assert town.counters().failed == 0
     assert len(host.asked) == 2
+    assert (warm(town).used, warm(town).missed) == (0, 1)
 
 
 def test_one_whose_peer_acknowledges_nothing_is_replaced_soon(
@@ -352,6 +353,18 @@ def test_an_ingress_that_cannot_be_reached_is_tried_with_a_back_off_and_in_silen
     town.forwarder.set_ingress(host.ingress.ingress)
     wait_until_ready(town, 4)
     assert warm(town).problem == ""
+
+
+def test_those_that_wait_are_given_up_for_clients_who_have_come(host: Host, build: Build) -> None:
+    town = build("4")
+    wait_until_ready(town, 4)
+    town.forwarder._loop.call_soon(town.forwarder._pool.shed)
+    wait_until(lambda: host.ended_in_order == 4)
+    arrived = host.arrived
+    use(town)
+
+    assert warm(town).ready == 0
+    assert host.arrived == arrived + 1, "none is made for those who may come"
 
 
 def test_stopping_leaves_no_descriptor(host: Host, build: Build) -> None:

@@ -88,6 +88,8 @@ def _syntax_fault(exc: yaml.MarkedYAMLError, text: str, source: str) -> ConfigEr
     indentation = re.match(r"\s*", lines[line - 1])
     if indentation and "\t" in indentation.group():
         return _fault(source, line, "a tab in the indentation", "spaces")
+    if "nesting depth" in (exc.problem or ""):  # newer parsers have a limit of their own
+        return _fault(source, line, "too many levels", f"at most {MAX_DEPTH}")
     allowed = "`name: value` lines, those of a section indented by two spaces"
     return _fault(source, line, exc.problem or "it cannot be read", allowed)
 

@@ -14,12 +14,12 @@ from contextlib import ExitStack
 from typing import Optional, TypeVar
 
 from ngrokd.config import ForwardSettings
-from ngrokd.forward.ledger import Histogram, Snapshot
+from ngrokd.forward.ledger import Snapshot
 from ngrokd.forward.listener import Listener, SpareDescriptor
 from ngrokd.forward.loop import Loop
 from ngrokd.forward.pool import Pool
 from ngrokd.forward.switchboard import Switchboard
-from ngrokd.model import Address, Counters, Ingress, Route, Target, WarmStatus
+from ngrokd.model import Address, Counters, Ingress, Route, Target
 
 ANSWER_TIMEOUT_S = 5.0  # what another thread waits for this one, whose turns take milliseconds
 
@@ -94,21 +94,18 @@ class Forwarder:
         """Return when these accept nobody any more; their running connections go on."""
         self._ask(functools.partial(self._remove_listeners, tuple(addresses)), None)
 
+    def snapshot(self) -> Snapshot:
+        """All its numbers at one moment."""
+        self._last = self._ask(self._freeze, self._last)
+        return self._last
+
     def counters(self) -> dict[Target, Counters]:
         """What each target's connections did since start, running ones included."""
-        return self._snapshot().counters
+        return self.snapshot().counters
 
     def open_connections(self) -> int:
         """How many connections are open, opening ones included."""
-        return self._snapshot().open
-
-    def connect_seconds(self) -> Histogram:
-        """How long tunnels took from accept to open."""
-        return self._snapshot().connect_seconds
-
-    def warm(self) -> WarmStatus:
-        """The ingress connections that are kept ready."""
-        return self._snapshot().warm
+        return self.snapshot().open
 
     # Any thread
 
@@ -127,10 +124,6 @@ class Forwarder:
 
     def _alive(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
-
-    def _snapshot(self) -> Snapshot:
-        self._last = self._ask(self._freeze, self._last)
-        return self._last
 
     def _ask(self, call: Callable[[], Answer], otherwise: Answer) -> Answer:
         """What `call` gives on the forward thread; `otherwise` if that does not answer."""

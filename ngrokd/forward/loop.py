@@ -184,17 +184,15 @@ class Loop:
         for _ in range(len(self._calls)):
             self._calls.popleft()()
         for key, events in ready:
-            self._deliver(key.fd, events)
+            fd = key.fd
+            participant = self._participants.get(fd)
+            if participant is None or fd in self._given_up:
+                continue  # nobody waits any more, or somebody who knows nothing of the old socket
+            try:
+                participant.on_ready(fd, events)
+            except Exception as exc:  # noqa: BLE001 - as in `guard`, which costs a closure
+                participant.on_fault(exc)
         self._run_timers()
-
-    def _deliver(self, fd: int, events: int) -> None:
-        participant = self._participants.get(fd)
-        if participant is None or fd in self._given_up:
-            return  # nobody waits any more, or somebody who knows nothing of the old socket
-        try:
-            participant.on_ready(fd, events)
-        except Exception as exc:  # noqa: BLE001 - as in `guard`, without a closure for every event
-            participant.on_fault(exc)
 
     def _run_timers(self) -> None:
         while self._timers and self._timers[0][0] <= self.now:

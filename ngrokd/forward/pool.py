@@ -82,6 +82,8 @@ class Pool:
 
     def was_dead(self, uplink: Uplink) -> None:
         """One that was given away had been dropped by the far side."""
+        self._used -= 1
+        self._missed += 1
         self._dropped(self._loop.now - uplink.since)
 
     def serve(self, ingress: Optional[Ingress], is_another: bool) -> None:
@@ -105,7 +107,9 @@ class Pool:
             self.tend_soon()
 
     def shed(self) -> None:
-        """No descriptor is left for a client: none for those who have not come yet."""
+        """No descriptor is left for a client: for a while none for those who have not come yet."""
+        self._not_before = self._loop.now + LONGEST_PAUSE_S
+        self._abandon_refills()
         self._retire_to(0)
 
     def close(self) -> None:
@@ -146,6 +150,8 @@ class Pool:
             self._ready.pop(0).retire()
         wanted = self._wanted(now)
         self._retire_to(wanted)
+        if not wanted:
+            self._problem = ""
         missing = wanted - len(self._ready) - len(self._refills)
         ingress = self._board.ingress
         if now >= self._not_before and ingress is not None:

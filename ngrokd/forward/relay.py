@@ -104,7 +104,7 @@ class Relay:
             for start in range(0, count or 1, STEP_BYTES):
                 step = buffer[start : min(start + STEP_BYTES, count)]
                 self._send_remote(tunnel.receive_local(step))
-        return not count or len(tunnel.to_remote) > 0 or events != READ or tunnel.rewrites
+        return not (count and events == READ and tunnel.is_calm)
 
     def _on_remote(self, events: int) -> bool:
         remote, tunnel = self._remote, self._tunnel
@@ -118,22 +118,17 @@ class Relay:
         count = remote.receive_into(buffer)
         if count is None:
             return True
-        self._connection.moved(0, 0)
         if 0 < count <= STEP_BYTES:
-            self._send_local(tunnel.receive_remote(buffer[:count]))
+            sent = self._send_local(tunnel.receive_remote(buffer[:count]))
         else:
+            sent = 0
             for start in range(0, count or 1, STEP_BYTES):
                 step = buffer[start : min(start + STEP_BYTES, count)]
-                self._send_local(tunnel.receive_remote(step))
+                sent += self._send_local(tunnel.receive_remote(step))
                 if tunnel.down is not Flow.RUNNING:
                     break
-        return (
-            tunnel.down is not Flow.RUNNING
-            or len(tunnel.to_local) > 0
-            or len(tunnel.to_remote) > 0
-            or events != READ
-            or tunnel.rewrites
-        )
+        self._connection.moved(0, sent)
+        return not (events == READ and tunnel.is_calm)
 
     def _send_remote(self, data: Bytes) -> None:
         """Behind what waits already, if something does."""
@@ -145,18 +140,16 @@ class Relay:
             data = memoryview(data)[count:]
         backlog.put(data)
 
-    def _send_local(self, data: memoryview) -> None:
-        """Likewise."""
+    def _send_local(self, data: memoryview) -> int:
+        """Likewise; how many bytes the client's kernel took."""
         backlog = self._tunnel.to_local
-        if not len(data):
-            return
-        if not len(backlog):
-            count = self._local.send(data)
-            self._connection.moved(0, count)
-            if count == len(data):
-                return
-            data = data[count:]
-        backlog.put(data)
+        if len(backlog) or not len(data):
+            backlog.put(data)
+            return 0
+        count = self._local.send(data)
+        if count < len(data):
+            backlog.put(data[count:])
+        return count
 
     def _flush(self, _events: int = 0) -> bool:
         self._flush_local()

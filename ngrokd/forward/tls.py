@@ -41,9 +41,9 @@ class Tls:
     ) -> None:
         """`session`: of an earlier connection with the same context, to be resumed if it can be."""
         self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
+        self.outgoing = ssl.MemoryBIO()  # for the peer
         self._object = context.wrap_bio(
-            self._incoming, self._outgoing, server_hostname=server_name, session=session
+            self._incoming, self.outgoing, server_hostname=server_name, session=session
         )
         self._fin = False  # the peer's TCP end has been received
         self.ended = False  # the peer's close_notify has been read
@@ -131,16 +131,6 @@ class Tls:
         except ssl.SSLZeroReturnError:
             self.ended = True
 
-    @property
-    def is_over(self) -> bool:
-        """No more will be read: `ended` or `fault` say why."""
-        return self.ended or self.fault is not None
-
-    @property
-    def has_data_to_send(self) -> bool:
-        """`data_to_send` has something."""
-        return bool(self._outgoing.pending)
-
     def data_to_send(self) -> bytes:
         """The ciphertext for the peer, once."""
-        return self._outgoing.read()
+        return self.outgoing.read()

@@ -142,9 +142,15 @@ class Tunnel:
         return self.down is Flow.CUT and not self.to_local
 
     @property
-    def rewrites(self) -> bool:
-        """What the client sends is not simply passed on."""
-        return self._rewriter is not None
+    def is_calm(self) -> bool:
+        """OPEN, nothing waits and nothing ends, so that both sides are read and neither written."""
+        return (
+            self.down is Flow.RUNNING
+            and self.up is Flow.RUNNING
+            and not len(self.to_local)
+            and not len(self.to_remote)
+            and self._rewriter is None
+        )
 
     @property
     def holds(self) -> bool:
@@ -198,13 +204,14 @@ class Tunnel:
             if self.state is not TunnelState.HANDSHAKING:
                 count = self.tls.read_into(self._plain)
         finally:
-            self._collect()  # an alert of ours, too
+            if self.tls.outgoing.pending:
+                self._collect()  # an alert of ours, too
         plain = self._plain[:count]
         if self.state is not TunnelState.OPEN:
             plain = self._open_with(plain)
         if self._rewriter is not None and len(plain):
             self._show(plain)
-        if self.tls.is_over:
+        if self.tls.ended or self.tls.fault is not None:
             self._end_down()
         return plain
 
@@ -276,5 +283,4 @@ class Tunnel:
 
     def _collect(self) -> None:
         """What TLS has to say by itself."""
-        if self.tls.has_data_to_send:
-            self.to_remote.put(self.tls.data_to_send())
+        self.to_remote.put(self.tls.data_to_send())
