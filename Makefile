@@ -4,6 +4,7 @@ PYTHON  ?= python3
 VENV    := .venv
 BIN     := $(VENV)/bin
 PREFIX  ?= /usr/local
+MINUTES ?= 5
 DESTDIR ?=
 LIBDIR  := $(PREFIX)/lib/ngrokd
 SHARE   := $(PREFIX)/share
@@ -62,7 +63,7 @@ launcher = @python=$$($(PYTHON) -c 'import sys; print(sys.executable)'); \
 	chmod 755 "$(DESTDIR)$(PREFIX)/bin/$(1)"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test longtest venv lint check clean manuals dist install uninstall needs-run needs-test needs-venv right-paths
+.PHONY: help run test longtest soak venv lint check clean manuals dist install uninstall needs-run needs-test needs-venv right-paths
 
 help: ## this list
 	@echo "make TARGET:"
@@ -76,6 +77,9 @@ test: needs-test $(VENV)/dev ## the tests (as root also those that need namespac
 
 longtest: needs-test $(VENV)/dev ## those that kill, boot and install for minutes
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m long
+
+soak: needs-test $(VENV)/dev ## a daemon in trouble for MINUTES=5; a SEED=n repeats a run
+	$(BIN)/python -m tests.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 venv: needs-venv $(VENV)/dev ## .venv with ngrokd and the tools of development
 
