@@ -21,6 +21,7 @@ NAMES = (ECHO, LATE, GREET)  # those that are there all the time
 PATIENCE_S = 45.0  # a connection that does nothing for so long hangs
 LARGEST_BYTES = 4 << 20
 SLOW_BYTES = 1 << 20
+STALL_S = 4.0
 BURST = 40
 RESET = b"\1\0\0\0\0\0\0\0"  # linger for 0 s: close(2) sends RST
 STREAM = hashlib.shake_128(b"soak").digest(2 * LARGEST_BYTES)
@@ -53,6 +54,7 @@ class Client:
             (2, self._leave),
             (2, self._pause),
             (2, self._read_slowly),
+            (1, self._stall),
             (2, self._single_bytes),
             (2, self._burst),
             (1, self._fleeting),
@@ -79,18 +81,8 @@ class Client:
 
     def _echo(self) -> None:
         """Both ways at once, in pieces of any size."""
-        data = self._some(LARGEST_BYTES)
         with self._connect(ECHO) as sock:
-            writer = threading.Thread(target=self._write, args=(sock, data))
-            writer.start()
-            try:
-                self._expect(sock, data)
-                self._expect_end(sock)
-            finally:
-                with suppress(OSError):  # wakes the writer, if reading has failed
-                    sock.shutdown(socket.SHUT_RDWR)
-                writer.join(PATIENCE_S)
-        self.books.carried(ECHO, len(data), len(data))
+            self._both_ways(sock, self._some(LARGEST_BYTES), 0)
 
     def _ask_and_end(self) -> None:
         """The whole question, its end, then the whole answer."""
@@ -146,6 +138,11 @@ class Client:
                 self._expect(sock, answer[start : start + (1 << 15)])
             self._expect_end(sock)
         self.books.carried(LATE, len(data), len(answer))
+
+    def _stall(self) -> None:
+        """More than all kernels on its way take waits for a reader that has better things to do."""
+        with self._connect(ECHO, 4096) as sock:
+            self._both_ways(sock, STREAM[self.dice.randrange(1 << 20) :], STALL_S)
 
     def _single_bytes(self) -> None:
         data = self._some(300)
@@ -207,6 +204,20 @@ class Client:
         size = int(2 ** self.dice.uniform(0, most.bit_length() - 1)) - 1
         start = self.dice.randrange(LARGEST_BYTES)
         return STREAM[start : start + size]
+
+    def _both_ways(self, sock: socket.socket, data: bytes, stall_s: float) -> None:
+        """Send and end, and read it all back, the first byte after a while."""
+        writer = threading.Thread(target=self._write, args=(sock, data))
+        writer.start()
+        try:
+            self._wait(stall_s)
+            self._expect(sock, data)
+            self._expect_end(sock)
+        finally:
+            with suppress(OSError):  # wakes the writer, if reading has failed
+                sock.shutdown(socket.SHUT_RDWR)
+            writer.join(PATIENCE_S)
+        self.books.carried(ECHO, len(data), len(data))
 
     def _write(self, sock: socket.socket, data: bytes) -> None:
         dice = random.Random(len(data))  # the reader throws the others
