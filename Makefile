@@ -44,6 +44,8 @@ TEST_TOOLS := $(RUN_TOOLS) ip=iproute2 unshare=util-linux nginx=nginx-light redi
               man=man-db mandoc=mandoc zsh=zsh fish=fish shellcheck=shellcheck rsyslogd=rsyslog crun=crun \
               strace=strace logrotate=logrotate systemd-analyze=systemd service=init-system-helpers
 
+BENCH_TOOLS := ip=iproute2 unshare=util-linux haproxy=haproxy stunnel=stunnel4 cc=gcc
+
 # $(call need,TARGET,TOOLS): one line that names every missing Debian package.
 need = @missing=; \
 	command -v $(PYTHON) >/dev/null 2>&1 || { echo "make $(1) needs Python 3.9 or later, and there is" \
@@ -63,7 +65,7 @@ launcher = @python=$$($(PYTHON) -c 'import sys; print(sys.executable)'); \
 	chmod 755 "$(DESTDIR)$(PREFIX)/bin/$(1)"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test longtest soak venv lint check clean manuals dist install uninstall needs-run needs-test needs-venv right-paths
+.PHONY: help run test longtest bench soak venv lint check clean manuals dist install uninstall needs-run needs-test needs-bench needs-venv right-paths
 
 help: ## this list
 	@echo "make TARGET:"
@@ -77,6 +79,9 @@ test: needs-test $(VENV)/dev ## the tests (as root also those that need namespac
 
 longtest: needs-test $(VENV)/dev ## those that kill, boot and install for minutes
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m long
+
+bench: needs-bench $(VENV)/dev ## against haproxy and stunnel, as root, some minutes; BENCH="--only ..." says more
+	@$(BIN)/python -m tests.bench $(BENCH)
 
 soak: needs-test $(VENV)/dev ## a daemon in trouble for MINUTES=5; a SEED=n repeats a run
 	$(BIN)/python -m tests.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
@@ -143,6 +148,12 @@ needs-run:
 
 needs-test:
 	$(call need,test,$(TEST_TOOLS))
+
+# A header is no command: the compiler is asked for it, if there is one.
+needs-bench:
+	$(call need,bench,$(BENCH_TOOLS))
+	@echo '#include <openssl/ssl.h>' | cc -E - >/dev/null 2>&1 || \
+	  { echo "make bench needs Debian packages that are missing: apt-get install libssl-dev" >&2; exit 1; }
 
 needs-venv:
 	$(call need,venv,)

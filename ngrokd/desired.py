@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 from ngrokd.config import NetSettings
 from ngrokd.host import ipam, names, ports
-from ngrokd.model import Address, Discovered, Endpoint, SkippedEndpoint, Target
+from ngrokd.model import Address, Discovered, Endpoint, Route, SkippedEndpoint, Target
 
 VIRTUAL = "virtual"
 LOWEST_FREE_PORT = 1024  # below it the kernel wants CAP_NET_BIND_SERVICE
+HTTP_PORT = 80  # the one that a Host field leaves out
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Remembered:
 class Desired:
     """What should listen where, and why something cannot."""
 
-    listeners: Mapping[Address, Target] = field(default_factory=dict)
+    listeners: Mapping[Address, Route] = field(default_factory=dict)
     addresses: frozenset[str] = frozenset()  # to be on our interface
     remembered: Remembered = field(default_factory=Remembered)
     failed: Mapping[Target, str] = field(default_factory=dict)
@@ -82,9 +83,11 @@ def desire(
     ]
     assigned = ports.assign_ports(moved, remembered.ports, net.start_port, facts.taken_ports)
     failed.update(assigned.failed)
+    web = {each.target for each in discovered.endpoints if each.scheme == "http"}
+    renamed = web & assigned.ports.keys()
     return Desired(
         listeners={
-            Address(ip, assigned.ports.get(to, to.port)): to
+            Address(ip, assigned.ports.get(to, to.port)): _route(to, to in renamed)
             for to, ip in hosts.items()
             if to not in assigned.failed
         },
@@ -93,6 +96,13 @@ def desire(
         failed=failed,
         skipped=tuple(skipped),
     )
+
+
+def _route(target: Target, renamed: bool) -> Route:
+    """Renamed: with the Host of its URL, since clients name the address that they are given."""
+    if not renamed:
+        return Route(target)
+    return Route(target, target.hostname if target.port == HTTP_PORT else str(target))
 
 
 def _skip(endpoint: Endpoint, reason: str) -> SkippedEndpoint:

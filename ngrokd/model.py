@@ -30,6 +30,14 @@ class Target:
         return f"{self.hostname}:{self.port}"
 
 
+@dataclass(frozen=True, order=True)
+class Route:
+    """What a listener serves, and by which name: `host` is what HTTP requests get for theirs."""
+
+    target: Target
+    host: str = ""  # "": requests stay as they are
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """A bound endpoint; the members of a pool (same scheme, host and port) are one endpoint."""
@@ -66,6 +74,48 @@ class Ingress:
     context: ssl.SSLContext
 
 
+class Cause(enum.Enum):
+    """Why a connection failed. The values are names for scripts and dashboards."""
+
+    # ngrok's word
+    REFUSED_BY_NGROK = "refused_by_ngrok"  # its answer was an error, with an ERR_NGROK_* code
+    # Certificates
+    CERTIFICATE_REFUSED = "certificate_refused"  # ours, by the ingress; also by a silent close
+    INGRESS_UNTRUSTED = "ingress_untrusted"  # its certificate is of an authority we do not know
+    INGRESS_NAME_MISMATCH = "ingress_name_mismatch"  # its certificate is for another name
+    INGRESS_CERTIFICATE_DATE = "ingress_certificate_date"  # expired, not yet valid, or our clock
+    # On the way to the ingress
+    UNREACHABLE = "unreachable"  # this machine has no way there: route, firewall, local ports
+    CONNECT_REFUSED = "connect_refused"  # nothing listens there, or a firewall says so
+    CONNECT_TIMEOUT = "connect_timeout"  # no TCP connection in time
+    HANDSHAKE_TIMEOUT = "handshake_timeout"  # TCP, but no TLS in time
+    CLOSED_IN_HANDSHAKE = "closed_in_handshake"  # closed or reset before TLS was there
+    TLS_FAILED = "tls_failed"  # no TLS that both speak, or no TLS at all
+    # At the ingress
+    UPGRADE_TIMEOUT = "upgrade_timeout"  # no answer for the endpoint in time
+    CLOSED_IN_UPGRADE = "closed_in_upgrade"  # reset before, or closed within the answer
+    PROTOCOL_BROKEN = "protocol_broken"  # it does not speak as ngrok's ingress does
+    # Open connections
+    RESET_WHILE_OPEN = "reset_while_open"  # by the far side, as programs do: no news
+    CUT_WHILE_OPEN = "cut_while_open"  # what came may be incomplete, or the ingress vanished
+    STALLED = "stalled"  # bytes waited, and nobody took them for the whole idle time
+    # This machine
+    CLIENT_LEFT = "client_left"  # before its connection was open
+    NO_INGRESS = "no_ingress"  # none is known yet
+    CONNECTION_LIMIT = "connection_limit"  # `forward.max_connections`
+    NO_DESCRIPTOR = "no_descriptor"  # the limit of open files
+    NO_MEMORY = "no_memory"  # the kernel has none for sockets
+    INTERNAL_ERROR = "internal_error"  # a bug of ours
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a connection failed: the cause for counting, the text for people."""
+
+    cause: Cause
+    text: str
+
+
 @dataclass(frozen=True)
 class Counters:
     """What one target's connections did since start. `up` is towards ngrok; times: Unix seconds."""
@@ -77,6 +127,22 @@ class Counters:
     bytes_down: int = 0
     last_activity: Optional[float] = None
     last_error: str = ""
+    last_cause: Optional[Cause] = None  # of `last_error`
+    last_error_at: Optional[float] = None
+    failures: tuple[tuple[Cause, int], ...] = ()  # those that occurred; their sum is `failed`
+
+
+@dataclass(frozen=True)
+class WarmStatus:
+    """The ingress connections that are kept ready for the next clients."""
+
+    setting: str = "off"  # off, auto or a number in digits
+    ready: int = 0
+    wanted: int = 0
+    used: int = 0  # clients who found one
+    missed: int = 0  # clients who found none, though some are to be kept
+    max_age_s: float = 0.0  # older ones are replaced; 0: the ingress lets none wait
+    problem: str = ""  # why none can be made now
 
 
 class InterfaceMode(enum.Enum):

@@ -14,6 +14,7 @@ from ngrokd.model import (
     Endpoint,
     EndpointState,
     EndpointStatus,
+    Route,
     SkippedEndpoint,
     Target,
 )
@@ -25,7 +26,7 @@ UNOPENED = "not opened"
 class Actual:
     """What is true on this machine after an application."""
 
-    listeners: Mapping[Address, Target]
+    listeners: Mapping[Address, Route]
     names: Mapping[str, str]  # published
     failed: Mapping[Target, str]  # why it is not listening
 
@@ -43,7 +44,7 @@ def statuses(
     discovered: Discovered, net: NetSettings, desired: Desired, actual: Actual
 ) -> tuple[EndpointStatus, ...]:
     """One line for everything ngrok lists: skipped ones first, then in the order of discovery."""
-    at = {to: address for address, to in actual.listeners.items()}
+    at = {route.target: address for address, route in actual.listeners.items()}
     skipped = {(each.id, each.url) for each in desired.skipped}
     served = [e for e in discovered.endpoints if (e.ids[0], e.url) not in skipped]
     return (

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from ngrokd.model import Address, Target
+from ngrokd.model import Address, Route
 
 ANY_IP = "0.0.0.0"  # a listener on every interface; the machine itself reaches it on loopback
 LOOPBACK_IP = "127.0.0.1"
 
-Listeners = Mapping[Address, Target]
+Listeners = Mapping[Address, Route]
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,11 @@ def plan(
     """
     return Plan(
         add_addresses=tuple(sorted(set(wanted_ips) - set(present_ips))),
-        open={at: to for at, to in sorted(desired.items()) if at not in actual},
+        open={at: route for at, route in sorted(desired.items()) if at not in actual},
         retarget={
-            at: to for at, to in sorted(desired.items()) if at in actual and actual[at] != to
+            at: route
+            for at, route in sorted(desired.items())
+            if at in actual and actual[at] != route
         },
         close=tuple(sorted(set(actual) - set(desired))),
         remove_addresses=tuple(sorted(set(present_ips) - set(wanted_ips) - set(busy_ips))),
@@ -52,7 +54,8 @@ def plan(
 def published_names(listeners: Listeners) -> dict[str, str]:
     """The names that may stand in the hosts file: those that answer there on their own port."""
     names: dict[str, str] = {}
-    for at, to in sorted(listeners.items()):
+    for at, route in sorted(listeners.items()):
+        to = route.target
         if at.port == to.port:
             names.setdefault(to.hostname, LOOPBACK_IP if at.ip == ANY_IP else at.ip)
     return names

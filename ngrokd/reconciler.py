@@ -21,6 +21,7 @@ from ngrokd.model import (
     Discovered,
     EndpointStatus,
     InterfaceStatus,
+    Route,
     Target,
 )
 from ngrokd.outcome import Actual, Change
@@ -50,8 +51,8 @@ class Machine(Protocol):
 class Forwarder(Protocol):
     """The part of `forward.forwarder.Forwarder` that is needed here."""
 
-    def add_listener(self, listening: socket, target: Target) -> None: ...
-    def retarget(self, address: Address, target: Target) -> None: ...
+    def add_listener(self, listening: socket, route: Route) -> None: ...
+    def retarget(self, address: Address, route: Route) -> None: ...
     def remove_listeners(self, addresses: Iterable[Address]) -> None: ...
     def counters(self) -> dict[Target, Counters]: ...
 
@@ -80,7 +81,7 @@ class Reconciler:
         self._forwarder = forwarder
         self._memory = memory
         self._remembered = Remembered()
-        self._open: dict[Address, Target] = {}
+        self._open: dict[Address, Route] = {}
         self._present: frozenset[str] = frozenset()  # addresses on the interface, as last seen
         self._names: dict[str, str] = {}  # what the hosts file has of ours; {} if it refused
         self._low_ports_forbidden = False
@@ -193,9 +194,11 @@ class Reconciler:
         steps = planning.plan(desired.listeners, desired.addresses, self._open, self._present)
         refused = self._machine.add_addresses(steps.add_addresses) if steps.add_addresses else {}
         self._present |= set(steps.add_addresses) - set(refused)
-        failed.update({to: refused[at.ip] for at, to in self._open.items() if at.ip in refused})
+        broken = {at: route for at, route in self._open.items() if at.ip in refused}
+        failed.update({route.target: refused[at.ip] for at, route in broken.items()})
         decide_again = False
-        for at, to in steps.open.items():
+        for at, route in steps.open.items():
+            to = route.target
             if at.ip in refused:
                 failed[to] = refused[at.ip]
                 continue
@@ -217,11 +220,11 @@ class Reconciler:
                     decide_again = True
             else:
                 failed.pop(to, None)
-                self._forwarder.add_listener(listening, to)
-                self._open[at] = to
-        for at, to in steps.retarget.items():
-            self._forwarder.retarget(at, to)
-            self._open[at] = to
+                self._forwarder.add_listener(listening, route)
+                self._open[at] = route
+        for at, route in steps.retarget.items():
+            self._forwarder.retarget(at, route)
+            self._open[at] = route
         return decide_again
 
     def _finish(self, desired: Desired) -> list[str]:
@@ -233,7 +236,7 @@ class Reconciler:
             self._present,
             self._busy_ips(),
         )
-        staying = {at: to for at, to in self._open.items() if at not in steps.close}
+        staying = {at: route for at, route in self._open.items() if at not in steps.close}
         problems = self._publish(planning.published_names(self._reachable(staying, desired)))
         if steps.close:
             self._forwarder.remove_listeners(steps.close)
@@ -244,10 +247,10 @@ class Reconciler:
             problems += [f"address {ip} could not be removed: {why}" for ip, why in refused.items()]
         return problems
 
-    def _reachable(self, listeners: Listeners, desired: Desired) -> dict[Address, Target]:
+    def _reachable(self, listeners: Listeners, desired: Desired) -> dict[Address, Route]:
         """Without those whose address is not on our interface now: it may be elsewhere's."""
         missing = desired.addresses - self._present
-        return {at: to for at, to in listeners.items() if at.ip not in missing}
+        return {at: route for at, route in listeners.items() if at.ip not in missing}
 
     def _busy_ips(self) -> set[str]:
         counters = self._forwarder.counters()

@@ -40,10 +40,10 @@ class Authority:
             builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
         )
 
-    def issue(self, name: str, valid_days: int = 1) -> Pair:
-        """A certificate for `name` (a host name or IP address); negative days: expired."""
+    def issue(self, name: str, valid_days: int = 1, from_days: int = -30) -> Pair:
+        """A certificate for `name` (a host name or IP address), valid between these from now."""
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(name, self._name, key.public_key(), valid_days).add_extension(
+        builder = _builder(name, self._name, key.public_key(), valid_days, from_days).add_extension(
             x509.SubjectAlternativeName([_alternative(name)]), critical=False
         )
         pair = Pair(self._folder / f"{name}.{valid_days}.crt", self._folder / f"{name}.key")
@@ -103,7 +103,11 @@ def client_context(
 
 
 def _builder(
-    subject: str, issuer: str, key: ec.EllipticCurvePublicKey, valid_days: int = 1
+    subject: str,
+    issuer: str,
+    key: ec.EllipticCurvePublicKey,
+    valid_days: int = 1,
+    from_days: int = -30,
 ) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.timezone.utc)
     return (
@@ -112,7 +116,7 @@ def _builder(
         .issuer_name(_named(issuer))
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=30))
+        .not_valid_before(now + datetime.timedelta(days=from_days))
         .not_valid_after(now + datetime.timedelta(days=valid_days))
     )
 

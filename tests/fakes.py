@@ -9,7 +9,7 @@ from typing import Optional
 
 from ngrokd.desired import Remembered
 from ngrokd.errors import BindError, HostError, InterfaceTaken, PortForbidden, StateError
-from ngrokd.model import Address, Counters, InterfaceMode, InterfaceStatus, Target
+from ngrokd.model import Address, Counters, InterfaceMode, InterfaceStatus, Route, Target
 
 
 class FakeListener:
@@ -106,21 +106,21 @@ class FakeForwarder:
 
     def __init__(self, machine: FakeMachine) -> None:
         self.machine = machine
-        self.listeners: dict[Address, Target] = {}
+        self.listeners: dict[Address, Route] = {}
         self.counted: dict[Target, Counters] = {}
 
-    def add_listener(self, listening: socket.socket, target: Target) -> None:
+    def add_listener(self, listening: socket.socket, route: Route) -> None:
         assert isinstance(listening, FakeListener)
-        self.listeners[listening.address] = target
+        self.listeners[listening.address] = route
 
-    def retarget(self, address: Address, target: Target) -> None:
+    def retarget(self, address: Address, route: Route) -> None:
         assert address in self.listeners
-        self.listeners[address] = target
+        self.listeners[address] = route
 
     def remove_listeners(self, addresses: Iterable[Address]) -> None:
         for address in addresses:
-            name = self.listeners.pop(address).hostname
-            left = {to.hostname for to in self.listeners.values()}
+            name = self.listeners.pop(address).target.hostname
+            left = {route.target.hostname for route in self.listeners.values()}
             withdrawn = name in left or name not in self.machine.names
             assert withdrawn or self.machine.refuse_hosts, "a name outlives its last listener"
             self.machine.bound.discard(address)

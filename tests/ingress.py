@@ -28,14 +28,14 @@ class Peer:
         self.sock = sock
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self.tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._plain = b""
 
     def handshake(self) -> None:
         """Finish the TLS handshake."""
         while True:
             try:
-                self._tls.do_handshake()
+                self.tls.do_handshake()
                 break
             except ssl.SSLWantReadError:
                 self._exchange()
@@ -64,7 +64,7 @@ class Peer:
             return plain
         while True:
             try:
-                return self._tls.read(CHUNK)
+                return self.tls.read(CHUNK)
             except ssl.SSLWantReadError:
                 self._exchange()
             except ssl.SSLZeroReturnError:
@@ -82,13 +82,13 @@ class Peer:
     def send(self, data: bytes) -> None:
         """All of `data`."""
         for start in range(0, len(data), CHUNK):
-            self._tls.write(data[start : start + CHUNK])
+            self.tls.write(data[start : start + CHUNK])
             self.flush()
 
     def end(self) -> None:
         """close_notify; reading goes on. Only after all that has come was read, or before any."""
         try:
-            self._tls.unwrap()
+            self.tls.unwrap()
         except ssl.SSLWantReadError:
             self.flush()
         self.flush()

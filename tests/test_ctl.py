@@ -319,13 +319,42 @@ def test_status_tells_how_the_api_stands(api: dict[str, object], shown: str) -> 
     assert f"\nAPI          {shown}\n" in status_page({**STATUS, "api": api}, NOW, None)
 
 
+def test_status_tells_why_connections_failed_and_which_was_the_last() -> None:
+    last = {
+        "at": "2023-11-14T22:10:15Z",
+        "hostname": "web.ns",
+        "port": 80,
+        "cause": "refused_by_ngrok",
+        "text": "ngrok refused: ERR_NGROK_706 no such\x1b endpoint",
+    }
+    failures = {"connect_timeout": 12, "refused_by_ngrok": 1}
+    connections = {"open": 0, "total": 13, "failed": 13, "failures": failures, "last_error": last}
+    assert """
+Connections  0 open, 13 total, 13 failed
+Failures     12 connect timeout, 1 refused by ngrok
+Last error   web.ns:80, 3 min 5 s ago: ngrok refused: ERR_NGROK_706 no such\\x1b endpoint
+Bytes """ in status_page({**STATUS, "connections": connections}, NOW, None)
+
+
+def test_status_counts_the_less_frequent_causes_together() -> None:
+    failures = {"a_b": 1, "c": 5, "d": 4, "e": 3, "f": 2, "g": 1}
+    page = status_page({**STATUS, "connections": {"failures": failures}}, NOW, None)
+    assert "\nFailures     5 c, 4 d, 3 e, 2 f, 2 for other causes\n" in page
+
+
+def test_status_says_nothing_of_failures_where_there_were_none() -> None:
+    connections = {"open": 0, "total": 1, "failed": 0, "failures": {}, "last_error": None}
+    page = status_page({**STATUS, "connections": connections}, NOW, None)
+    assert "\nConnections  0 open, 1 total, 0 failed\nBytes " in page
+
+
 def test_status_tells_an_ended_certificate() -> None:
     ended = {**STATUS, "certificate": {"not_after": "2023-11-13T22:13:20Z", "days_left": -1.0}}
     assert "Certificate  ended 2023-11-13T22:13:20Z\n" in status_page(ended, NOW, None)
 
 
 def test_list_for_people_gives_the_reason_of_what_is_not_open() -> None:
-    assert list_page([STAR, CACHE, WEB], False, None) == """\
+    assert list_page([STAR, CACHE, WEB], False, NOW, None) == """\
 URL                  ADDRESS        STATE    OPEN  TOTAL  ERRORS       UP    DOWN
 http://web.ns        10.107.0.2:80  open        2     17       1  1.2 MiB  95 MiB
 tcp://cache.ns:6379  10.107.0.3     failed      0      0       0      0 B     0 B
@@ -338,7 +367,7 @@ def test_list_says_why_connections_failed() -> None:
     cut = _endpoint(last_error="ERR_NGROK_706: no such\x1b endpoint")
     cured = _endpoint(id="ep_4", url="http://b.ns", errors=0, last_error="long ago")
     moved = {**CACHE, "errors": 3, "last_error": "reset by the ingress"}
-    assert list_page([moved, cut, cured], False, None).splitlines()[1:] == [
+    assert list_page([moved, cut, cured], False, NOW, None).splitlines()[1:] == [
         "http://b.ns          10.107.0.2:80  open       2     17       0  1.2 MiB  95 MiB",
         "http://web.ns        10.107.0.2:80  open       2     17       1  1.2 MiB  95 MiB",
         "    last error: ERR_NGROK_706: no such\\x1b endpoint",
@@ -348,13 +377,24 @@ def test_list_says_why_connections_failed() -> None:
     ]
 
 
+def test_list_tells_the_age_of_the_last_error_and_each_cause_if_there_are_several() -> None:
+    known: dict[str, Any] = {"last_error": "cut", "last_error_at": "2023-11-14T22:13:08Z"}
+    one = _endpoint(**known, failures={"cut_while_open": 1})
+    two = _endpoint(**known, failures={"connect_timeout": 12, "cut_while_open": 1})
+    assert list_page([one], False, NOW, None).splitlines()[2:] == ["    last error, 12 s ago: cut"]
+    assert list_page([two], False, NOW, None).splitlines()[2:] == [
+        "    last error, 12 s ago: cut",
+        "    errors: 12 connect timeout, 1 cut while open",
+    ]
+
+
 def test_on_a_narrow_terminal_list_leaves_columns_out_and_wraps_reasons() -> None:
-    assert list_page([CACHE, WEB], False, 48) == """\
+    assert list_page([CACHE, WEB], False, NOW, 48) == """\
 URL                  ADDRESS        STATE   OPEN
 http://web.ns        10.107.0.2:80  open       2
 tcp://cache.ns:6379  10.107.0.3     failed     0
     10.107.0.3:6379: address already in use"""
-    assert list_page([CACHE], False, 30).splitlines()[-2:] == [
+    assert list_page([CACHE], False, NOW, 30).splitlines()[-2:] == [
         "    10.107.0.3:6379: address",
         "    already in use",
     ]
@@ -362,14 +402,14 @@ tcp://cache.ns:6379  10.107.0.3     failed     0
 
 def test_of_many_skipped_endpoints_a_few_are_shown_unless_all_are_asked_for() -> None:
     many = [WEB, *({**STAR, "id": f"ep_{i}", "url": f"tls://*.{i}"} for i in range(8))]
-    few = list_page(many, False, None)
+    few = list_page(many, False, NOW, None)
     assert few.endswith("\n\n3 more skipped: `ngrokctl list --all`")
     assert few.count("a wildcard is no name") == 5
-    assert list_page(many, True, None).count("a wildcard is no name") == 8
+    assert list_page(many, True, NOW, None).count("a wildcard is no name") == 8
 
 
 def test_an_empty_list_says_where_to_look() -> None:
-    assert list_page([], False, None).startswith("No endpoints. `ngrokctl status`")
+    assert list_page([], False, NOW, None).startswith("No endpoints. `ngrokctl status`")
 
 
 def test_refresh_names_what_changed() -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
+
 from ngrokd.config import NetSettings
 from ngrokd.desired import Desired, Facts, Remembered, desire
-from ngrokd.model import Address, Discovered, Endpoint, Target
+from ngrokd.model import Address, Discovered, Endpoint, Route, Target
 
 SUBNET = "10.107.0.0/16"
 
 
-def endpoint(hostname: str, port: int) -> Endpoint:
-    return Endpoint(Target(hostname, port), "tcp", f"tcp://{hostname}:{port}", ("ep_1",))
+def endpoint(hostname: str, port: int, scheme: str = "tcp") -> Endpoint:
+    return Endpoint(Target(hostname, port), scheme, f"{scheme}://{hostname}:{port}", ("ep_1",))
 
 
 VIRTUAL = NetSettings()
@@ -30,16 +32,16 @@ def desired(
 def test_one_address_per_hostname_and_the_original_ports() -> None:
     result = desired(endpoint("a.ns", 80), endpoint("a.ns", 443), endpoint("b.ns", 80))
     assert result.listeners == {
-        Address("10.107.0.2", 80): Target("a.ns", 80),
-        Address("10.107.0.2", 443): Target("a.ns", 443),
-        Address("10.107.0.3", 80): Target("b.ns", 80),
+        Address("10.107.0.2", 80): Route(Target("a.ns", 80)),
+        Address("10.107.0.2", 443): Route(Target("a.ns", 443)),
+        Address("10.107.0.3", 80): Route(Target("b.ns", 80)),
     }
     assert result.addresses == {"10.107.0.2", "10.107.0.3"}
 
 
 def test_a_full_subnet_fails_what_no_longer_fits_and_only_that() -> None:
     result = desired(endpoint("a.ns", 80), endpoint("b.ns", 80), facts=Facts("10.107.0.0/30"))
-    assert list(result.listeners.values()) == [Target("a.ns", 80)]
+    assert list(result.listeners.values()) == [Route(Target("a.ns", 80))]
     assert "no address is left" in result.failed[Target("b.ns", 80)]
 
 
@@ -48,8 +50,8 @@ def test_network_mode_needs_no_address_of_ours() -> None:
     facts = Facts(SUBNET, interface_ips={"0.0.0.0": "0.0.0.0"})
     result = desired(endpoint("a.ns", 80), endpoint("b.ns", 80), net=net, facts=facts)
     assert result.listeners == {
-        Address("0.0.0.0", 9080): Target("a.ns", 80),
-        Address("0.0.0.0", 9081): Target("b.ns", 80),
+        Address("0.0.0.0", 9080): Route(Target("a.ns", 80)),
+        Address("0.0.0.0", 9081): Route(Target("b.ns", 80)),
     }
     assert not result.addresses
 
@@ -68,6 +70,38 @@ def test_low_ports_move_only_where_they_are_forbidden() -> None:
     facts = Facts(SUBNET, low_ports_forbidden=True)
     result = desired(endpoint("a.ns", 80), endpoint("b.ns", 5432), facts=facts)
     assert {at.port for at in result.listeners} == {9080, 5432}
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "tls", "tcp"])
+def test_where_clients_use_another_address_http_requests_get_the_host_of_the_url(
+    scheme: str,
+) -> None:
+    net = NetSettings(listen_interface="0.0.0.0", overrides={"own.ns": "virtual"})
+    facts = Facts(SUBNET, interface_ips={"0.0.0.0": "0.0.0.0"})
+    result = desired(
+        *(endpoint("a.ns", port, scheme) for port in (80, 8000, 9082)),
+        endpoint("own.ns", 8000, scheme),
+        net=net,
+        facts=facts,
+    )
+    assert {at: route.host for at, route in result.listeners.items()} == {
+        Address("0.0.0.0", 9080): "a.ns" if scheme == "http" else "",
+        Address("0.0.0.0", 9081): "a.ns:8000" if scheme == "http" else "",
+        # Its own port, but on an address that has other names, or none.
+        Address("0.0.0.0", 9082): "a.ns:9082" if scheme == "http" else "",
+        Address("10.107.0.2", 8000): "",
+    }
+
+
+def test_on_its_own_address_with_another_port_http_requests_get_the_host_of_the_url() -> None:
+    facts = Facts(SUBNET, low_ports_forbidden=True)
+    result = desired(
+        endpoint("a.ns", 80, "http"), endpoint("a.ns", 8000, "http"), facts=facts
+    )
+    assert {at.port: route.host for at, route in result.listeners.items()} == {
+        9080: "a.ns",
+        8000: "",
+    }
 
 
 def test_the_names_of_ngrok_itself_are_never_taken() -> None:

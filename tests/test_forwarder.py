@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import gc
 import logging
@@ -19,7 +20,6 @@ from pathlib import Path
 
 import pytest
 
-from ngrokd.config import ForwardSettings
 from ngrokd.forward import bursts, relay, sockets, wire
 from ngrokd.forward.connection import Connection
 from ngrokd.forward.forwarder import ANSWER_TIMEOUT_S, Forwarder
@@ -27,12 +27,13 @@ from ngrokd.forward.leg import Leg
 from ngrokd.forward.opening import Opening
 from ngrokd.forward.tls import Tls
 from ngrokd.forward.tunnel import HIGH_WATER_BYTES, READ_BYTES, Tunnel
-from ngrokd.model import Address, Ingress, Target
+from ngrokd.model import Address, Ingress, Route, Target
 from tests import certificates
 from tests.certificates import SERVER_NAME, Authority, Contexts, client_context, server_context
 from tests.ingress import TIMEOUT_S, Handler, Peer, TestIngress, echo, upgraded
 from tests.test_tls import VERSIONS
 from tests.town import (
+    COLD,
     RESET,
     TARGET,
     Town,
@@ -500,7 +501,7 @@ def test_a_client_that_reads_late_is_not_looked_at_all_the_time(
 
 
 def test_a_client_that_never_reads_is_reset_once_nothing_moves(contexts: Contexts) -> None:
-    town = Town(ForwardSettings(half_close_timeout=0.3))
+    town = Town(dataclasses.replace(COLD, half_close_timeout=0.3))
     with socket.socket() as client:
         cut(town, contexts, client)
         wait_until_closed(town)
@@ -510,7 +511,7 @@ def test_a_client_that_never_reads_is_reset_once_nothing_moves(contexts: Context
 
 
 def test_acknowledged_bytes_put_the_reset_off(contexts: Contexts) -> None:
-    town = Town(ForwardSettings(half_close_timeout=1.0))
+    town = Town(dataclasses.replace(COLD, half_close_timeout=1.0))
     with socket.socket() as client:
         cut(town, contexts, client)
         received = bytearray()
@@ -526,7 +527,7 @@ def test_acknowledged_bytes_put_the_reset_off(contexts: Contexts) -> None:
 def test_a_client_that_paused_for_long_has_its_time_from_the_ingress_s_reset(
     contexts: Contexts,
 ) -> None:
-    town = Town(ForwardSettings(half_close_timeout=0.5))
+    town = Town(dataclasses.replace(COLD, half_close_timeout=0.5))
     with socket.socket() as client:
         cut(town, contexts, client, pause_s=0.7)
         threading.Event().wait(0.2)
@@ -535,7 +536,7 @@ def test_a_client_that_paused_for_long_has_its_time_from_the_ingress_s_reset(
 
 
 def test_the_time_it_took_to_open_is_no_idle_time(contexts: Contexts) -> None:
-    town = Town(ForwardSettings(idle_timeout=0.3))
+    town = Town(dataclasses.replace(COLD, idle_timeout=0.3))
 
     def handle(peer: Peer) -> None:
         peer.handshake()
@@ -619,7 +620,7 @@ def test_a_reset_of_an_ingress_that_has_ended_is_noticed_at_the_next_pulse(
 
 
 def test_a_half_closed_connection_ends_once_nothing_moves(contexts: Contexts) -> None:
-    town = Town(ForwardSettings(half_close_timeout=0.2))
+    town = Town(dataclasses.replace(COLD, half_close_timeout=0.2))
     stop = threading.Event()
 
     def handle(peer: Peer) -> None:
@@ -637,7 +638,7 @@ def test_a_half_closed_connection_ends_once_nothing_moves(contexts: Contexts) ->
 
 
 def test_an_idle_connection_ends_after_idle_timeout(contexts: Contexts) -> None:
-    town = Town(ForwardSettings(idle_timeout=0.1))
+    town = Town(dataclasses.replace(COLD, idle_timeout=0.1))
     with serve(town, contexts, upgraded(echo)) as ingress, town.connect() as client:
         assert read_all(client) == b""
         ingress.wait()
@@ -752,14 +753,14 @@ def hang_after_handshake(peer: Peer) -> None:
 def test_an_ingress_that_hangs_is_left_in_time(
     contexts: Contexts, handle: Handler, text: str
 ) -> None:
-    town = Town(ForwardSettings(connect_timeout=0.2))
+    town = Town(dataclasses.replace(COLD, connect_timeout=0.2))
     with serve(town, contexts, handle):
         assert text in failure(town)
     town.close()
 
 
 def test_an_ingress_that_accepts_no_tcp_is_left_in_time(contexts: Contexts) -> None:
-    town = Town(ForwardSettings(connect_timeout=0.2))
+    town = Town(dataclasses.replace(COLD, connect_timeout=0.2))
     with socket.socket() as full:  # its queue holds one connection; the next SYN is dropped
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -918,7 +919,7 @@ def test_retarget_changes_new_connections_only(town: Town, contexts: Contexts) -
     with serve(town, contexts, handle), town.connect() as before:
         before.sendall(b"x")
         assert before.recv(100) == b"web.ns:80"
-        town.forwarder.retarget(town.address, other)
+        town.forwarder.retarget(town.address, Route(other))
         with town.connect() as after:
             after.sendall(b"x")
             assert after.recv(100) == b"new.ns:81"
@@ -963,7 +964,7 @@ def test_live_bytes_are_counted_and_the_time_to_open_is_kept(
 
 
 def test_over_the_limit_a_client_is_turned_away(contexts: Contexts) -> None:
-    town = Town(ForwardSettings(max_connections=1))
+    town = Town(dataclasses.replace(COLD, max_connections=1))
     with serve(town, contexts, upgraded(echo)), town.connect() as first:
         first.sendall(b"x")
         assert first.recv(1) == b"x"
@@ -979,7 +980,7 @@ def test_new_settings_are_for_new_connections(town: Town, contexts: Contexts) ->
     with serve(town, contexts, upgraded(echo)), town.connect() as before:
         before.sendall(b"x")
         assert before.recv(1) == b"x"
-        town.forwarder.configure(ForwardSettings(idle_timeout=0.05))
+        town.forwarder.configure(dataclasses.replace(COLD, idle_timeout=0.05))
         with town.connect() as after:
             assert read_all(after) == b""
         before.sendall(b"y")
@@ -1020,7 +1021,7 @@ def test_when_idle_calls_at_once_where_nothing_is_open(town: Town) -> None:
 def test_when_idle_calls_at_once_where_nothing_runs() -> None:
     idle = threading.Event()
 
-    Forwarder(ForwardSettings(), lambda fault: None).when_idle(idle.set)
+    Forwarder(COLD, lambda fault: None).when_idle(idle.set)
 
     assert idle.is_set()
 
@@ -1089,7 +1090,7 @@ def test_who_asks_while_the_forwarder_stops_is_answered_at_once(
 def test_a_listener_that_comes_after_the_stop_is_closed(town: Town) -> None:
     town.forwarder.stop()
     with socket.create_server(("127.0.0.1", 0)) as late:
-        town.forwarder.add_listener(late, TARGET)
+        town.forwarder.add_listener(late, Route(TARGET))
         assert late.fileno() == -1
 
 
@@ -1245,7 +1246,7 @@ def test_a_bug_in_one_connection_costs_that_connection_only(
         good.sendall(b"x")
         assert good.recv(1) == b"x"
         with monkeypatch.context() as patch:
-            patch.setattr("ngrokd.forward.opening.Tls", None)
+            patch.setattr("ngrokd.forward.dial.Tls", None)
             with pytest.raises(ConnectionResetError), town.connect() as bad:
                 bad.recv(1)
         assert "internal error" in town.counters().last_error
@@ -1257,7 +1258,7 @@ EXHAUST = """
 import os, resource, socket, sys, threading, time
 from ngrokd.config import ForwardSettings
 from ngrokd.forward.forwarder import Forwarder
-from ngrokd.model import Address, Ingress, Target
+from ngrokd.model import Address, Ingress, Route, Target
 import ssl
 
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
@@ -1268,10 +1269,10 @@ hole = socket.create_server(("127.0.0.1", 0), backlog=256)
 forwarder.set_ingress(Ingress("x", (Address(*hole.getsockname()),), context))
 listening = socket.create_server(("127.0.0.1", 0), backlog=256)
 print(listening.getsockname()[1], flush=True)
-forwarder.add_listener(listening, Target("a.ns", 1))
+forwarder.add_listener(listening, Route(Target("a.ns", 1)))
 sys.stdin.readline()
 counters = forwarder.counters()[Target("a.ns", 1)]
-print(counters.failed, counters.last_error, flush=True)
+print(counters.failed, counters.last_cause.value, counters.last_error, flush=True)
 cpu = time.process_time()
 sys.stdin.readline()
 print(time.process_time() - cpu, time.monotonic() - forwarder.heartbeat(), flush=True)
@@ -1295,7 +1296,7 @@ def test_without_descriptors_clients_are_turned_away_and_the_loop_does_not_spin(
     wait_until(lambda: any(gone(client) for client in clients))
     daemon.stdin.write("\n")
     daemon.stdin.flush()
-    failed, text = daemon.stdout.readline().split(" ", 1)
+    failed, cause, text = daemon.stdout.readline().split(" ", 2)
     threading.Event().wait(0.5)
     daemon.stdin.write("\n")
     daemon.stdin.flush()
@@ -1305,6 +1306,7 @@ def test_without_descriptors_clients_are_turned_away_and_the_loop_does_not_spin(
 
     assert daemon.wait(TIMEOUT_S) == 0
     assert int(failed) >= 1
+    assert cause == "no_descriptor"
     assert "no file descriptor is left" in text
     assert cpu_s < 0.2
     assert silence_s < 2

@@ -32,12 +32,13 @@ def test_every_target_for_people_is_in_the_help() -> None:
     result = make()
     assert result.returncode == 0
     listed = {line.split()[0] for line in result.stdout.splitlines()[1:]}
-    people = "help run test longtest venv lint check clean manuals dist install uninstall"
+    people = "help run test longtest bench soak venv lint check clean manuals dist install uninstall"
     assert listed == set(people.split())
 
 
 @pytest.mark.parametrize(
-    ("target", "package"), [("run", "netcat-openbsd"), ("test", "nginx-light")]
+    ("target", "package"),
+    [("run", "netcat-openbsd"), ("test", "nginx-light"), ("bench", "stunnel4")],
 )
 def test_missing_debian_packages_are_named_in_one_line(
     tmp_path: Path, target: str, package: str

@@ -27,7 +27,7 @@ from ngrokd.control.arguments import Arguments
 from ngrokd.control.completion.daemon import NGROKD
 from ngrokd.control.completion.grammar import Command, Option, Place, Program, Value, program
 from ngrokd.host import privileges
-from ngrokd.model import EndpointState, EndpointStatus, State, Status
+from ngrokd.model import Cause, Counters, EndpointState, EndpointStatus, State, Status, Target
 from ngrokd.reload import needs_restart
 from tests.shells import needed
 
@@ -194,10 +194,18 @@ def test_every_member_of_the_json_is_told() -> None:
     commands = section("ngrokctl.1", "COMMANDS")
     endpoint = EndpointStatus(id="ep", url="tcp://a.b:1", state=EndpointState.OPEN)
     status = Status(endpoints=(endpoint,))
-    names = _names(report.status_json(status, {}, "1", 1, 0.0))
+    counters = {
+        Target("a.b", 1): Counters(last_cause=Cause.CLIENT_LEFT, last_error_at=0.0),
+    }
+    names = _names(report.status_json(status, counters, "1", 1, 0.0))
     names |= _names(report.endpoints_json(status, {}))
     names |= {state.value for state in State} | {state.value for state in EndpointState}
     assert {name for name in names if not re.search(rf"\b{name}\b", commands)} == set()
+
+
+def test_every_cause_is_told() -> None:
+    told = re.findall(r"\b[a-z_]+\b", section("ngrokctl.1", "CAUSES"))
+    assert [cause.value for cause in Cause if cause.value not in told] == []
 
 
 def _names(value: object) -> set[str]:

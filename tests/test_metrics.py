@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ngrokd.control.metrics import render
-from ngrokd.model import Counters, EndpointState, EndpointStatus, Status, Target
+from ngrokd.model import Cause, Counters, EndpointState, EndpointStatus, Status, Target
 
 WEB = Target("web.ns", 80)
 
@@ -35,7 +35,10 @@ STATUS = Status(
     certificate_not_after=1_800_000_000.0,
     hosts_writes=3,
 )
-COUNTERS = {WEB: Counters(open=2, total=17, failed=5, bytes_up=10, bytes_down=20)}
+FAILURES = ((Cause.CERTIFICATE_REFUSED, 2), (Cause.UPGRADE_TIMEOUT, 3))
+COUNTERS = {
+    WEB: Counters(open=2, total=17, failed=5, bytes_up=10, bytes_down=20, failures=FAILURES)
+}
 
 _SAMPLE = re.compile(r'([a-z_]+)(?:\{((?:[a-z_]+="(?:[^"\\\n]|\\.)*",?)*)\})? (\S+)')
 _LABEL = re.compile(r'([a-z_]+)="((?:[^"\\]|\\.)*)"')
@@ -81,6 +84,8 @@ def test_every_metric_of_the_interface_reads_back() -> None:
         "ngrokd_connections_total[hostname=idle][port=1][result=failed]": 0,
         "ngrokd_connections_total[hostname=web.ns][port=80][result=ok]": 10,
         "ngrokd_connections_total[hostname=web.ns][port=80][result=failed]": 5,
+        "ngrokd_connection_failures_total[cause=certificate_refused][hostname=web.ns][port=80]": 2,
+        "ngrokd_connection_failures_total[cause=upgrade_timeout][hostname=web.ns][port=80]": 3,
         "ngrokd_bytes_total[direction=up][hostname=idle][port=1]": 0,
         "ngrokd_bytes_total[direction=down][hostname=idle][port=1]": 0,
         "ngrokd_bytes_total[direction=up][hostname=web.ns][port=80]": 10,
@@ -117,7 +122,7 @@ def test_every_metric_has_help_and_type() -> None:
     lines = render(STATUS, COUNTERS, Histogram(), "1").splitlines()
     named = [line.split()[2] for line in lines if line.startswith("# TYPE")]
     assert [line.split()[2] for line in lines if line.startswith("# HELP")] == named
-    assert len(named) == 11
+    assert len(named) == 12
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ngrokd.model import Address, Target
+from ngrokd.model import Address, Route, Target
 from ngrokd.plan import Plan, plan, published_names
 
-API = Target("api.ns", 80)
-DB = Target("db.ns", 5432)
+API = Route(Target("api.ns", 80))
+DB = Route(Target("db.ns", 5432))
 AT_API = Address("10.107.0.2", 80)
 AT_DB = Address("10.107.0.3", 5432)
 
@@ -19,10 +19,11 @@ addresses = st.builds(
 targets = st.builds(
     Target, st.sampled_from(["a.ns", "b.ns", "c.ns"]), st.sampled_from([80, 443, 5432])
 )
-listeners = st.dictionaries(addresses, targets, max_size=6)
+routes = st.builds(Route, targets, st.sampled_from(["", "a.ns", "a.ns:81"]))
+listeners = st.dictionaries(addresses, routes, max_size=6)
 
 
-def ips(wanted: dict[Address, Target]) -> set[str]:
+def ips(wanted: dict[Address, Route]) -> set[str]:
     return {at.ip for at in wanted}
 
 
@@ -49,6 +50,11 @@ def test_another_endpoint_behind_the_same_listener_is_a_retarget() -> None:
     )
 
 
+def test_another_host_for_the_requests_to_the_same_endpoint_is_a_retarget() -> None:
+    named = {AT_API: Route(API.target, "api.ns")}
+    assert plan(named, {AT_API.ip}, {AT_API: API}, {AT_API.ip}) == Plan(retarget=named)
+
+
 def test_an_address_whose_listener_failed_is_removed_all_the_same() -> None:
     assert plan({}, (), {}, {"10.107.0.9"}).remove_addresses == ("10.107.0.9",)
 
@@ -59,7 +65,7 @@ def test_an_address_with_running_connections_stays() -> None:
 
 @given(listeners, listeners)
 def test_carrying_a_plan_out_gets_there(
-    wanted: dict[Address, Target], actual: dict[Address, Target]
+    wanted: dict[Address, Route], actual: dict[Address, Route]
 ) -> None:
     steps = plan(wanted, ips(wanted), actual, ips(actual))
     after = {at: to for at, to in actual.items() if at not in steps.close}
@@ -72,12 +78,12 @@ def test_carrying_a_plan_out_gets_there(
 
 
 def test_a_name_is_published_where_it_answers_on_its_own_port() -> None:
-    moved = {Address("10.107.0.3", 9080): Target("web.ns", 80)}
+    moved = {Address("10.107.0.3", 9080): Route(Target("web.ns", 80), "web.ns")}
     assert published_names({AT_API: API, **moved}) == {"api.ns": AT_API.ip}
 
 
 def test_two_ports_of_a_host_are_one_name() -> None:
-    both = {AT_API: API, Address(AT_API.ip, 443): Target("api.ns", 443)}
+    both = {AT_API: API, Address(AT_API.ip, 443): Route(Target("api.ns", 443))}
     assert published_names(both) == {"api.ns": AT_API.ip}
 
 

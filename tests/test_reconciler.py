@@ -16,6 +16,7 @@ from ngrokd.model import (
     Discovered,
     Endpoint,
     EndpointState,
+    Route,
     SkippedEndpoint,
     Target,
 )
@@ -60,9 +61,9 @@ def test_each_hostname_gets_an_address_of_its_own_and_keeps_its_port() -> None:
     house = House()
     house.apply(API, DB, "http://web.ns")
     assert house.forwarder.listeners == {
-        Address("10.107.0.2", 80): Target("api.ns", 80),
-        Address("10.107.0.3", 5432): Target("db.ns", 5432),
-        Address("10.107.0.4", 80): Target("web.ns", 80),
+        Address("10.107.0.2", 80): Route(Target("api.ns", 80)),
+        Address("10.107.0.3", 5432): Route(Target("db.ns", 5432)),
+        Address("10.107.0.4", 80): Route(Target("web.ns", 80)),
     }
     assert house.machine.names == {
         "api.ns": "10.107.0.2",
@@ -196,8 +197,8 @@ def test_an_ordinary_user_gets_ports_from_start_port_and_no_name_for_them() -> N
     house.machine.root = False
     house.apply(API, DB)
     assert house.forwarder.listeners == {
-        Address("10.107.0.2", 9080): Target("api.ns", 80),
-        Address("10.107.0.3", 5432): Target("db.ns", 5432),
+        Address("10.107.0.2", 9080): Route(Target("api.ns", 80), "api.ns"),
+        Address("10.107.0.3", 5432): Route(Target("db.ns", 5432)),
     }
     assert house.machine.names == {"db.ns": "10.107.0.3"}
     assert house.memory.remembered.ports == {"api.ns:80": 9080}
@@ -208,6 +209,16 @@ def test_a_taken_network_port_is_passed_over() -> None:
     house.machine.refuse_binds = {Address("192.168.7.1", 9080)}
     house.apply(API, net=NetSettings(listen_interface="eth0"))
     assert set(house.forwarder.listeners) == {Address("192.168.7.1", 9081)}
+
+
+def test_an_endpoint_that_becomes_http_keeps_its_listener_and_gets_its_host() -> None:
+    house = House()
+    in_network = NetSettings(listen_interface="0.0.0.0")
+    at = Address("0.0.0.0", 9080)
+    house.apply("tcp://api.ns:80", net=in_network)
+    assert house.forwarder.listeners == {at: Route(Target("api.ns", 80))}
+    house.apply(API, net=in_network)
+    assert house.forwarder.listeners == {at: Route(Target("api.ns", 80), "api.ns")}
 
 
 def test_an_override_moves_one_hostname_only() -> None:

@@ -7,6 +7,7 @@ import json
 from ngrokd.control.report import endpoints_json, health_report, iso, status_json
 from ngrokd.model import (
     Address,
+    Cause,
     Counters,
     EndpointState,
     EndpointStatus,
@@ -64,8 +65,30 @@ STATUS = Status(
     started_at=NOW - 93_784.5,
 )
 COUNTERS = {
-    WEB: Counters(2, 17, 1, 100, 2000, NOW - 3, "refused"),
-    Target("gone.ns", 1): Counters(1, 3, 2, 10, 20),
+    WEB: Counters(
+        2,
+        17,
+        1,
+        100,
+        2000,
+        NOW - 3,
+        "refused",
+        Cause.CONNECT_REFUSED,
+        NOW - 5,
+        ((Cause.CONNECT_REFUSED, 1),),
+    ),
+    Target("gone.ns", 1): Counters(
+        1,
+        3,
+        3,
+        10,
+        20,
+        last_error="reset",
+        last_cause=Cause.RESET_WHILE_OPEN,
+        last_error_at=NOW - 60,
+        failures=((Cause.CONNECT_REFUSED, 1), (Cause.RESET_WHILE_OPEN, 2)),
+    ),
+    CACHE: Counters(1),
 }
 
 
@@ -93,7 +116,19 @@ def test_status_has_every_key_of_the_interface() -> None:
             "mode": "dummy",
             "notes": ["a note"],
         },
-        "connections": {"open": 3, "total": 20, "failed": 3},
+        "connections": {
+            "open": 4,
+            "total": 20,
+            "failed": 4,
+            "failures": {"connect_refused": 2, "reset_while_open": 2},
+            "last_error": {
+                "at": "2023-11-14T22:13:15Z",
+                "hostname": "web.ns",
+                "port": 80,
+                "cause": "connect_refused",
+                "text": "refused",
+            },
+        },
         "bytes": {"up": 110, "down": 2020},
     }
 
@@ -107,7 +142,26 @@ def test_what_is_not_known_yet_is_null_and_no_key_is_missing() -> None:
     assert empty["certificate"] == {"not_after": None, "days_left": None}
     assert empty["api"] == {"last_success": None, "last_error": None, "next_poll_s": None}
     assert empty["interface"] == {"name": None, "subnet": None, "mode": None, "notes": []}
+    assert empty["connections"] == {
+        "open": 0,
+        "total": 0,
+        "failed": 0,
+        "failures": {},
+        "last_error": None,
+    }
     assert json.loads(json.dumps(empty)) == empty
+
+
+def test_the_most_frequent_cause_comes_first() -> None:
+    failures = ((Cause.CLIENT_LEFT, 1), (Cause.UPGRADE_TIMEOUT, 2), (Cause.CERTIFICATE_REFUSED, 1))
+    counters = {WEB: Counters(failures=failures)}
+    connections = status_json(STATUS, counters, "0", 1, NOW)["connections"]
+    assert isinstance(connections, dict)
+    assert list(connections["failures"]) == [
+        "upgrade_timeout",
+        "certificate_refused",
+        "client_left",
+    ]
 
 
 def test_a_poll_that_is_due_and_a_clock_that_went_back_give_no_negative_times() -> None:
@@ -142,11 +196,20 @@ def test_an_open_endpoint_has_every_key_of_the_interface() -> None:
         "connections": 2,
         "total_connections": 17,
         "errors": 1,
+        "failures": {"connect_refused": 1},
         "last_error": "refused",
+        "last_error_cause": "connect_refused",
+        "last_error_at": "2023-11-14T22:13:15Z",
         "bytes_up": 100,
         "bytes_down": 2000,
         "last_activity": "2023-11-14T22:13:17Z",
     }
+
+
+def test_an_endpoint_without_failures_has_none_of_their_words() -> None:
+    listed = endpoints_json(STATUS, COUNTERS)[1]
+    assert (listed["failures"], listed["last_error"]) == ({}, "")
+    assert (listed["last_error_cause"], listed["last_error_at"]) == (None, None)
 
 
 def test_in_network_mode_the_network_port_is_the_listeners() -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Union
 
 import pytest
 
 from ngrokd.errors import ProtocolError
 from ngrokd.forward import wire
-from ngrokd.forward.backlog import Backlog
+from ngrokd.forward.backlog import Backlog, OwnBacklog
 from ngrokd.forward.interest import READ, WRITE
-from ngrokd.forward.tls import Tls
+from ngrokd.forward.tls import STEP_BYTES, Tls
 from ngrokd.forward.tunnel import (
     HIGH_WATER_BYTES,
     PLAIN_BYTES,
@@ -21,6 +21,7 @@ from ngrokd.forward.tunnel import (
     Flow,
     Tunnel,
     TunnelState,
+    UpgradeCut,
     UpgradeRefused,
 )
 from ngrokd.model import Target
@@ -37,7 +38,7 @@ class Pair:
 
     def __init__(self, contexts: Contexts) -> None:
         self.plain = memoryview(bytearray(PLAIN_BYTES))
-        self.tunnel = Tunnel(TARGET, Tls(contexts.client, SERVER_NAME), self.plain)
+        self.tunnel = Tunnel(Tls(contexts.client, SERVER_NAME), self.plain)
         self.server = MemoryServer(contexts.server)
 
     def handshake(self) -> None:
@@ -49,6 +50,7 @@ class Pair:
             except ssl.SSLWantReadError:
                 assert self.tunnel.state is TunnelState.HANDSHAKING
             self.deliver()
+        self.tunnel.request(TARGET)
         self.server.receive(take(self.tunnel.to_remote))
         self.server.tls.do_handshake()
 
@@ -65,10 +67,14 @@ class Pair:
     def deliver(self, size: Optional[int] = None) -> None:
         """What the server has for the tunnel arrives, in pieces of `size`."""
         data = memoryview(self.server.taken())
-        size = size or READ_BYTES
+        size = size or STEP_BYTES
         for start in range(0, len(data), size):
-            self.tunnel.receive_remote(data[start : start + size])
-            self.tunnel.to_local.sent(0)  # as a driver whose socket takes nothing yet
+            plain = self.tunnel.receive_remote(data[start : start + size])
+            self.tunnel.to_local.put(plain)  # as a driver whose socket takes nothing yet
+
+    def hear(self, data: bytes) -> None:
+        """The client sends (b"": its end); the ingress's socket takes nothing yet."""
+        self.tunnel.to_remote.put(self.tunnel.receive_local(memoryview(data)))
 
     def heard(self) -> bytes:
         """What the ingress has received by now."""
@@ -76,11 +82,14 @@ class Pair:
         return self.server.read()
 
 
-def take(backlog: Backlog) -> bytes:
+def take(backlog: Union[Backlog, OwnBacklog]) -> bytes:
     """Everything, as a socket with room for all of it would."""
-    with backlog.first() as data:
-        taken = bytes(data)
-    backlog.sent(len(taken))
+    taken = b""
+    while backlog:
+        with backlog.first()[:] as data:
+            offered = bytes(data)
+        backlog.sent(len(offered))
+        taken += offered
     return taken
 
 
@@ -112,7 +121,7 @@ def test_the_request_follows_the_handshake_and_the_client_is_still_not_read(pair
 def test_after_the_answer_bytes_flow_both_ways(pair: Pair) -> None:
     pair.open()
     pair.server.read()
-    pair.tunnel.receive_local(memoryview(b"GET /"))
+    pair.hear(b"GET /")
     pair.say(b"200 OK")
 
     assert pair.tunnel.state is TunnelState.OPEN
@@ -168,20 +177,28 @@ def test_garbage_for_an_answer_is_a_protocol_error(pair: Pair) -> None:
         pair.say(b"\x04\x00\xff\xff\xff\xff")
 
 
-def test_an_end_before_the_answer_is_a_protocol_error(pair: Pair) -> None:
+@pytest.mark.parametrize("part", [b"", b"\x05", b"\x05\x00\x0a"])
+def test_an_end_before_the_whole_answer_says_whether_it_had_begun(pair: Pair, part: bytes) -> None:
     pair.handshake()
     pair.server.read()
+    if part:
+        pair.say(part)
     pair.server.end()
 
-    with pytest.raises(ProtocolError, match="ended before the upgrade"):
+    with pytest.raises(UpgradeCut) as caught:
         pair.deliver()
+    assert caught.value.begun is bool(part)
 
 
-def test_a_fin_before_the_answer_is_a_tls_error(pair: Pair) -> None:
+@pytest.mark.parametrize("part", [b"", b"\x05"])
+def test_so_does_a_fin(pair: Pair, part: bytes) -> None:
     pair.handshake()
+    if part:
+        pair.say(part)
 
-    with pytest.raises(ssl.SSLEOFError):
+    with pytest.raises(UpgradeCut) as caught:
         pair.tunnel.receive_remote(memoryview(b""))
+    assert caught.value.begun is bool(part)
 
 
 def test_a_fin_during_the_handshake_is_a_tls_error(pair: Pair) -> None:
@@ -201,8 +218,8 @@ def test_something_else_than_tls_is_a_tls_error(pair: Pair) -> None:
 def test_the_client_ends_first_and_the_long_answer_still_arrives(pair: Pair) -> None:
     pair.open()
     pair.server.read()
-    pair.tunnel.receive_local(memoryview(b"question"))
-    pair.tunnel.receive_local(memoryview(b""))
+    pair.hear(b"question")
+    pair.hear(b"")
 
     assert pair.heard() == b"question"
     assert pair.tunnel.local_interest() == 0
@@ -232,9 +249,9 @@ def test_the_ingress_ends_first_and_the_client_goes_on_sending(pair: Pair) -> No
 
     received = b""
     for _ in range(20):
-        pair.tunnel.receive_local(memoryview(b"u" * 50_000))
+        pair.hear(b"u" * 50_000)
         received += pair.heard()
-    pair.tunnel.receive_local(memoryview(b""))
+    pair.hear(b"")
     assert not pair.tunnel.finished, "the ingress has not been told yet"
     received += pair.heard()
 
@@ -274,7 +291,7 @@ def test_an_ingress_that_takes_nothing_stops_the_reading_of_the_client(pair: Pai
     while pair.tunnel.local_interest() & READ:
         rounds += 1
         assert rounds < 100
-        pair.tunnel.receive_local(memoryview(b"u" * 30_000))
+        pair.hear(b"u" * 30_000)
 
     assert len(pair.tunnel.to_remote) <= HIGH_WATER_BYTES + 2 * READ_BYTES
     assert pair.tunnel.remote_interest() == READ | WRITE, "the other direction goes on"
@@ -283,8 +300,8 @@ def test_an_ingress_that_takes_nothing_stops_the_reading_of_the_client(pair: Pai
 def test_what_a_socket_leaves_over_survives_the_next_use_of_the_shared_buffer(pair: Pair) -> None:
     pair.open()
     pair.server.tls.write(b"first")
-    pair.tunnel.receive_remote(memoryview(pair.server.taken()))
-    pair.tunnel.to_local.sent(2)
+    plain = pair.tunnel.receive_remote(memoryview(pair.server.taken()))
+    pair.tunnel.to_local.put(plain[2:])
     pair.plain[:5] = b"XXXXX"
     pair.say(b"second")
 

@@ -17,7 +17,7 @@ import pytest
 
 from ngrokd.config import ForwardSettings
 from ngrokd.forward import leg, relay, sockets
-from ngrokd.model import Address
+from ngrokd.model import Address, Route
 from tests import certificates
 from tests.certificates import Contexts
 from tests.ingress import TIMEOUT_S, Handler, Peer, TestIngress, upgraded
@@ -81,10 +81,10 @@ def town(cable: Cable, monkeypatch: pytest.MonkeyPatch) -> Iterator[Town]:
     monkeypatch.setattr(sockets, "KEEPALIVE_PROBES", 2)
     monkeypatch.setattr(relay, "PULSE_S", 0.6)  # a zero-window probe is answered every half second
     with cable.near.entered():
-        town = Town(ForwardSettings(half_close_timeout=3600))
+        town = Town(ForwardSettings(half_close_timeout=3600, warm_connections="off"))
         listening = socket.create_server((NEAR, 0))
     town.address = Address(*listening.getsockname())
-    town.forwarder.add_listener(listening, TARGET)
+    town.forwarder.add_listener(listening, Route(TARGET))
     yield town
     town.close()
 

@@ -14,11 +14,12 @@ import pytest
 
 from ngrokd.config import ForwardSettings
 from ngrokd.forward.forwarder import Forwarder
-from ngrokd.model import Address, Counters, Target
+from ngrokd.model import Address, Counters, Route, Target
 from tests.certificates import Contexts
 from tests.ingress import TIMEOUT_S, Handler, TestIngress
 
 TARGET = Target("web.ns", 80)
+COLD = ForwardSettings(warm_connections="off")  # an ingress sees the clients' connections only
 RESET = b"\1\0\0\0\0\0\0\0"
 
 
@@ -31,16 +32,14 @@ class Town:
         make_selector: Callable[[], selectors.BaseSelector] = selectors.DefaultSelector,
     ) -> None:
         self.crashes: list[BaseException] = []
-        self.forwarder = Forwarder(
-            settings or ForwardSettings(), self.crashes.append, make_selector
-        )
+        self.forwarder = Forwarder(settings or COLD, self.crashes.append, make_selector)
         self.forwarder.start()
         self.address = self.listen(TARGET)
 
     def listen(self, target: Target) -> Address:
         sock = socket.create_server(("127.0.0.1", 0), backlog=256)
         address = Address(*sock.getsockname())
-        self.forwarder.add_listener(sock, target)
+        self.forwarder.add_listener(sock, Route(target))
         return address
 
     def connect(self, address: Optional[Address] = None) -> socket.socket:

@@ -52,7 +52,7 @@ def status(call: Call) -> Outcome:
 def list_endpoints(call: Call) -> Outcome:
     """Every endpoint, one line each."""
     endpoints = mappings(call.ask("list"))
-    page = pages.list_page(endpoints, call.options.all, call.width)
+    page = pages.list_page(endpoints, call.options.all, time.time(), call.width)
     return Outcome({"endpoints": endpoints}, page)
 
 

@@ -88,6 +88,16 @@ def _traffic(counters: Mapping[Target, Counters]) -> Iterable[str]:
         ],
     )
     yield _family(
+        "connection_failures_total",
+        "counter",
+        "Connections that failed, by cause; a cause has a sample once it has occurred.",
+        [
+            ("", {**labels, "cause": cause.value}, times)
+            for labels, c in counted
+            for cause, times in c.failures
+        ],
+    )
+    yield _family(
         "bytes_total",
         "counter",
         "Bytes carried; up is towards ngrok.",

@@ -10,6 +10,7 @@ from ngrokd.control.text import ABSENT, Column, count, note, pairs, size, span, 
 
 READY_STATES = frozenset({"ready", "degraded"})
 SHOWN_SKIPPED = 5  # a wide selector can skip hundreds
+SHOWN_CAUSES = 4  # `--json` has all
 
 _STATES = {
     "waiting_for_api_key": "waiting for an API key",
@@ -54,6 +55,8 @@ def status_page(status: dict[str, object], now: float, width: Optional[int]) -> 
             ("Interface", _interface(status)),
             ("Endpoints", _endpoints(status)),
             ("Connections", _connections(status)),
+            ("Failures", _failures(at(status, "connections", "failures"))),
+            ("Last error", _last_error(status, now)),
             (
                 "Bytes",
                 f"{size(number(status, 'bytes', 'up'))} up, "
@@ -74,9 +77,12 @@ def problem_lines(status: object, width: Optional[int]) -> list[str]:
 
 
 def list_page(
-    endpoints: Sequence[dict[str, object]], everything: bool, width: Optional[int]
+    endpoints: Sequence[dict[str, object]], everything: bool, now: float, width: Optional[int]
 ) -> str:
-    """`ngrokctl list`: every endpoint; of the skipped ones only a few unless `everything`."""
+    """`ngrokctl list`: every endpoint; of the skipped ones only a few unless `everything`.
+
+    `now` in Unix seconds.
+    """
     if not endpoints:
         return "No endpoints. `ngrokctl status` tells what the daemon is doing."
     ordered = sorted(
@@ -89,7 +95,7 @@ def list_page(
     lines = [titles]
     for endpoint, row in zip(shown, rows):
         lines.append(row)
-        lines += [line for remark in _why(endpoint) for line in note(remark, width)]
+        lines += [line for remark in _why(endpoint, now) for line in note(remark, width)]
     hidden = len(others) + len(skipped) - len(shown)
     if hidden:
         lines += ["", f"{hidden} more skipped: `ngrokctl list --all`"]
@@ -187,11 +193,39 @@ def _connections(status: object) -> str:
     )
 
 
-def _why(endpoint: object) -> list[str]:
+def _failures(found: object) -> str:
+    """How often each cause occurred, as words; the less frequent ones together."""
+    if not isinstance(found, dict):
+        return ""
+    counted = sorted(((int(number(found, cause)), str(cause)) for cause in found), reverse=True)
+    told = [f"{times} {cause.replace('_', ' ')}" for times, cause in counted[:SHOWN_CAUSES]]
+    others = sum(times for times, _ in counted[SHOWN_CAUSES:])
+    return ", ".join([*told, f"{others} for other causes"] if others else told)
+
+
+def _last_error(status: object, now: float) -> str:
+    last = at(status, "connections", "last_error")
+    if not last:
+        return ""
+    target = f"{text(last, 'hostname')}:{text(last, 'port')}"
+    return f"{target}{_age(last, 'at', now)}: {text(last, 'text')}"
+
+
+def _age(found: object, key: str, now: float) -> str:
+    """`, 3 min 5 s ago`, nothing if it is not known."""
+    when = moment(found, key)
+    return "" if when is None else f", {span(now - when)} ago"
+
+
+def _why(endpoint: object, now: float) -> list[str]:
     """Why it is not open, and why connections to it failed."""
     why = [text(endpoint, "reason")]
     if number(endpoint, "errors") and text(endpoint, "last_error"):
-        why.append(f"last error: {text(endpoint, 'last_error')}")
+        age = _age(endpoint, "last_error_at", now)
+        why.append(f"last error{age}: {text(endpoint, 'last_error')}")
+        failures = at(endpoint, "failures")
+        if isinstance(failures, dict) and len(failures) > 1:
+            why.append(f"errors: {_failures(failures)}")
     return [remark for remark in why if remark]
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Optional
 
-from ngrokd.model import Counters, EndpointState, EndpointStatus, InterfaceStatus, Status, Target
+from ngrokd.model import (
+    Counters,
+    EndpointState,
+    EndpointStatus,
+    InterfaceStatus,
+    Status,
+    Target,
+)
 
 DAY_S = 86400
 VIRTUAL = "virtual"
@@ -48,6 +55,8 @@ def status_json(
             "open": sum(c.open for c in counted),
             "total": sum(c.total for c in counted),
             "failed": sum(c.failed for c in counted),
+            "failures": _failures(counted),
+            "last_error": _last_error(counters),
         },
         "bytes": {
             "up": sum(c.bytes_up for c in counted),
@@ -115,6 +124,34 @@ def _interface(interface: Optional[InterfaceStatus]) -> dict[str, object]:
     }
 
 
+def _failures(counted: Iterable[Counters]) -> dict[str, int]:
+    """How often each cause occurred, the most frequent first."""
+    sums: dict[str, int] = {}
+    for counters in counted:
+        for cause, times in counters.failures:
+            sums[cause.value] = sums.get(cause.value, 0) + times
+    return dict(sorted(sums.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _last_error(counters: Mapping[Target, Counters]) -> Optional[dict[str, object]]:
+    """The newest of all endpoints."""
+    failed = [
+        (c.last_error_at, target, c.last_cause.value, c.last_error)
+        for target, c in counters.items()
+        if c.last_error_at is not None and c.last_cause is not None
+    ]
+    if not failed:
+        return None
+    moment, target, cause, text = max(failed)
+    return {
+        "at": iso(moment),
+        "hostname": target.hostname,
+        "port": target.port,
+        "cause": cause,
+        "text": text,
+    }
+
+
 def _counted(endpoint: EndpointStatus, counters: Mapping[Target, Counters]) -> Counters:
     return _NONE if endpoint.target is None else counters.get(endpoint.target, _NONE)
 
@@ -138,7 +175,10 @@ def _endpoint(endpoint: EndpointStatus, counted: Counters) -> dict[str, object]:
         "connections": counted.open,
         "total_connections": counted.total,
         "errors": counted.failed,
+        "failures": _failures([counted]),
         "last_error": counted.last_error,
+        "last_error_cause": counted.last_cause.value if counted.last_cause else None,
+        "last_error_at": iso(counted.last_error_at),
         "bytes_up": counted.bytes_up,
         "bytes_down": counted.bytes_down,
         "last_activity": iso(counted.last_activity),

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional
 
-from ngrokd.model import Address
+from ngrokd.model import Address, Cause, Failure
+
+# The ingress itself was not reached, so these say less than what another address answered.
+UNREACHED = frozenset({Cause.UNREACHABLE, Cause.CONNECT_REFUSED, Cause.CONNECT_TIMEOUT})
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Attempts:
     def __init__(self, addresses: Sequence[Address], deadline: float) -> None:
         self._left = list(addresses)
         self._deadline = deadline
-        self._reasons: list[tuple[Address, str]] = []
+        self._failures: list[tuple[Address, Failure]] = []
 
     def next(self, now: float) -> Optional[Attempt]:
         """The next attempt; `None` when there is no address or no time left."""
@@ -32,16 +35,25 @@ class Attempts:
         share = (self._deadline - now) / len(self._left)
         return Attempt(self._left.pop(0), now + share)
 
-    def failed(self, address: Address, reason: str) -> None:
+    def failed(self, address: Address, failure: Failure) -> None:
         """Note why an address did not serve."""
-        self._reasons.append((address, reason))
+        self._failures.append((address, failure))
 
     def summary(self) -> str:
         """Every address with its reason; a reason that several share is said once."""
         addresses: dict[str, list[str]] = {}
-        for address, reason in self._reasons:
-            addresses.setdefault(reason, []).append(show(address))
+        for address, failure in self._failures:
+            addresses.setdefault(failure.text, []).append(show(address))
         return "; ".join(f"{', '.join(who)}: {reason}" for reason, who in addresses.items())
+
+    def cause(self) -> Cause:
+        """That of the last address tried, of those that were reached if there is one.
+
+        An IPv6 address that this machine has no route to would hide what the IPv4 one said.
+        """
+        causes = [failure.cause for _, failure in self._failures]
+        reached = [cause for cause in causes if cause not in UNREACHED]
+        return (reached or causes or [Cause.CONNECT_TIMEOUT])[-1]  # none tried: no time for one
 
 
 def show(address: Address) -> str:

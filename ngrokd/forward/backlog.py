@@ -2,47 +2,67 @@
 
 from __future__ import annotations
 
-EMPTY = memoryview(b"")
+from typing import Union
+
+Bytes = Union[bytes, memoryview]
 
 
 class Backlog:
-    """A queue of bytes that copies only what a socket leaves over. Owner: the tunnel's thread.
-
-    `put` borrows the buffer it is given until `sent` is called, which copies the rest of it.
-    """
+    """A queue of copies: what is put may change afterwards. Owner: the tunnel's thread."""
 
     def __init__(self) -> None:
-        self._fresh = EMPTY  # borrowed
-        self._kept = bytearray()  # ours; older than what is fresh
+        self._kept = bytearray()
 
     def __len__(self) -> int:
-        return len(self._kept) + len(self._fresh)
+        return len(self._kept)
 
-    def put(self, data: memoryview) -> None:
-        """Append `data`, whose buffer must not change before the next call of `sent`."""
-        if len(self._fresh):
-            self._keep(0)
-        if self._kept:
-            self._kept += data
-        else:
-            self._fresh = data
+    def put(self, data: Bytes) -> None:
+        """Append a copy of `data`."""
+        self._kept += data
 
     def first(self) -> memoryview:
         """What to offer to the socket next. Release it before the next call of `sent`."""
-        return memoryview(self._kept) if self._kept else self._fresh[:]
+        return memoryview(self._kept)
 
     def sent(self, count: int) -> None:
         """The socket took `count` bytes of `first` (0: none)."""
-        if self._kept:
-            del self._kept[:count]
-        elif len(self._fresh):
-            self._keep(count)
+        del self._kept[:count]
 
     def clear(self) -> None:
         """Forget everything: nobody is left to take it."""
-        self._fresh = EMPTY
         self._kept.clear()
 
-    def _keep(self, count: int) -> None:
-        self._kept += self._fresh[count:]
-        self._fresh = EMPTY
+
+class OwnBacklog:
+    """A queue of bytes that nobody changes any more, so none is copied. Owner: as above."""
+
+    def __init__(self) -> None:
+        self._pieces: list[memoryview] = []  # a few at most; an empty deque takes 600 bytes
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def put(self, data: Bytes) -> None:
+        """Append `data`."""
+        if len(data):
+            self._pieces.append(memoryview(data))
+            self._size += len(data)
+
+    def first(self) -> memoryview:
+        """What to offer to the socket next, if there is something; there may be more behind it."""
+        return self._pieces[0]
+
+    def sent(self, count: int) -> None:
+        """The socket took `count` bytes of `first` (0: none)."""
+        self._size -= count
+        first = self._pieces[0]
+        if count < len(first):
+            self._pieces[0] = first[count:]
+        else:
+            del self._pieces[0]
+
+    def clear(self) -> None:
+        """Forget everything: nobody is left to take it."""
+        self._pieces.clear()
+        self._size = 0

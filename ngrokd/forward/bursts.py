@@ -1,11 +1,11 @@
-"""Which faults and notices are worth a log line: few a burst and target, then how many more."""
+"""Which faults and notices are worth a log line: one for each cause in a burst, then how many."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Optional
 
-from ngrokd.model import Target
+from ngrokd.model import Cause, Failure, Target
 
 BURST_S = 30.0  # faults of one target within this time after a line are counted, not printed
 # ngrok's notices are for the operator, who has read enough after a few; one may hold an id that is
@@ -17,10 +17,11 @@ NOTICES_KEPT = 1000  # texts remembered as already printed; an ingress may inven
 
 @dataclass
 class _Burst:
-    """The faults of one target since its last line. Owner: forward."""
+    """The faults of one target since it was last summed up. Owner: forward."""
 
     until: float  # monotonic
-    more: int = 0
+    said: set[Cause]  # of the whole burst, however many periods it lasts
+    more: dict[Cause, int] = field(default_factory=dict)  # not printed
     last: str = ""
     works: bool = False  # a connection got through after the last fault
 
@@ -43,15 +44,15 @@ class Bursts:
         self._notices: dict[Target, _Notices] = {}
         self._said: dict[tuple[Target, str], None] = {}
 
-    def fault(self, target: Target, text: str, now: float) -> Optional[str]:
-        """The line for a fault, or `None`: it is counted for a later one."""
-        burst = self._bursts.get(target)
-        if burst is None:
-            self._bursts[target] = _Burst(now + BURST_S)
-            return f"{target}: {text}"
-        burst.more += 1
-        burst.last = text
+    def fault(self, target: Target, failure: Failure, now: float) -> Optional[str]:
+        """The line for a fault, or `None`: its cause has been said, it is counted for later."""
+        burst = self._bursts.setdefault(target, _Burst(now + BURST_S, set()))
         burst.works = False
+        if failure.cause not in burst.said:
+            burst.said.add(failure.cause)
+            return f"{target}: {failure.text}"
+        burst.more[failure.cause] = burst.more.get(failure.cause, 0) + 1
+        burst.last = failure.text
         return None
 
     def success(self, target: Target) -> None:
@@ -72,7 +73,7 @@ class Bursts:
         lines = []
         for target, burst in over:
             if burst.more:
-                self._bursts[target] = _Burst(now + BURST_S)
+                self._bursts[target] = _Burst(now + BURST_S, burst.said)
                 lines.append(_line(target, burst))
             else:
                 del self._bursts[target]
@@ -106,6 +107,12 @@ class Bursts:
 
 
 def _line(target: Target, burst: _Burst) -> str:
-    number = "1 more connection" if burst.more == 1 else f"{burst.more} more connections"
+    count = sum(burst.more.values())
+    number = "1 more connection" if count == 1 else f"{count} more connections"
+    each = ", ".join(f"{many} {cause.value}" for cause, many in burst.more.items())
+    causes = f" ({each})" if len(burst.more) > 1 else ""
     after = "; it works again" if burst.works else ""
-    return f"{target}: {number} failed within {BURST_S:.0f} s, the last with: {burst.last}{after}"
+    return (
+        f"{target}: {number} failed within {BURST_S:.0f} s{causes}, the last with: "
+        f"{burst.last}{after}"
+    )

@@ -8,7 +8,7 @@ from typing import Optional, Protocol
 
 from ngrokd.config import ForwardSettings
 from ngrokd.forward.switchboard import Switchboard
-from ngrokd.model import Target
+from ngrokd.model import Cause, Failure, Route
 
 logger = logging.getLogger(__name__)
 
@@ -23,13 +23,14 @@ class Phase(Protocol):
 class Connection:
     """Owner: forward. Counted as open from its making to `end`."""
 
-    def __init__(self, target: Target, board: Switchboard) -> None:
-        self.target = target
+    def __init__(self, route: Route, board: Switchboard) -> None:
+        self.target = route.target
+        self.host = route.host  # what requests get for theirs; "": they stay as they are
         self.board = board
         self.settings: ForwardSettings = board.settings  # a change is for new connections only
         self.began = self.progress = board.loop.now
         self.phase: Optional[Phase] = None
-        self._tally = board.ledger.of(target)
+        self._tally = board.ledger.of(route.target)
         self._up = self._down = 0
         self._tally.open += 1
         board.join(self)
@@ -46,17 +47,18 @@ class Connection:
             self._down += down
             tally.bytes_down += down
 
-    def failed_quietly(self, text: str) -> None:
+    def failed_quietly(self, failure: Failure) -> None:
         """Count a failure that is no news to an operator."""
-        self._tally.fail(text)
+        self._tally.fail(failure)
 
-    def failed(self, text: str) -> None:
+    def failed(self, failure: Failure) -> None:
         """Count a failure and have it said."""
-        self.board.failed(self.target, text)
+        self.board.failed(self.target, failure)
 
     def failed_by_bug(self, fault: Exception) -> None:
         """An exception that nobody expected: it is said with its traceback."""
-        self.board.failed(self.target, f"internal error: {fault!r}", fault)
+        failure = Failure(Cause.INTERNAL_ERROR, f"internal error: {fault!r}")
+        self.board.failed(self.target, failure, fault)
 
     def end(self, how: str) -> None:
         """The sockets are given up. Once."""

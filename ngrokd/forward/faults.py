@@ -1,4 +1,4 @@
-"""Faults of a tunnel in words: what happened, why, and what mends it."""
+"""Faults of a tunnel: their cause, and in words what happened, why, and what mends it."""
 
 from __future__ import annotations
 
@@ -7,23 +7,49 @@ import os
 import ssl
 
 from ngrokd.errors import ProtocolError
-from ngrokd.forward.sockets import NO_DESCRIPTOR
-from ngrokd.forward.tunnel import TunnelState, UpgradeRefused
+from ngrokd.forward.sockets import NO_DESCRIPTOR, NO_MEMORY, ROUTINE_LOSS
+from ngrokd.forward.tunnel import TunnelState, UpgradeCut, UpgradeRefused
+from ngrokd.model import Cause, Failure
 
 TEXT_LIMIT = 400  # characters of a peer's words that go into a log line
 
 STAGES = {
     TunnelState.CONNECTING: "while connecting",
     TunnelState.HANDSHAKING: "during the TLS handshake",
+    TunnelState.READY: "before it was asked for an endpoint",
     TunnelState.UPGRADING: "before it answered the request for the endpoint",
     TunnelState.OPEN: "while the connection was open",
 }
 REACH = "see `ingressEndpoint`, and whether a firewall stands between"
 WAITS = {
-    TunnelState.CONNECTING: f"it did not accept a TCP connection in time: {REACH}",
-    TunnelState.HANDSHAKING: "it did not complete the TLS handshake in time",
-    TunnelState.UPGRADING: "it did not answer the request for the endpoint in time",
+    TunnelState.CONNECTING: Failure(
+        Cause.CONNECT_TIMEOUT, f"it did not accept a TCP connection in time: {REACH}"
+    ),
+    TunnelState.HANDSHAKING: Failure(
+        Cause.HANDSHAKE_TIMEOUT, "it did not complete the TLS handshake in time"
+    ),
+    TunnelState.UPGRADING: Failure(
+        Cause.UPGRADE_TIMEOUT, "it did not answer the request for the endpoint in time"
+    ),
 }
+# The kernel of the ingress takes a connection and its program may reset it before connect(2) has
+# been seen to succeed: TCP was there.
+CLOSED = {
+    TunnelState.CONNECTING: Cause.CLOSED_IN_HANDSHAKE,
+    TunnelState.HANDSHAKING: Cause.CLOSED_IN_HANDSHAKE,
+    TunnelState.READY: Cause.CLOSED_IN_UPGRADE,
+    TunnelState.UPGRADING: Cause.CLOSED_IN_UPGRADE,
+    TunnelState.OPEN: Cause.CUT_WHILE_OPEN,
+}
+UNANSWERED = Failure(
+    Cause.CERTIFICATE_REFUSED,
+    f"it closed the connection {STAGES[TunnelState.UPGRADING]}; ngrok does that when it does not "
+    "know our certificate, and `ngrokctl rotate-cert` gets a new one",
+)
+ANSWER_CUT = Failure(
+    Cause.CLOSED_IN_UPGRADE,
+    "it closed the connection in the middle of its answer to the request for the endpoint",
+)
 
 # X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of openssl/x509_vfy.h
 NAME_MISMATCH = frozenset({62, 64})
@@ -39,10 +65,12 @@ NOT_OURS = (
 )
 
 
-def reason(fault: BaseException, state: TunnelState, server_name: str) -> str:
+def reason(fault: BaseException, state: TunnelState, server_name: str) -> Failure:
     """Why an attempt at the ingress came to nothing, or an open connection to its end."""
     if isinstance(fault, UpgradeRefused):
-        return f"ngrok refused: {printable(str(fault))}"
+        return Failure(Cause.REFUSED_BY_NGROK, f"ngrok refused: {printable(str(fault))}")
+    if isinstance(fault, UpgradeCut):
+        return ANSWER_CUT if fault.begun else UNANSWERED
     if isinstance(fault, ssl.SSLError):
         return _tls_reason(fault, state, server_name)
     if isinstance(fault, TimeoutError) and state in WAITS and fault.errno is None:
@@ -50,8 +78,25 @@ def reason(fault: BaseException, state: TunnelState, server_name: str) -> str:
     if isinstance(fault, OSError):
         return _socket_reason(fault, state)
     if isinstance(fault, ProtocolError):
-        return f"it broke the protocol: {printable(str(fault))}"
-    return f"{type(fault).__name__}: {printable(str(fault))}"
+        cause = Cause.CUT_WHILE_OPEN if state is TunnelState.OPEN else Cause.PROTOCOL_BROKEN
+        return Failure(cause, f"it broke the protocol: {printable(str(fault))}")
+    return Failure(Cause.INTERNAL_ERROR, f"{type(fault).__name__}: {printable(str(fault))}")
+
+
+def exhausted(fault: OSError) -> Failure:
+    """What this machine has no more of."""
+    if fault.errno in NO_DESCRIPTOR:
+        return Failure(
+            Cause.NO_DESCRIPTOR,
+            "no file descriptor is left: raise the limit (`ulimit -n`, LimitNOFILE) or set "
+            "`forward.max_connections`",
+        )
+    said = os.strerror(fault.errno).lower() if fault.errno else str(fault)
+    return Failure(
+        Cause.NO_MEMORY,
+        f"the kernel has no memory for sockets ({said}): see `net.ipv4.tcp_mem` and the service's "
+        "memory limit, or set `forward.max_connections`",
+    )
 
 
 def printable(text: str) -> str:
@@ -60,41 +105,44 @@ def printable(text: str) -> str:
     return shown if len(shown) <= TEXT_LIMIT else shown[:TEXT_LIMIT] + "..."
 
 
-def _tls_reason(fault: ssl.SSLError, state: TunnelState, server_name: str) -> str:
+def _tls_reason(fault: ssl.SSLError, state: TunnelState, server_name: str) -> Failure:
     if isinstance(fault, ssl.SSLCertVerificationError):
         return _certificate_reason(fault, server_name)
     name = getattr(fault, "reason", None) or ""  # set by OpenSSL's own faults only
+    is_open = state is TunnelState.OPEN
     if "ALERT" in name and any(word in name for word in CERTIFICATE_ALERTS):
-        return f"{NOT_OURS} (TLS alert {_alert(name)})"
+        cause = Cause.CUT_WHILE_OPEN if is_open else Cause.CERTIFICATE_REFUSED
+        return Failure(cause, f"{NOT_OURS} (TLS alert {_alert(name)})")
     if isinstance(fault, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
-        text = f"it closed the connection {STAGES[state]}"
-        if state is TunnelState.UPGRADING:
-            return f"{text}; ngrok does that when it does not know our certificate"
-        if state is TunnelState.OPEN:
-            return f"{text}, without TLS's end: what came may be incomplete"
-        return text
+        doubt = ", without TLS's end: what came may be incomplete" if is_open else ""
+        return Failure(CLOSED[state], f"it closed the connection {STAGES[state]}{doubt}")
+    cause = Cause.CUT_WHILE_OPEN if is_open else Cause.TLS_FAILED
     if "ALERT" in name:
         # Before TLS 1.3 a missing client certificate is no more than a "handshake failure".
         doubt = "; it may not accept our certificate" if "HANDSHAKE_FAILURE" in name else ""
-        return f"it ended TLS {STAGES[state]} with the alert {_alert(name)}{doubt}"
-    return f"TLS failed {STAGES[state]}: {printable(name.lower().replace('_', ' ') or str(fault))}"
+        return Failure(cause, f"it ended TLS {STAGES[state]} with the alert {_alert(name)}{doubt}")
+    said = printable(name.lower().replace("_", " ") or str(fault))
+    return Failure(cause, f"TLS failed {STAGES[state]}: {said}")
 
 
-def _certificate_reason(fault: ssl.SSLCertVerificationError, server_name: str) -> str:
+def _certificate_reason(fault: ssl.SSLCertVerificationError, server_name: str) -> Failure:
     issue = printable(fault.verify_message)
     if fault.verify_code in NAME_MISMATCH:
-        return (
+        return Failure(
+            Cause.INGRESS_NAME_MISMATCH,
             f"its certificate is not for {server_name} ({issue}): `ingressEndpoint` must name the "
-            "ingress as its certificate does"
+            "ingress as its certificate does",
         )
     if fault.verify_code in WRONG_TIME:
-        return (
+        return Failure(
+            Cause.INGRESS_CERTIFICATE_DATE,
             f"its certificate is not trusted ({issue}): compare this machine's clock, see `date`; "
-            "if that is right, the ingress needs a new certificate"
+            "if that is right, the ingress needs a new certificate",
         )
-    return (
+    return Failure(
+        Cause.INGRESS_UNTRUSTED,
         f"its certificate is not trusted ({issue}): if the ingress's certificate authority is your "
-        "own, name its certificate in `server.ca_file`"
+        "own, name its certificate in `server.ca_file`",
     )
 
 
@@ -102,15 +150,21 @@ def _alert(name: str) -> str:
     return name.split("ALERT_")[-1].lower().replace("_", " ")
 
 
-def _socket_reason(fault: OSError, state: TunnelState) -> str:
+def _socket_reason(fault: OSError, state: TunnelState) -> Failure:
     if fault.errno == errno.ECONNREFUSED:
-        return f"it refused the TCP connection: {REACH}"
-    if fault.errno in (errno.ECONNRESET, errno.EPIPE):
-        return f"it reset the connection {STAGES[state]}"
-    if fault.errno in NO_DESCRIPTOR:
-        return (
-            "no file descriptor is left: raise the limit (`ulimit -n`, LimitNOFILE) or set "
-            "`forward.max_connections`"
-        )
+        return Failure(Cause.CONNECT_REFUSED, f"it refused the TCP connection: {REACH}")
+    if fault.errno in ROUTINE_LOSS:
+        cause = Cause.RESET_WHILE_OPEN if state is TunnelState.OPEN else CLOSED[state]
+        # A close without reading our request is a reset, too; the kernel makes no difference.
+        doubt = "; it may not know our certificate" if state is TunnelState.UPGRADING else ""
+        return Failure(cause, f"it reset the connection {STAGES[state]}{doubt}")
+    if fault.errno in NO_DESCRIPTOR | NO_MEMORY:
+        return exhausted(fault)
     said = os.strerror(fault.errno) if fault.errno else str(fault)
-    return f"{said.lower()} {STAGES[state]}"
+    if fault.errno == errno.ETIMEDOUT and state in WAITS:
+        cause = WAITS[state].cause
+    elif state is TunnelState.CONNECTING:
+        cause = Cause.UNREACHABLE
+    else:
+        cause = CLOSED[state]
+    return Failure(cause, f"{said.lower()} {STAGES[state]}")

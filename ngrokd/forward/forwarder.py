@@ -17,8 +17,9 @@ from ngrokd.config import ForwardSettings
 from ngrokd.forward.ledger import Histogram, Snapshot
 from ngrokd.forward.listener import Listener, SpareDescriptor
 from ngrokd.forward.loop import Loop
+from ngrokd.forward.pool import Pool
 from ngrokd.forward.switchboard import Switchboard
-from ngrokd.model import Address, Counters, Ingress, Target
+from ngrokd.model import Address, Counters, Ingress, Route, Target, WarmStatus
 
 ANSWER_TIMEOUT_S = 5.0  # what another thread waits for this one, whose turns take milliseconds
 
@@ -42,6 +43,7 @@ class Forwarder:
         self._on_crash = on_crash
         self._loop = Loop(make_selector)
         self._board = Switchboard(self._loop, settings)
+        self._pool = Pool(self._board)
         self._spare = SpareDescriptor()
         self._listeners: dict[Address, Listener] = {}
         self._thread: Optional[threading.Thread] = None
@@ -72,19 +74,19 @@ class Forwarder:
         """Where new connections go. `ValueError` for an address that would need resolving."""
         for address in ingress.addresses if ingress else ():
             ipaddress.ip_address(address.ip)
-        self._loop.call_soon(functools.partial(self._board.set_ingress, ingress))
+        self._loop.call_soon(functools.partial(self._set_ingress, ingress))
 
     def configure(self, settings: ForwardSettings) -> None:
         """New settings, for new connections."""
-        self._loop.call_soon(functools.partial(setattr, self._board, "settings", settings))
+        self._loop.call_soon(functools.partial(self._configure, settings))
 
-    def add_listener(self, listening: socket.socket, target: Target) -> None:
-        """Serve `target` on a bound and listening socket, which is ours from now on."""
-        self._loop.call_soon(functools.partial(self._add_listener, listening, target))
+    def add_listener(self, listening: socket.socket, route: Route) -> None:
+        """Serve `route` on a bound and listening socket, which is ours from now on."""
+        self._loop.call_soon(functools.partial(self._add_listener, listening, route))
 
-    def retarget(self, address: Address, target: Target) -> None:
-        """New connections to `address` go to `target`."""
-        self._loop.call_soon(functools.partial(self._retarget, address, target))
+    def retarget(self, address: Address, route: Route) -> None:
+        """New connections to `address` take `route`."""
+        self._loop.call_soon(functools.partial(self._retarget, address, route))
 
     # Any thread but forward: these wait for it, with a bound
 
@@ -103,6 +105,10 @@ class Forwarder:
     def connect_seconds(self) -> Histogram:
         """How long tunnels took from accept to open."""
         return self._snapshot().connect_seconds
+
+    def warm(self) -> WarmStatus:
+        """The ingress connections that are kept ready."""
+        return self._snapshot().warm
 
     # Any thread
 
@@ -123,7 +129,7 @@ class Forwarder:
         return self._thread is not None and self._thread.is_alive()
 
     def _snapshot(self) -> Snapshot:
-        self._last = self._ask(self._board.ledger.freeze, self._last)
+        self._last = self._ask(self._freeze, self._last)
         return self._last
 
     def _ask(self, call: Callable[[], Answer], otherwise: Answer) -> Answer:
@@ -162,27 +168,43 @@ class Forwarder:
     def _close_all(self) -> None:
         self._closed = True
         self._remove_listeners(tuple(self._listeners))
+        self._pool.close()
         for connection in list(self._board.connections):
             connection.abandon()
 
-    def _add_listener(self, listening: socket.socket, target: Target) -> None:
+    def _freeze(self) -> Snapshot:
+        return self._board.ledger.freeze(self._pool.status())
+
+    def _set_ingress(self, ingress: Optional[Ingress]) -> None:
+        is_another = self._board.set_ingress(ingress)
+        self._pool.serve(ingress, is_another)
+
+    def _configure(self, settings: ForwardSettings) -> None:
+        self._board.settings = settings
+        self._pool.configure(settings.warm_connections)
+
+    def _add_listener(self, listening: socket.socket, route: Route) -> None:
         if self._closed:
             listening.close()
             return
-        listener = Listener(listening, target, self._board, self._spare)
+        listener = Listener(listening, route, self._board, self._pool, self._spare)
         self._listeners[listener.address] = listener
-        self._board.listeners = len(self._listeners)
+        self._count_listeners()
 
-    def _retarget(self, address: Address, target: Target) -> None:
+    def _retarget(self, address: Address, route: Route) -> None:
         listener = self._listeners.get(address)
         if listener is None:
-            logger.error("nothing listens on %s, which was to serve %s", address, target)
+            logger.error("nothing listens on %s, which was to serve %s", address, route.target)
         else:
-            listener.target = target
+            listener.route = route
 
     def _remove_listeners(self, addresses: tuple[Address, ...]) -> None:
         for address in addresses:
             listener = self._listeners.pop(address, None)
             if listener is not None:
                 listener.close()
+        self._count_listeners()
+
+    def _count_listeners(self) -> None:
         self._board.listeners = len(self._listeners)
+        self._pool.tend_soon()  # without a listener nobody will come

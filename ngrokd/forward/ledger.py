@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import bisect
+import time
 from dataclasses import dataclass, field
 from typing import Optional
 
-from ngrokd.model import Counters, Target
+from ngrokd.model import Cause, Counters, Failure, Target, WarmStatus
 
 CONNECT_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -23,11 +24,12 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The whole ledger at one moment."""
+    """The whole ledger at one moment, and what waits for the next clients."""
 
     counters: dict[Target, Counters] = field(default_factory=dict)
     open: int = 0
     connect_seconds: Histogram = field(default_factory=Histogram)
+    warm: WarmStatus = field(default_factory=WarmStatus)
 
 
 class Tally:
@@ -40,15 +42,20 @@ class Tally:
         self.bytes_up = 0
         self.bytes_down = 0
         self.last_activity: Optional[float] = None  # Unix seconds
-        self.last_error = ""
+        self.last_failure: Optional[Failure] = None
+        self.last_failed_at: Optional[float] = None  # Unix seconds
+        self.failures: dict[Cause, int] = {}
 
-    def fail(self, text: str) -> None:
+    def fail(self, failure: Failure) -> None:
         """A connection never got through, or was cut by a fault."""
         self.failed += 1
-        self.last_error = text
+        self.last_failure = failure
+        self.last_failed_at = time.time()
+        self.failures[failure.cause] = self.failures.get(failure.cause, 0) + 1
 
     def freeze(self) -> Counters:
         """The numbers as they are now."""
+        last = self.last_failure
         return Counters(
             self.open,
             self.total,
@@ -56,7 +63,10 @@ class Tally:
             self.bytes_up,
             self.bytes_down,
             self.last_activity,
-            self.last_error,
+            last.text if last else "",
+            last.cause if last else None,
+            self.last_failed_at,
+            tuple(self.failures.items()),
         )
 
 
@@ -89,10 +99,10 @@ class Ledger:
         """Connections now, opening ones included."""
         return sum(tally.open for tally in self._tallies.values())
 
-    def freeze(self) -> Snapshot:
+    def freeze(self, warm: WarmStatus) -> Snapshot:
         """Everything as it is now."""
         counters = {target: tally.freeze() for target, tally in self._tallies.items()}
         histogram = Histogram(
             CONNECT_BOUNDS_S, tuple(self._connect_counts), self._connect_sum, self._connect_count
         )
-        return Snapshot(counters, self.open, histogram)
+        return Snapshot(counters, self.open, histogram, warm)

@@ -9,6 +9,7 @@ import socket
 from typing import Optional
 
 from ngrokd.forward import sockets
+from ngrokd.forward.backlog import Bytes
 from ngrokd.forward.bare import bare
 from ngrokd.forward.loop import Loop, Participant
 
@@ -32,23 +33,24 @@ class Leg:
         self._sock = sock
         self._loop = loop
         self._participant: Optional[Participant] = participant  # None: given up
-        self._watched: Optional[int] = 0  # None: for another participant
+        self.watched = 0  # in READ and WRITE bits
         self._unanswered = 0
 
     def hand_over(self, participant: Participant) -> None:
         """Another one is called from now on."""
         self._participant = participant
-        self._watched = None
+        if self.watched:
+            self._loop.hand_over(self.fd, participant)
 
     def want(self, events: int) -> None:
         """Watch for `events` (0: not at all); the selector is told only of changes."""
-        if events == self._watched or self._participant is None:
+        if events == self.watched or self._participant is None:
             return
         if events:
             self._loop.watch(self.fd, events, self._participant)
         else:
             self._loop.unwatch(self.fd)
-        self._watched = events
+        self.watched = events
 
     def check(self) -> None:
         """Notice how connect(2) ended, or a reset, without reading."""
@@ -75,7 +77,7 @@ class Leg:
         except OSError as exc:
             raise LegLost(self, bare(exc)) from exc
 
-    def send(self, data: memoryview) -> int:
+    def send(self, data: Bytes) -> int:
         """How many bytes the kernel took."""
         try:
             return self._sock.send(data)
@@ -112,5 +114,5 @@ class Leg:
             with contextlib.suppress(OSError):
                 sockets.reset_on_close(self._sock)
         self._loop.give_up(self._sock)
-        self._watched = 0
+        self.watched = 0
         self._participant = None

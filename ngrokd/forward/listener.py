@@ -9,20 +9,20 @@ from typing import Optional
 
 from ngrokd.forward import sockets
 from ngrokd.forward.connection import Connection
+from ngrokd.forward.faults import exhausted
 from ngrokd.forward.interest import READ
 from ngrokd.forward.opening import Opening
+from ngrokd.forward.pool import Pool
 from ngrokd.forward.switchboard import Switchboard
-from ngrokd.model import Address, Target
+from ngrokd.model import Address, Cause, Failure, Route, Target
 
 ACCEPTS_PER_TURN = 32  # so that a flood of clients leaves time for those already here
 PAUSE_S = 0.1  # without descriptors or memory; clients meanwhile wait in the kernel's queue
 
-NO_INGRESS = (
-    "no ingress is known yet to carry the connection: `ngrokctl status` shows what ngrokd waits for"
-)
-NO_DESCRIPTOR = (
-    "a client was turned away because no file descriptor is left: raise the limit (`ulimit -n`, "
-    "LimitNOFILE) or set `forward.max_connections`"
+NO_INGRESS = Failure(
+    Cause.NO_INGRESS,
+    "no ingress is known yet to carry the connection: `ngrokctl status` shows what ngrokd waits "
+    "for",
 )
 
 logger = logging.getLogger(__name__)
@@ -54,19 +54,30 @@ class SpareDescriptor:
 
 
 class Listener:
-    """Owner: forward. `target` may change; it counts for the next client."""
+    """Owner: forward. `route` may change; it counts for the next client."""
 
     def __init__(
-        self, sock: socket.socket, target: Target, board: Switchboard, spare: SpareDescriptor
+        self,
+        sock: socket.socket,
+        route: Route,
+        board: Switchboard,
+        pool: Pool,
+        spare: SpareDescriptor,
     ) -> None:
-        self.target = target
+        self.route = route
         name = sock.getsockname()
         self.address = Address(name[0], name[1])
         self._sock = sock
         self._board = board
+        self._pool = pool
         self._spare = spare
         sock.setblocking(False)
         self._listen()
+
+    @property
+    def target(self) -> Target:
+        """Whose clients come."""
+        return self.route.target
 
     def close(self) -> None:
         """Accept nobody any more."""
@@ -96,7 +107,8 @@ class Listener:
 
     def on_fault(self, fault: Exception) -> None:
         """Something nobody expected: it is said, and the listener tries again after a pause."""
-        self._board.failed(self.target, f"listener {self.address}: {fault!r}", fault)
+        failure = Failure(Cause.INTERNAL_ERROR, f"listener {self.address}: {fault!r}")
+        self._board.failed(self.target, failure, fault)
         self._pause()
 
     def _listen(self) -> None:
@@ -111,9 +123,8 @@ class Listener:
         limit = self._board.limit()
         ingress = self._board.ingress
         if len(self._board.connections) >= limit:
-            self._turn_away(
-                client, f"turned away: {limit} connections are open (`forward.max_connections`)"
-            )
+            text = f"turned away: {limit} connections are open (`forward.max_connections`)"
+            self._turn_away(client, Failure(Cause.CONNECTION_LIMIT, text))
         elif ingress is None:
             self._turn_away(client, NO_INGRESS)
         else:
@@ -121,17 +132,22 @@ class Listener:
                 sockets.prepare(client)
             except OSError as exc:  # macOS: EINVAL for a client that has already left
                 client.close()
-                self._board.ledger.of(self.target).fail(f"the client left at once: {exc}")
+                failure = Failure(Cause.CLIENT_LEFT, f"the client left at once: {exc}")
+                self._board.ledger.of(self.target).fail(failure)
                 return
-            opening = Opening(client, Connection(self.target, self._board), ingress)
+            opening = Opening(client, Connection(self.route, self._board), ingress, self._pool)
             self._board.loop.guard(opening.begin, opening)
 
-    def _turn_away(self, client: socket.socket, text: str) -> None:
+    def _turn_away(self, client: socket.socket, failure: Failure) -> None:
         client.close()
-        self._board.failed(self.target, text)
+        self._board.failed(self.target, failure)
 
     def _no_room(self, fault: OSError) -> None:
-        """Turn one client away with the descriptor kept for it, and let others finish."""
+        """Turn one client away with the descriptor kept for it, and let others finish.
+
+        Warm connections go first: there may be room for the clients who wait now.
+        """
+        self._pool.shed()
         self._spare.release()
         try:
             client, _address = self._sock.accept()
@@ -139,6 +155,8 @@ class Listener:
             logger.debug("%s: %s, and the client has left", self.address, fault)
         else:
             self._board.ledger.of(self.target).total += 1
-            self._turn_away(client, NO_DESCRIPTOR)
+            why = exhausted(fault)
+            text = f"a client was turned away because {why.text}"
+            self._turn_away(client, Failure(why.cause, text))
         self._spare.take()
         self._pause()

@@ -83,6 +83,7 @@ class Loop:
         self.retired = False  # every thread runs its calls itself
         self.now = time.monotonic()  # of this turn
         self.heartbeat = self.now  # any thread may read it
+        self.load = 0  # how many descriptors are ready in this turn
 
     # Any thread
 
@@ -123,6 +124,10 @@ class Loop:
             self._selector.modify(fd, events)
         else:
             self._selector.register(fd, events)
+        self._participants[fd] = participant
+
+    def hand_over(self, fd: int, participant: Participant) -> None:
+        """What is waited for on `fd` is another one's from now on."""
         self._participants[fd] = participant
 
     def unwatch(self, fd: int) -> None:
@@ -174,6 +179,7 @@ class Loop:
         self._given_up.clear()
         ready = self._selector.select(self._time_to_wait())
         self.now = self.heartbeat = time.monotonic()
+        self.load = len(ready)
         # The calls come first: what was called before a client came holds for that client.
         for _ in range(len(self._calls)):
             self._calls.popleft()()

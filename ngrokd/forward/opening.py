@@ -1,72 +1,98 @@
-"""From accept to OPEN: connect, handshake and upgrade, at each of the ingress's addresses in turn.
+"""From accept to OPEN: an ingress connection, warm or new, and the upgrade to the target.
 
-No byte of the client is read here, so every attempt can be repeated at another address.
+No byte of the client is read here, so every attempt can be repeated with another connection.
 """
 
 from __future__ import annotations
 
-import errno
-import os
 import socket
 import ssl
 from typing import Optional
 
 from ngrokd.errors import ProtocolError
-from ngrokd.forward import sockets
-from ngrokd.forward.attempts import Attempt, Attempts
 from ngrokd.forward.bare import bare
 from ngrokd.forward.connection import Connection
+from ngrokd.forward.dial import Dial
 from ngrokd.forward.faults import printable, reason
-from ngrokd.forward.interest import READ, WRITE
+from ngrokd.forward.httphost import HostRewriter
+from ngrokd.forward.interest import READ
 from ngrokd.forward.leg import Leg, LegLost
 from ngrokd.forward.loop import Timer
-from ngrokd.forward.relay import Relay, last_words
-from ngrokd.forward.tls import Tls
-from ngrokd.forward.tunnel import Tunnel, TunnelState, UpgradeRefused
-from ngrokd.model import Ingress
+from ngrokd.forward.pool import Pool
+from ngrokd.forward.relay import Relay
+from ngrokd.forward.tunnel import TunnelState, UpgradeRefused
+from ngrokd.forward.uplink import Uplink, last_words
+from ngrokd.model import Cause, Failure, Ingress
 
-# connect(2) of a non-blocking socket that is under way, or done at once
-CONNECT_UNDER_WAY = frozenset({0, errno.EINPROGRESS, errno.EINTR})
+# Most clients are served before then. Only one who has to wait longer is watched for giving up:
+# till then its first bytes, which stay where they are, would be an event for nothing.
+PATIENCE_S = 0.1
+# A warm connection whose request is not even acknowledged by then leads nowhere: a NAT has
+# forgotten it, or its peer is gone. It is well above any round trip.
+ACKNOWLEDGED_S = 1.0
 
 
 class Opening:
     """Owner: forward. Ends as a `Relay` or with a reset of the client."""
 
-    def __init__(self, client: socket.socket, connection: Connection, ingress: Ingress) -> None:
+    def __init__(
+        self, client: socket.socket, connection: Connection, ingress: Ingress, pool: Pool
+    ) -> None:
         self._connection = connection
         self._board = connection.board
         self._loop = connection.board.loop
         self._ingress = ingress
-        self._attempts = Attempts(
-            self._board.in_order(ingress), connection.began + connection.settings.connect_timeout
-        )
-        self._timer: Optional[Timer] = None
+        self._pool = pool
+        self._deadline = connection.began + connection.settings.connect_timeout
+        self._dial: Optional[Dial] = None  # None: no connection of its own has been tried
         self._local = Leg(client, self._loop, self)
-        self._remote: Optional[Leg] = None
+        self._uplink: Optional[Uplink] = None
+        self._answer_by = self._deadline  # of the uplink
+        self._patient = True  # the client is not watched yet
+        self._timer: Optional[Timer] = None  # for the end of patience, then for the answer
         connection.phase = self
 
     def begin(self) -> None:
-        """Try the first address."""
-        self._local.want(READ)  # not to read: the client may give up while the tunnel is made
-        self._try_next()
+        """Take a warm connection, or make one."""
+        self._timer = self._loop.call_at(self._loop.now + PATIENCE_S, self)
+        uplink = self._pool.take()
+        if uplink is None:
+            self._dial_anew()
+        else:
+            self._ask(uplink, min(self._loop.now + ACKNOWLEDGED_S, self._deadline))
+
+    # What the dial calls
+
+    def dialed(self, uplink: Uplink) -> None:
+        """A new connection has shaken hands."""
+        self._ask(uplink, uplink.deadline)
+
+    def unreachable(self, failure: Failure) -> None:
+        """There is no other address, or no time left."""
+        self._fail(failure)
 
     # What the loop calls
 
     def on_ready(self, fd: int, events: int) -> None:
         """One of the sockets is ready."""
-        try:
-            if fd == self._local.fd:
-                self._on_local()
-            elif self._remote is not None:
-                self._on_remote(self._remote, events)
-        except LegLost as lost:
-            self._lost(lost)
-        except (ssl.SSLError, ProtocolError) as fault:
-            self._attempt_failed(fault)
+        if fd == self._local.fd:
+            self._on_local()
+        elif self._uplink is not None:
+            self._step(self._uplink, events)
 
     def on_timer(self) -> None:
-        """The attempt's time is up."""
-        self._attempt_failed(TimeoutError())
+        """The client has to wait, or the answer is late."""
+        self._timer = None
+        if self._patient:
+            self._patient = False
+            self._local.want(READ)  # not to read: the client may give up while the tunnel is made
+        uplink = self._uplink
+        if uplink is None:
+            return  # the dial has a timer of its own
+        if self._loop.now >= self._answer_by:
+            self._late(uplink)
+        else:
+            self._timer = self._loop.call_at(self._answer_by, self)
 
     def on_fault(self, fault: Exception) -> None:
         """A bug of ours: it costs this connection and no other."""
@@ -77,57 +103,7 @@ class Opening:
         """The forwarder stops."""
         self._end("stopped")
 
-    # Attempts
-
-    def _try_next(self) -> None:
-        while True:
-            attempt = self._attempts.next(self._loop.now)
-            if attempt is None:
-                name = self._ingress.server_name
-                self._fail(f"cannot reach the ingress {name}: {self._attempts.summary()}")
-                return
-            try:
-                self._connect(attempt)
-                return
-            except OSError as fault:
-                why = reason(fault, TunnelState.CONNECTING, self._ingress.server_name)
-                self._attempts.failed(attempt.address, why)
-
-    def _connect(self, attempt: Attempt) -> None:
-        self._attempt = attempt
-        tls = Tls(self._ingress.context, self._ingress.server_name)
-        self._tunnel = Tunnel(self._connection.target, tls, self._board.plain)
-        sock = sockets.open_towards(attempt.address.ip)
-        error = sock.connect_ex((attempt.address.ip, attempt.address.port))
-        if error not in CONNECT_UNDER_WAY:
-            sock.close()
-            raise OSError(error, os.strerror(error))
-        self._remote = Leg(sock, self._loop, self)
-        self._remote.want(self._tunnel.remote_interest())
-        self._timer = self._loop.call_at(attempt.deadline, self)
-
-    def _attempt_failed(self, fault: Exception) -> None:
-        self._drop_remote()
-        why = reason(bare(fault), self._tunnel.state, self._ingress.server_name)
-        if isinstance(fault, UpgradeRefused):
-            self._fail(why)
-        else:
-            self._attempts.failed(self._attempt.address, why)
-            self._try_next()
-
-    def _lost(self, lost: LegLost) -> None:
-        if lost.leg is self._local:
-            text = f"the client left while the tunnel was {self._tunnel.state.value}"
-            self._connection.failed_quietly(text)
-            self._end(text)
-            return
-        fault = last_words(lost, self._tunnel, self._board.raw)
-        if self._tunnel.state is TunnelState.OPEN:
-            self._open(lost.leg).begin_lost(fault)  # an answer, bytes and a reset, all at once
-        else:
-            self._attempt_failed(fault)
-
-    # The client, and one attempt
+    # The client
 
     def _on_local(self) -> None:
         """The client gave up, or its first bytes or its FIN are there.
@@ -135,74 +111,130 @@ class Opening:
         Those stay in the kernel until OPEN, and would be reported at every turn until then. A FIN
         is no giving up: whoever has nothing to send may still wait for the answer.
         """
-        if self._local.has_spoken():
-            self._local.want(0)
+        try:
+            if self._local.has_spoken():
+                self._local.want(0)
+        except LegLost:
+            text = f"the client left while the tunnel was {self._stage.value}"
+            self._connection.failed_quietly(Failure(Cause.CLIENT_LEFT, text))
+            self._end(text)
 
-    def _on_remote(self, remote: Leg, events: int) -> None:
-        tunnel = self._tunnel
-        if tunnel.state is TunnelState.CONNECTING:
-            remote.check()  # SO_ERROR is how connect(2) ended
-            tunnel.connected()
+    @property
+    def _stage(self) -> TunnelState:
+        if self._uplink is not None:
+            return self._uplink.tunnel.state
+        return self._dial.stage if self._dial is not None else TunnelState.CONNECTING
+
+    # The upgrade
+
+    def _dial_anew(self) -> None:
+        self._dial = Dial(self._board, self._ingress, self._deadline, self)
+        self._dial.begin()
+
+    def _ask(self, uplink: Uplink, answer_by: float) -> None:
+        self._uplink = uplink
+        self._answer_by = answer_by
+        uplink.leg.hand_over(self)
+        if self._timer is None:
+            self._timer = self._loop.call_at(answer_by, self)
+        self._step(uplink, 0)
+
+    def _late(self, uplink: Uplink) -> None:
+        """There is no answer yet; from a warm connection it is waited for as long as one lives."""
+        is_warm = self._dial is None
+        if is_warm and self._loop.now < self._deadline and self._is_acknowledged(uplink):
+            self._answer_by = self._deadline
+            self._timer = self._loop.call_at(self._answer_by, self)
         else:
-            if events & WRITE:
-                self._flush(remote)
-            if events & tunnel.remote_interest() & READ:
-                count = remote.receive_into(self._board.raw)
-                if count is not None:
-                    tunnel.receive_remote(self._board.raw[:count])
+            self._attempt_failed(TimeoutError())
+
+    def _step(self, uplink: Uplink, events: int) -> None:
+        """One event of the ingress's side (0: none yet), and what follows from it."""
+        tunnel = uplink.tunnel
+        lost: Optional[Exception] = None
+        try:
+            if tunnel.state is TunnelState.READY:
+                tunnel.request(self._connection.target, self._rewriter())
+            elif events & READ:
+                tunnel.to_local.put(uplink.receive(self._board.raw))
+            if tunnel.state is not TunnelState.OPEN:
+                uplink.flush()
+                uplink.leg.want(tunnel.remote_interest())
+        except LegLost as gone:
+            lost = last_words(gone, tunnel, self._board.raw)
+        except (ssl.SSLError, ProtocolError) as fault:
+            lost = fault
         if tunnel.state is TunnelState.OPEN:
-            self._open(remote).begin()
-            return
-        self._flush(remote)
-        remote.want(tunnel.remote_interest())
+            self._open(uplink, lost)
+        elif lost is not None:
+            self._attempt_failed(lost)
 
-    def _flush(self, remote: Leg) -> None:
-        backlog = self._tunnel.to_remote
-        if backlog:
-            with backlog.first() as data:
-                count = remote.send(data)
-            backlog.sent(count)
+    def _rewriter(self) -> Optional[HostRewriter]:
+        host = self._connection.host
+        return HostRewriter(host) if host else None
 
-    def _open(self, remote: Leg) -> Relay:
+    def _attempt_failed(self, fault: Exception) -> None:
+        uplink = self._drop_uplink()
+        assert uplink is not None
+        state = uplink.tunnel.state
+        if isinstance(fault, UpgradeRefused):
+            self._fail(reason(bare(fault), state, self._ingress.server_name))
+        elif self._dial is not None:
+            self._dial.go_on(uplink.address, fault, state)
+        elif self._loop.now < self._deadline:
+            self._pool.was_dead(uplink)
+            self._dial_anew()
+        else:
+            self._fail(reason(bare(fault), state, self._ingress.server_name))
+
+    def _is_acknowledged(self, uplink: Uplink) -> bool:
+        try:
+            return not uplink.leg.unsent
+        except LegLost:
+            return False  # the loop is about to tell why
+
+    def _open(self, uplink: Uplink, lost: Optional[Exception]) -> None:
         self._disarm()
+        self._leave_dial()
         connection = self._connection
-        self._board.opened(
-            connection.target, self._attempt.address, self._loop.now - connection.began
-        )
-        response = self._tunnel.response
+        took = self._loop.now - connection.began
+        self._board.opened(connection.target, uplink, took)
+        response = uplink.tunnel.response
         for notice in response.notices if response else ():
             self._board.notice(connection.target, printable(notice))
-        return Relay(connection, self._tunnel, self._local, remote)
+        relay = Relay(connection, uplink.tunnel, self._local, uplink.leg)
+        if lost is None:
+            relay.begin()
+        else:
+            relay.begin_lost(lost)  # an answer, bytes and a reset, all at once
 
     # Ends
 
-    def _drop_remote(self) -> None:
-        self._disarm()
-        remote, self._remote = self._remote, None
-        if remote is None:
-            return
-        try:
-            self._flush_alert(remote)
-        finally:
-            remote.give_up()
+    def _drop_uplink(self) -> Optional[Uplink]:
+        if not self._patient:
+            self._disarm()
+        uplink, self._uplink = self._uplink, None
+        if uplink is not None:
+            uplink.leave()
+        return uplink
 
-    def _flush_alert(self, remote: Leg) -> None:
-        """Tell the ingress why it is left, if it still listens."""
-        try:
-            self._flush(remote)
-        except LegLost:
-            return  # it does not, and the fault that brought us here is already known
+    def _leave_dial(self) -> None:
+        if self._dial is not None:
+            self._dial.abandon()
+            self._dial = None
 
     def _disarm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _fail(self, text: str) -> None:
-        self._connection.failed(text)
-        self._end(text)
+    def _fail(self, failure: Failure) -> None:
+        self._connection.failed(failure)
+        self._end(failure.text)
 
     def _end(self, how: str) -> None:
-        self._drop_remote()
+        self._disarm()
+        self._leave_dial()
+        self._drop_uplink()
         self._local.give_up(reset=True)
         self._connection.end(how)

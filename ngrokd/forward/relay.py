@@ -7,15 +7,17 @@ from collections.abc import Callable
 from typing import Optional
 
 from ngrokd.errors import ProtocolError
-from ngrokd.forward import sockets
-from ngrokd.forward.bare import bare
+from ngrokd.forward.backlog import Bytes
 from ngrokd.forward.connection import Connection
 from ngrokd.forward.delivery import Delivery
 from ngrokd.forward.faults import reason
 from ngrokd.forward.interest import READ, WRITE
 from ngrokd.forward.leg import Leg, LegLost
 from ngrokd.forward.loop import Timer
+from ngrokd.forward.tls import STEP_BYTES
 from ngrokd.forward.tunnel import Flow, Tunnel, TunnelState
+from ngrokd.forward.uplink import flush, last_words
+from ngrokd.model import Cause, Failure
 
 PULSE_S = 30.0  # how often the peers are asked whether they still acknowledge what is sent
 
@@ -34,7 +36,7 @@ class Relay:
         self._pulse_at = self._board.loop.now + PULSE_S
         self._delivery = Delivery()
         connection.phase = self
-        connection.moved()  # the idle time begins here, not at the accept
+        connection.moved(0, 0)  # the idle time begins here, not at the accept
         local.hand_over(self)
         remote.hand_over(self)
 
@@ -66,11 +68,12 @@ class Relay:
         """The forwarder stops."""
         self._end("stopped", reset=True)
 
-    def _guard(self, step: Callable[[int], None], events: int) -> None:
-        """One step, and what follows from it for both sockets."""
+    def _guard(self, step: Callable[[int], bool], events: int) -> None:
+        """One step, and what follows from it for both sockets if it says that something does."""
         try:
             try:
-                step(events)
+                if not step(events):
+                    return
             except LegLost as lost:
                 if lost.leg is self._local:
                     raise
@@ -81,38 +84,84 @@ class Relay:
         except LegLost as lost:  # the client: whatever the ingress still sends has no taker
             self._end(f"the client is gone ({lost.fault})", reset=True)
 
-    # Bytes
+    # Bytes. A step says whether what is waited for may be another now: while both sockets take all
+    # they are given, which is the rule, it stays the same, and nothing else is looked at.
 
-    def _on_local(self, events: int) -> None:
-        wanted = self._tunnel.local_interest()
+    def _on_local(self, events: int) -> bool:
         if events & WRITE:
             self._flush_local()
-        if events & wanted & READ:
-            raw = self._board.raw
-            count = self._local.receive_into(raw)
-            if count is not None:
-                self._tunnel.receive_local(raw[:count])
-                self._connection.moved(up=count)
-                self._flush_remote()
+        if not events & self._local.watched & READ:
+            return True
+        buffer = self._board.read_buffer()
+        count = self._local.receive_into(buffer)
+        if count is None:
+            return True
+        tunnel = self._tunnel
+        self._connection.moved(count, 0)
+        if 0 < count <= STEP_BYTES:
+            self._send_remote(tunnel.receive_local(buffer[:count]))
+        else:
+            for start in range(0, count or 1, STEP_BYTES):
+                step = buffer[start : min(start + STEP_BYTES, count)]
+                self._send_remote(tunnel.receive_local(step))
+        return not count or len(tunnel.to_remote) > 0 or events != READ or tunnel.rewrites
 
-    def _on_remote(self, events: int) -> None:
-        remote = self._remote
+    def _on_remote(self, events: int) -> bool:
+        remote, tunnel = self._remote, self._tunnel
         if remote is None:
-            return
-        wanted = self._tunnel.remote_interest()
+            return True
         if events & WRITE:
             self._flush_remote()
-        if events & wanted & READ:
-            raw = self._board.raw
-            count = remote.receive_into(raw)
-            if count is not None:
-                self._tunnel.receive_remote(raw[:count])
-                self._connection.moved()
-                self._flush()
+        if not events & remote.watched & READ:
+            return True
+        buffer = self._board.read_buffer()
+        count = remote.receive_into(buffer)
+        if count is None:
+            return True
+        self._connection.moved(0, 0)
+        if 0 < count <= STEP_BYTES:
+            self._send_local(tunnel.receive_remote(buffer[:count]))
+        else:
+            for start in range(0, count or 1, STEP_BYTES):
+                step = buffer[start : min(start + STEP_BYTES, count)]
+                self._send_local(tunnel.receive_remote(step))
+                if tunnel.down is not Flow.RUNNING:
+                    break
+        return (
+            tunnel.down is not Flow.RUNNING
+            or len(tunnel.to_local) > 0
+            or len(tunnel.to_remote) > 0
+            or events != READ
+            or tunnel.rewrites
+        )
 
-    def _flush(self, _events: int = 0) -> None:
-        self._flush_local()  # first: its fresh bytes stand in the shared buffer
+    def _send_remote(self, data: Bytes) -> None:
+        """Behind what waits already, if something does."""
+        backlog, remote = self._tunnel.to_remote, self._remote
+        if not len(backlog) and remote is not None:
+            count = remote.send(data)
+            if count == len(data):
+                return
+            data = memoryview(data)[count:]
+        backlog.put(data)
+
+    def _send_local(self, data: memoryview) -> None:
+        """Likewise."""
+        backlog = self._tunnel.to_local
+        if not len(data):
+            return
+        if not len(backlog):
+            count = self._local.send(data)
+            self._connection.moved(0, count)
+            if count == len(data):
+                return
+            data = data[count:]
+        backlog.put(data)
+
+    def _flush(self, _events: int = 0) -> bool:
+        self._flush_local()
         self._flush_remote()
+        return True
 
     def _flush_local(self) -> None:
         backlog = self._tunnel.to_local
@@ -121,16 +170,11 @@ class Relay:
                 count = self._local.send(data)
             backlog.sent(count)
             if count:
-                self._connection.moved(down=count)
+                self._connection.moved(0, count)
 
     def _flush_remote(self) -> None:
-        backlog = self._tunnel.to_remote
-        if backlog and self._remote is not None:
-            with backlog.first() as data:
-                count = self._remote.send(data)
-            backlog.sent(count)
-            if count:
-                self._connection.moved()
+        if self._remote is not None and flush(self._tunnel, self._remote):
+            self._connection.moved(0, 0)
 
     # Ends
 
@@ -155,34 +199,36 @@ class Relay:
             if self._timer is None or changed:
                 self._arm()
 
-    def _remote_lost(self, fault: Exception) -> None:
+    def _remote_lost(self, fault: Exception) -> bool:
         self._tunnel.remote_lost(fault)
-        self._connection.moved()  # the time for the client to take what came before begins here
+        self._connection.moved(0, 0)  # the time for the client to take what came before begins here
         self._flush_local()
+        return True
 
     def _is_delivered(self) -> bool:
         """Whether a reset takes nothing from the client any more. Acknowledgements are progress."""
         unsent = self._local.unsent
         if self._delivery.look(unsent):
-            self._connection.moved()
+            self._connection.moved(0, 0)
         return not unsent
 
     def _end_cut(self) -> None:
         fault = self._tunnel.fault
-        why = reason(fault, TunnelState.OPEN, "") if fault else "unknown"
-        text = f"the connection to the ingress broke: {why}"
-        if isinstance(fault, OSError) and fault.errno in sockets.ROUTINE_LOSS:
-            self._connection.failed_quietly(text)
+        assert fault is not None, "a cut is due only after a fault"
+        why = reason(fault, TunnelState.OPEN, "")
+        failure = Failure(why.cause, f"the connection to the ingress broke: {why.text}")
+        if why.cause is Cause.RESET_WHILE_OPEN:
+            self._connection.failed_quietly(failure)
         else:
-            self._connection.failed(text)
-        self._end(text, reset=True)
+            self._connection.failed(failure)
+        self._end(failure.text, reset=True)
 
     def _end_idle(self, limit: float) -> None:
         text = f"nothing moved for {limit:g} s"
         tunnel = self._tunnel
-        stuck = bool(tunnel.to_local or tunnel.to_remote) or tunnel.fault is not None
+        stuck = bool(tunnel.to_local or tunnel.to_remote or tunnel.holds or tunnel.fault)
         if stuck:
-            self._connection.failed_quietly(text)
+            self._connection.failed_quietly(Failure(Cause.STALLED, text))
         self._end(text, reset=stuck)
 
     def _end(self, how: str, reset: bool = False) -> None:
@@ -235,7 +281,7 @@ class Relay:
             when = min(when, now + self._delivery.pause_s)
         self._timer = self._board.loop.call_at(when, self)
 
-    def _look(self, _events: int) -> None:
+    def _look(self, _events: int) -> bool:
         """Look for what no event tells: silence, and a reset of a side that is not being read.
 
         An ingress that is held back for a slow client is not asked: what it sent before its reset
@@ -250,20 +296,4 @@ class Relay:
             self._local.pulse()
             if self._remote is not None:
                 self._remote.pulse()
-
-
-def last_words(lost: LegLost, tunnel: Tunnel, raw: memoryview) -> Exception:
-    """The better reason for a lost ingress: what it said before it left.
-
-    A failed write comes before the alert or answer that has already arrived is read. What is read
-    here goes the usual way into the tunnel.
-    """
-    try:
-        count = lost.leg.receive_into(raw)
-        if count:
-            tunnel.receive_remote(raw[:count])
-    except LegLost:
-        return lost.fault
-    except (ssl.SSLError, ProtocolError) as better:
-        return bare(better)
-    return lost.fault
+        return True

@@ -13,11 +13,17 @@ from ngrokd.config import ForwardSettings
 from ngrokd.forward.bursts import Bursts
 from ngrokd.forward.ledger import Ledger
 from ngrokd.forward.loop import Loop, Timer
+from ngrokd.forward.sessions import Sessions
 from ngrokd.forward.tunnel import PLAIN_BYTES, READ_BYTES
-from ngrokd.model import Address, Ingress, Target
+from ngrokd.forward.uplink import Uplink
+from ngrokd.model import Address, Failure, Ingress, Target
 
 RESERVED_DESCRIPTORS = 64  # for everything that is not a connection or listener
 DESCRIPTORS_EACH = 2  # of one connection
+# What all bulk flows together may move in one turn, a millisecond or so, for which a small request
+# on another connection has to wait; each flow moves at least one TLS record and a bit.
+TURN_BYTES = 8 * READ_BYTES
+LEAST_READ_BYTES = 17 * 1024
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +48,7 @@ class Switchboard:
         self.plain = memoryview(mmap.mmap(-1, PLAIN_BYTES))
         self.connections: set[OpenConnection] = set()
         self.listeners = 0  # how many descriptors they hold
+        self.sessions = Sessions()
         self._ingress: Optional[Ingress] = None
         self._served_last: Optional[Address] = None
         self._bursts = Bursts()
@@ -56,15 +63,30 @@ class Switchboard:
         """Where new tunnels go; `None`: not known yet, or it has no address."""
         return self._ingress if self._ingress and self._ingress.addresses else None
 
-    def set_ingress(self, ingress: Optional[Ingress]) -> None:
-        """New connections go there."""
+    def set_ingress(self, ingress: Optional[Ingress]) -> bool:
+        """New connections go there; whether it is another one than before, or otherwise trusted."""
         self._ingress = ingress
+        return self.sessions.serve(ingress)
 
     def in_order(self, ingress: Ingress) -> list[Address]:
         """The ingress's addresses, the one that served last first: a dead one costs time once."""
-        return sorted(ingress.addresses, key=lambda address: address != self._served_last)
+        addresses = ingress.addresses
+        if len(addresses) == 1:
+            return list(addresses)
+        return sorted(addresses, key=lambda address: address != self._served_last)
+
+    def learn_session(self, uplink: Uplink) -> None:
+        """What has come over it by now may have brought a session to resume."""
+        self.sessions.learn(uplink.ingress, uplink.address, uplink.tunnel.tls, self.loop.now)
 
     # Connections
+
+    def read_buffer(self) -> memoryview:
+        """`raw`, or less of it where many are ready in this turn."""
+        load = self.loop.load
+        if load * READ_BYTES <= TURN_BYTES:
+            return self.raw
+        return self.raw[: max(TURN_BYTES // load, LEAST_READ_BYTES)]
 
     def limit(self) -> int:
         """How many connections may be open at once."""
@@ -97,16 +119,19 @@ class Switchboard:
 
     # What is said about them
 
-    def opened(self, target: Target, address: Address, seconds: float) -> None:
-        """A tunnel opened."""
-        self._served_last = address
+    def opened(self, target: Target, uplink: Uplink, seconds: float) -> None:
+        """A tunnel opened, so long after its client came."""
+        self._served_last = uplink.address
+        self.learn_session(uplink)
         self.ledger.opened(seconds)
         self._bursts.success(target)
 
-    def failed(self, target: Target, text: str, fault: Optional[Exception] = None) -> None:
+    def failed(
+        self, target: Target, failure: Failure, fault: Optional[Exception] = None
+    ) -> None:
         """Count and say that a connection failed. `fault`: a bug, printed whole."""
-        self.ledger.of(target).fail(text)
-        line = self._bursts.fault(target, text, self.loop.now)
+        self.ledger.of(target).fail(failure)
+        line = self._bursts.fault(target, failure, self.loop.now)
         if line is not None:
             logger.warning("%s", line, exc_info=fault)
             self._arm()

@@ -36,11 +36,14 @@ class Tls:
     hold the alert that tells the peer.
     """
 
-    def __init__(self, context: ssl.SSLContext, server_name: str) -> None:
+    def __init__(
+        self, context: ssl.SSLContext, server_name: str, session: Optional[ssl.SSLSession] = None
+    ) -> None:
+        """`session`: of an earlier connection with the same context, to be resumed if it can be."""
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._object = context.wrap_bio(
-            self._incoming, self._outgoing, server_hostname=server_name
+            self._incoming, self._outgoing, server_hostname=server_name, session=session
         )
         self._fin = False  # the peer's TCP end has been received
         self.ended = False  # the peer's close_notify has been read
@@ -71,8 +74,11 @@ class Tls:
         count = 0
         # With a buffer it gives a count; typeshed knows only the form that gives bytes.
         read: Callable[[int, memoryview], int] = self._object.read  # type: ignore[assignment]
+        incoming = self._incoming
         try:
-            while True:
+            # An empty BIO is SSLWantReadError without the cost of raising it: OpenSSL takes no
+            # more out of it than the record that it is reading.
+            while incoming.pending or self._fin:
                 got = read(len(buffer) - count, buffer[count:])
                 if not got:
                     self._end()
@@ -85,6 +91,16 @@ class Tls:
         except ssl.SSLError as exc:
             self.fault = bare(exc)
         return count
+
+    @property
+    def session(self) -> Optional[ssl.SSLSession]:
+        """To be resumed by a later connection. OpenSSL copies it each time: do not ask often."""
+        return self._object.session
+
+    @property
+    def resumed(self) -> bool:
+        """The handshake resumed the session it was given."""
+        return bool(self._object.session_reused)
 
     def _end(self) -> None:
         """The stream is over: by close_notify, unless it took the FIN to show.
@@ -114,6 +130,16 @@ class Tls:
             return  # the peer has not ended yet, as it may
         except ssl.SSLZeroReturnError:
             self.ended = True
+
+    @property
+    def is_over(self) -> bool:
+        """No more will be read: `ended` or `fault` say why."""
+        return self.ended or self.fault is not None
+
+    @property
+    def has_data_to_send(self) -> bool:
+        """`data_to_send` has something."""
+        return bool(self._outgoing.pending)
 
     def data_to_send(self) -> bytes:
         """The ciphertext for the peer, once."""

@@ -1,28 +1,38 @@
 """One tunnel as a state machine: TLS, the upgrade and the relay, without a socket.
 
-Theory of operation. The driver tells what happened (`connected`, `receive_local`, `receive_remote`,
-`remote_lost`), then offers `to_local` and `to_remote` to the sockets and reports what they took.
-What to wait for is computed from the state each time (`local_interest`, `remote_interest`):
+Theory of operation. The driver tells what happened (`connected`, `request`, `receive_local`,
+`receive_remote`, `remote_lost`). What `receive_local` and `receive_remote` give back it offers to
+the other socket at once, unless something waits for that already, and puts what is left over into
+`to_remote` and `to_local`: while both sockets take all they are given, no byte is copied here. What
+to wait for is computed from the state each time (`local_interest`, `remote_interest`):
 
+- until READY it belongs to no client; `request` names the target, also long after the handshake;
 - before OPEN the local side is not read, so the kernel holds the client back;
 - a side is read while the backlog to the *other* side is below HIGH_WATER_BYTES, and written while
   there is backlog to it. One read adds at most READ_BYTES, so a backlog never exceeds their sum.
+  What was read goes in STEP_BYTES at a time, so that the first is sent while the next is encrypted.
 
 Each direction ends on its own (`Flow`): an end is passed on behind the bytes before it, and the
 other direction goes on. The tunnel is finished when both ends have been passed on.
 
-Fresh bytes in a backlog are borrowed from a buffer that all tunnels share: the driver must call
-`sent` for them before it turns to any tunnel again; only then is what is left copied.
+A tunnel with a rewriter sends what that makes of the client's bytes, and shows it those of the
+endpoint, until it is finished.
+
+What `receive_remote` gives stands in a buffer that all tunnels share: the driver must be done with
+it before it turns to any tunnel again.
 """
 
 from __future__ import annotations
 
 import enum
+import ssl
+from collections.abc import Iterable
 from typing import Optional
 
 from ngrokd.errors import ProtocolError
-from ngrokd.forward.backlog import Backlog
+from ngrokd.forward.backlog import Backlog, OwnBacklog
 from ngrokd.forward.bare import bare
+from ngrokd.forward.httphost import HostRewriter, Piece
 from ngrokd.forward.interest import READ, WRITE
 from ngrokd.forward.tls import RECORD_BYTES, STEP_BYTES, Tls
 from ngrokd.forward.wire import ConnResponse, ResponseReader, encode_request
@@ -33,7 +43,9 @@ HIGH_WATER_BYTES = 64 * 1024  # a socket buffer's worth: enough to keep the slow
 # Reading the ingress makes TLS answer (key updates). Above this, far beyond what the relay itself
 # leaves waiting, an ingress that never takes its answers is not read either.
 ANSWER_LIMIT_BYTES = 4 * (READ_BYTES + HIGH_WATER_BYTES)
-PLAIN_BYTES = READ_BYTES + RECORD_BYTES  # the shared buffer: all that one read can decrypt to
+PLAIN_BYTES = STEP_BYTES + RECORD_BYTES  # the shared buffer: all that one step can decrypt to
+
+EMPTY = memoryview(b"")
 
 
 class TunnelState(enum.Enum):
@@ -41,6 +53,7 @@ class TunnelState(enum.Enum):
 
     CONNECTING = "connecting"  # TCP to the ingress
     HANDSHAKING = "handshaking"  # TLS
+    READY = "ready"  # for any target: the ingress waits for a request
     UPGRADING = "upgrading"  # the request is under way, its answer awaited
     OPEN = "open"  # bytes flow
 
@@ -62,22 +75,31 @@ class UpgradeRefused(ProtocolError):
         self.response = response
 
 
+class UpgradeCut(ProtocolError):
+    """The ingress ended its side before it had answered. Handler: `faults` tells it from resets."""
+
+    def __init__(self, begun: bool) -> None:
+        super().__init__("the connection ended before the whole answer had come")
+        self.begun = begun  # a part of the answer had come
+
+
 class Tunnel:
     """One way to one target, from TCP connect to the last byte. Owner: forward.
 
     Methods raise `ssl.SSLError` or `ProtocolError`; before OPEN the tunnel is over then.
     """
 
-    def __init__(self, target: Target, tls: Tls, plain: memoryview) -> None:
-        self._target = target
-        self._tls = tls
+    def __init__(self, tls: Tls, plain: memoryview) -> None:
+        """`plain`: room for PLAIN_BYTES, which tunnels may share."""
+        self.tls = tls
         self._plain = plain
         self._reader = ResponseReader()
+        self._rewriter: Optional[HostRewriter] = None  # None: the client's bytes go as they are
         self.state = TunnelState.CONNECTING
         self.up = Flow.RUNNING  # local to remote
         self.down = Flow.RUNNING
         self.to_local = Backlog()
-        self.to_remote = Backlog()
+        self.to_remote = OwnBacklog()
         self.response: Optional[ConnResponse] = None
         self.fault: Optional[Exception] = None  # why `down` is CUT
 
@@ -88,7 +110,11 @@ class Tunnel:
         if self.state is not TunnelState.OPEN:
             return 0
         wanted = WRITE if self.to_local else 0
-        if self.up is Flow.RUNNING and len(self.to_remote) < HIGH_WATER_BYTES:
+        if (
+            self.up is Flow.RUNNING
+            and len(self.to_remote) < HIGH_WATER_BYTES
+            and (self._rewriter is None or self._rewriter.wants_data)
+        ):
             wanted |= READ
         return wanted
 
@@ -116,6 +142,16 @@ class Tunnel:
         return self.down is Flow.CUT and not self.to_local
 
     @property
+    def rewrites(self) -> bool:
+        """What the client sends is not simply passed on."""
+        return self._rewriter is not None
+
+    @property
+    def holds(self) -> bool:
+        """Whether bytes of the client wait for something else than the ingress's socket."""
+        return self._rewriter is not None and self._rewriter.holds
+
+    @property
     def half_closed(self) -> bool:
         """One side has ended: from now on a lack of progress is not waited out for ever."""
         return self.up is not Flow.RUNNING or self.down is not Flow.RUNNING
@@ -133,27 +169,43 @@ class Tunnel:
         self._handshake()
         self._collect()
 
-    def receive_local(self, data: memoryview) -> None:
-        """Bytes of the client (empty: its FIN), at most READ_BYTES."""
-        for start in range(0, len(data), STEP_BYTES):
-            self._tls.send(data[start : start + STEP_BYTES])
-            self._collect()
-        if not len(data):
-            self._end_up()
+    def request(self, target: Target, rewriter: Optional[HostRewriter] = None) -> None:
+        """READY: ask the ingress for `target`. `rewriter`: what the client's bytes go through."""
+        self._rewriter = rewriter
+        self.tls.send(memoryview(encode_request(target)))
+        self.state = TunnelState.UPGRADING
+        self._collect()
 
-    def receive_remote(self, data: memoryview) -> None:
-        """Bytes of the ingress (empty: its FIN), at most READ_BYTES."""
+    def receive_local(self, data: memoryview) -> bytes:
+        """Bytes of the client (empty: its FIN), at most STEP_BYTES: those to send for them."""
+        if self._rewriter is not None:
+            self._send_pieces(self._rewriter, self._rewriter.receive_data(data))
+        elif len(data):
+            self.tls.send(data)
+        if not len(data):
+            self.up = Flow.ENDING
+            self.tls.send_eof()
+        return self.tls.data_to_send()
+
+    def receive_remote(self, data: memoryview) -> memoryview:
+        """Bytes of the ingress (empty: its FIN), at most STEP_BYTES: those for the client."""
         count = 0
         try:
-            for start in range(0, len(data) or 1, STEP_BYTES):
-                self._tls.receive_data(data[start : start + STEP_BYTES])
-                if self.state is TunnelState.HANDSHAKING:
-                    self._handshake()
-                if self.state is not TunnelState.HANDSHAKING:
-                    count += self._tls.read_into(self._plain[count:])
+            self.tls.receive_data(data)
+            if self.state is TunnelState.HANDSHAKING:
+                self._handshake()
+            if self.state is not TunnelState.HANDSHAKING:
+                count = self.tls.read_into(self._plain)
         finally:
             self._collect()  # an alert of ours, too
-        self._deliver(self._plain[:count])
+        plain = self._plain[:count]
+        if self.state is not TunnelState.OPEN:
+            plain = self._open_with(plain)
+        if self._rewriter is not None and len(plain):
+            self._show(plain)
+        if self.tls.is_over:
+            self._end_down()
+        return plain
 
     def remote_lost(self, fault: Exception) -> None:
         """The ingress's socket broke while OPEN: the client still gets what came before."""
@@ -168,47 +220,58 @@ class Tunnel:
 
     def say_goodbye(self) -> None:
         """Queue TLS's end for an ingress that is about to be left."""
-        if self.state is TunnelState.OPEN and self.up is Flow.RUNNING:
-            self._end_up()
+        if self.state in (TunnelState.READY, TunnelState.OPEN) and self.up is Flow.RUNNING:
+            self.to_remote.put(self.receive_local(EMPTY))
 
     # How it goes on
 
     def _handshake(self) -> None:
-        if self._tls.handshake():
-            self.state = TunnelState.UPGRADING
-            self._tls.send(memoryview(encode_request(self._target)))
+        if self.tls.handshake():
+            self.state = TunnelState.READY
 
-    def _end_up(self) -> None:
-        self.up = Flow.ENDING
-        self._tls.send_eof()
-        self._collect()
-
-    def _deliver(self, plain: memoryview) -> None:
-        """Take what has been decrypted, then the end or fault that came behind it."""
-        if len(plain):
-            self._take(plain)
-        if self._tls.fault is not None:
-            if self.state is not TunnelState.OPEN:
-                raise self._tls.fault
-            self.remote_lost(self._tls.fault)
-        elif self._tls.ended and self.down is Flow.RUNNING:
-            if self.state is not TunnelState.OPEN:
-                self._reader.receive_data(b"")  # raises: an end in the middle of the upgrade
-            self.down = Flow.ENDING
-
-    def _take(self, plain: memoryview) -> None:
-        if self.state is TunnelState.OPEN:
-            self.to_local.put(plain)
-            return
+    def _open_with(self, plain: memoryview) -> memoryview:
+        """Take the ingress's answer; what came behind it."""
+        if not len(plain):
+            return plain
+        if self.state is TunnelState.READY:
+            raise ProtocolError("the ingress spoke before it was asked")
         self.response = self._reader.receive_data(plain)
         if self.response is None:
-            return
+            return EMPTY
         if self.response.refused:
             raise UpgradeRefused(self.response)
         self.state = TunnelState.OPEN
-        self.to_local.put(memoryview(self._reader.leftover))
+        return memoryview(self._reader.leftover)
+
+    def _end_down(self) -> None:
+        """The ingress's end or fault, behind what has been decrypted."""
+        fault = self.tls.fault
+        if self.state is not TunnelState.OPEN:
+            if self.tls.ended or isinstance(fault, ssl.SSLEOFError):
+                raise UpgradeCut(self._reader.begun)
+            if fault is not None:
+                raise fault
+        elif fault is not None:
+            self.remote_lost(fault)
+        elif self.down is Flow.RUNNING:
+            self.down = Flow.ENDING
+            self._show(EMPTY)
+
+    def _show(self, plain: memoryview) -> None:
+        """The endpoint has sent this (empty: its end)."""
+        if self._rewriter is not None:
+            self._send_pieces(self._rewriter, self._rewriter.observe(plain))
+            self._collect()
+
+    def _send_pieces(self, rewriter: HostRewriter, pieces: Iterable[Piece]) -> None:
+        data = memoryview(b"".join(pieces))  # as few TLS records as they fit in
+        for start in range(0, len(data), STEP_BYTES):
+            self._collect()
+            self.tls.send(data[start : start + STEP_BYTES])
+        if rewriter.finished:
+            self._rewriter = None
 
     def _collect(self) -> None:
-        data = self._tls.data_to_send()
-        if data:
-            self.to_remote.put(memoryview(data))
+        """What TLS has to say by itself."""
+        if self.tls.has_data_to_send:
+            self.to_remote.put(self.tls.data_to_send())

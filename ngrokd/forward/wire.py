@@ -112,6 +112,11 @@ class _FrameReader(Generic[Message]):
         """The bytes after the frame; empty until the message has been given."""
         return bytes(self._buffer) if self._finished else b""
 
+    @property
+    def begun(self) -> bool:
+        """A part of the frame has come."""
+        return bool(self._buffer) and not self._finished
+
     def receive_data(self, data: Union[bytes, bytearray, memoryview]) -> Optional[Message]:
         """Feed what came (`b""`: EOF); the message once it is whole, `None` before."""
         if self._finished:

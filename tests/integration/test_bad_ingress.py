@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -10,41 +11,83 @@ from typing import Any
 
 import pytest
 
+from ngrokd.model import Cause
 from tests.integration import programs
 from tests.integration.netns import receive_exactly
-from tests.integration.site import Daemon, Site
+from tests.integration.site import HEALTH_PORT, Daemon, Site
 
 pytestmark = pytest.mark.root
 
 CONNECT_TIMEOUT_S = 2
 SLACK_S = 2.0  # of a busy machine
 WAITING = "in time"
-FAULTS: dict[str, tuple[dict[str, Any], str]] = {
-    "refuses": ({"kind": "refuse"}, "refused the TCP connection"),
-    "hangs_before_tls": ({"kind": "hang", "at": "connect"}, f"handshake {WAITING}"),
-    "hangs_after_the_request": ({"kind": "hang"}, f"answer the request.*{WAITING}"),
-    "answers_too_slowly": ({"kind": "slow", "delay_s": 1.5}, f"answer the request.*{WAITING}"),
-    "resets_before_tls": ({"kind": "reset", "at": "connect"}, "reset the connection"),
-    "resets_after_the_request": ({"kind": "reset"}, "reset the connection"),
+FAULTS: dict[str, tuple[dict[str, Any], str, Cause]] = {
+    "refuses": ({"kind": "refuse"}, "refused the TCP connection", Cause.CONNECT_REFUSED),
+    "hangs_before_tls": (
+        {"kind": "hang", "at": "connect"},
+        f"handshake {WAITING}",
+        Cause.HANDSHAKE_TIMEOUT,
+    ),
+    "hangs_after_the_request": (
+        {"kind": "hang"},
+        f"answer the request.*{WAITING}",
+        Cause.UPGRADE_TIMEOUT,
+    ),
+    "answers_too_slowly": (
+        {"kind": "slow", "delay_s": 1.5},
+        f"answer the request.*{WAITING}",
+        Cause.UPGRADE_TIMEOUT,
+    ),
+    "resets_before_tls": (
+        {"kind": "reset", "at": "connect"},
+        "reset the connection",
+        Cause.CLOSED_IN_HANDSHAKE,
+    ),
+    "resets_after_the_request": (
+        {"kind": "reset"},
+        "reset the connection",
+        Cause.CLOSED_IN_UPGRADE,
+    ),
+    "closes_without_a_word": (
+        {"kind": "raw", "hex": ""},
+        "closed the connection before.*certificate.*rotate-cert",
+        Cause.CERTIFICATE_REFUSED,
+    ),
     "has_a_certificate_of_its_own_making": (
         {"kind": "certificate", "identity": "self_signed"},
         "certificate is not trusted.*server.ca_file",
+        Cause.INGRESS_UNTRUSTED,
     ),
     "has_a_certificate_for_another_name": (
         {"kind": "certificate", "identity": "wrong_name"},
         "certificate is not for localhost.*ingressEndpoint",
+        Cause.INGRESS_NAME_MISMATCH,
     ),
     "has_an_expired_certificate": (
         {"kind": "certificate", "identity": "expired"},
         "certificate.*expired",
+        Cause.INGRESS_CERTIFICATE_DATE,
     ),
     "refuses_the_endpoint": (
         {"kind": "error", "error_code": "ERR_NGROK_706", "error_message": "endpoint not found"},
         "ngrok refused.*ERR_NGROK_706.*endpoint not found",
+        Cause.REFUSED_BY_NGROK,
     ),
-    "answers_with_nonsense": ({"kind": "raw", "hex": "0300ffffff"}, "broke the protocol"),
-    "answers_half_a_frame": ({"kind": "raw", "hex": "ff000a"}, "closed the connection before"),
-    "announces_an_endless_frame": ({"kind": "raw", "hex": "ffff" + "00" * 64}, "localhost"),
+    "answers_with_nonsense": (
+        {"kind": "raw", "hex": "0300ffffff"},
+        "broke the protocol",
+        Cause.PROTOCOL_BROKEN,
+    ),
+    "answers_half_a_frame": (
+        {"kind": "raw", "hex": "ff000a"},
+        "closed the connection in the middle",
+        Cause.CLOSED_IN_UPGRADE,
+    ),
+    "announces_an_endless_frame": (
+        {"kind": "raw", "hex": "ffff" + "00" * 64},
+        "localhost",
+        Cause.CLOSED_IN_UPGRADE,
+    ),
 }
 
 
@@ -83,11 +126,22 @@ def _asks_in_vain(site: Site, name: str) -> float:
     return time.monotonic() - began
 
 
+def _counted(site: Site, name: str) -> dict[str, int]:
+    """What the metrics say about failed connections to a name, by cause."""
+    _, page = site.network.http(HEALTH_PORT, "GET", "/metrics")
+    found = re.findall(
+        rf'^ngrokd_connection_failures_total{{hostname="{name}",port="7000",cause="(\w+)"}} (\d+)$',
+        page.decode(),
+        re.MULTILINE,
+    )
+    return {cause: int(times) for cause, times in found}
+
+
 @pytest.mark.parametrize("number", range(len(FAULTS)), ids=FAULTS)
 def test_a_client_is_let_go_in_time_with_one_line_that_says_why(
     shared_site: Site, daemon: Daemon, client: socket.socket, number: int
 ) -> None:
-    name, (fault, cause) = f"x{number}.ns", list(FAULTS.values())[number]
+    name, (fault, words, cause) = f"x{number}.ns", list(FAULTS.values())[number]
     since = len(daemon.lines)
 
     shared_site.cloud.ingress_fault(**fault)
@@ -96,12 +150,24 @@ def test_a_client_is_let_go_in_time_with_one_line_that_says_why(
         _asks_in_vain(shared_site, name)
 
     assert took < CONNECT_TIMEOUT_S + SLACK_S
-    daemon.expect(f"WARNING.*{name}:7000.*{cause}", since)
+    daemon.expect(f"WARNING.*{name}:7000.*{words}", since)
     assert len(daemon.matching(" (WARNING|ERROR|CRITICAL) |Traceback", since)) == 1
     listed = daemon.endpoints()[f"tcp://{name}:7000"]
     assert listed["state"] == "open"
     assert listed["errors"] == listed["total_connections"] > 0
-    assert listed["last_error"]
+    assert re.search(words, listed["last_error"])
+    assert listed["last_error_cause"] == cause.value
+    assert listed["failures"] == {cause.value: listed["errors"]}
+    connections = daemon.status()["connections"]
+    assert connections["failures"][cause.value] >= listed["errors"]
+    assert connections["last_error"] == {
+        "at": listed["last_error_at"],
+        "hostname": name,
+        "port": 7000,
+        "cause": cause.value,
+        "text": listed["last_error"],
+    }
+    assert _counted(shared_site, name) == {cause.value: listed["errors"]}
     _must_echo(client)
 
     shared_site.cloud.heal()
@@ -144,6 +210,19 @@ def test_a_notice_of_ngroks_is_logged_and_the_connection_works(
         _must_echo(connection)
 
     daemon.expect("noticed.ns:7000.*mind the gap", since)
+
+
+def test_people_see_what_failed_and_why(shared_site: Site, daemon: Daemon) -> None:
+    shared_site.cloud.ingress_fault("error", error_code="ERR_NGROK_706", host="other.ns")
+    _asks_in_vain(shared_site, "other.ns")
+    shared_site.cloud.heal()
+
+    page = daemon.ctl("status").stdout
+    assert re.search(r"^Failures .*\b\d+ refused by ngrok\b", page, re.MULTILINE)
+    last = r"^Last error +other\.ns:7000, \d+ s ago: ngrok refused: ERR_NGROK_706\b"
+    assert re.search(last, page, re.MULTILINE)
+    listed = daemon.ctl("list").stdout
+    assert re.search(r"^    last error, \d+ s ago: ngrok refused: ERR_NGROK_706\b", listed, re.M)
 
 
 def test_the_daemon_still_ends_cleanly_after_all_that(shared_site: Site, daemon: Daemon) -> None:

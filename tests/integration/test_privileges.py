@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shutil
+import socket
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import pytest
 from ngrokd.host.privileges import NEEDED
 from tests.integration import programs
 from tests.integration.everybody import AS_USER, NOBODY, make_private, open_up
-from tests.integration.netns import receive_exactly
+from tests.integration.netns import receive_all, receive_exactly
 from tests.integration.programs import Program
 from tests.integration.site import NGROKD, Daemon, Site, clean_environment
 from tests.namespace import Namespace
@@ -78,6 +79,14 @@ def greets(site: Site, name: str, port: int) -> bool:
     with site.network.connect(name, port) as client:
         client.sendall(b"hello")
         return receive_exactly(client, 5) == b"hello"
+
+
+def host_that_arrives(site: Site, ip: str, port: int) -> bytes:
+    """Of a request for another host, as the server gets it, which gives everything back."""
+    with site.network.connect(ip, port) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: another\r\n\r\n")
+        client.shutdown(socket.SHUT_WR)
+        return receive_all(client).partition(b"Host: ")[2].partition(b"\r\n")[0]
 
 
 def test_every_thread_and_command_of_roots_daemon_has_exactly_what_it_needs(site: Site) -> None:
@@ -176,7 +185,8 @@ def test_an_ordinary_user_serves_on_the_loopback_range_and_is_told_what_that_cos
     web, echo = (daemon.endpoints()[url] for url in ("http://web.ns", "tcp://echo.ns:7000"))
     assert web["ip"].startswith("127.107.") and web["listen_address"] == f"{web['ip']}:9080"
     assert echo["ip"].startswith("127.107.") and echo["listen_address"] == f"{echo['ip']}:7000"
-    assert greets(site, web["ip"], 9080) and greets(site, echo["ip"], 7000)
+    assert host_that_arrives(site, web["ip"], 9080) == b"web.ns"
+    assert greets(site, echo["ip"], 7000)
     assert all(sets["NoNewPrivs"] == 1 for sets in rights_of_threads(daemon.pid).values())
     told = daemon.matching(" WARNING ")
     assert [line.count("Mend: ") for line in told] == [1] * len(told), told

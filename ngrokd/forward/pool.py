@@ -1,0 +1,286 @@
+"""Warm ingress connections: handshaked beforehand, for whichever endpoint is asked for next.
+
+Theory of operation. `take` gives away what is ready and never makes anybody wait; what is missing
+then is dialed after the events of this turn, REFILLS_AT_ONCE at a time. `Demand` says how many are
+wanted, `Lifetime` how old they may get. A waiting connection is watched for reading: tickets are
+taken in, an end or a reset teaches `Lifetime`, and anything else ends it. What cannot be dialed is
+tried again with a back-off, in silence: a client who meets the same fault has it said.
+
+All belong to one ingress. Another certificate, authority or name drops them, as does an address
+that the ingress no longer has: what is given away is what a new connection would have been.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import math
+import ssl
+from typing import Optional
+
+from ngrokd.errors import ProtocolError
+from ngrokd.forward.demand import OFF, Demand
+from ngrokd.forward.faults import reason
+from ngrokd.forward.leg import LegLost
+from ngrokd.forward.lifetime import SHORTEST_S, Lesson, Lifetime
+from ngrokd.forward.loop import Timer
+from ngrokd.forward.switchboard import Switchboard
+from ngrokd.forward.tunnel import TunnelState
+from ngrokd.forward.uplink import Uplink
+from ngrokd.forward.warm import Refill, Warm
+from ngrokd.model import Failure, Ingress, WarmStatus
+
+REFILLS_AT_ONCE = 8  # handshakes in one turn: some milliseconds that a request may have to wait
+# As long as half of them are there, the clients of this moment are served before more are made: a
+# handshake costs both this machine and the ingress more than a client's first request.
+REFILL_DELAY_S = 0.02
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0  # before another try at an ingress that fails
+
+logger = logging.getLogger(__name__)
+
+
+class Pool:
+    """Owner: forward."""
+
+    def __init__(self, board: Switchboard) -> None:
+        self._board = board
+        self._loop = board.loop
+        self._demand = Demand(board.settings.warm_connections)
+        self._lifetime = Lifetime()
+        self._ready: list[Warm] = []  # oldest first
+        self._refills: set[Refill] = set()
+        self._timer: Optional[Timer] = None
+        self._wakes = math.inf  # when the timer does
+        self._pause_s = 0.0  # 0: all is well
+        self._not_before = 0.0  # the next refill, monotonic
+        self._used = self._missed = 0
+        self._problem = ""
+        self._said_none = False  # that the ingress wants none
+        self._closed = False
+
+    def take(self) -> Optional[Uplink]:
+        """A client has come: a connection that waits, or `None`."""
+        if self._demand.setting == OFF:
+            return None
+        now = self._loop.now
+        self._demand.client(now)
+        limit_s = self._lifetime.limit_s(now)
+        found = None
+        while self._ready and found is None:
+            warm = self._ready.pop()  # the youngest is the likeliest to live
+            if now - warm.uplink.since < limit_s:
+                found = warm.uplink
+            else:
+                warm.retire()
+        if found is None:
+            self._missed += 1
+        else:
+            self._used += 1
+        enough = 2 * len(self._ready) >= self._wanted(now)
+        self._tend_by(now + REFILL_DELAY_S if enough else now)
+        return found
+
+    def was_dead(self, uplink: Uplink) -> None:
+        """One that was given away had been dropped by the far side."""
+        self._dropped(self._loop.now - uplink.since)
+
+    def serve(self, ingress: Optional[Ingress], is_another: bool) -> None:
+        """New connections go there; `is_another`: also by another name, certificate or trust."""
+        addresses = ingress.addresses if ingress else ()
+        for warm in list(self._ready):
+            if is_another or warm.uplink.address not in addresses:
+                self._ready.remove(warm)
+                warm.retire()
+        if is_another:
+            self._abandon_refills()
+            self._lifetime.forget()
+            self._said_none = False
+            self._recovered()
+        self.tend_soon()
+
+    def configure(self, setting: str) -> None:
+        """How many are to be kept from now on."""
+        if setting != self._demand.setting:
+            self._demand = Demand(setting)
+            self.tend_soon()
+
+    def shed(self) -> None:
+        """No descriptor is left for a client: none for those who have not come yet."""
+        self._retire_to(0)
+
+    def close(self) -> None:
+        """None is kept any more."""
+        self._closed = True
+        self._abandon_refills()
+        self._retire_to(0)
+        self._disarm()
+
+    def status(self) -> WarmStatus:
+        """For people, as of now."""
+        now = self._loop.now
+        return WarmStatus(
+            setting=self._demand.setting,
+            ready=len(self._ready),
+            wanted=self._wanted(now),
+            used=self._used,
+            missed=self._missed,
+            max_age_s=self._lifetime.limit_s(now),
+            problem=self._problem,
+        )
+
+    def tend_soon(self) -> None:
+        """See to the number of them, after the events of this turn."""
+        self._tend_by(self._loop.now)
+
+    # What the loop calls
+
+    def on_ready(self, fd: int, events: int) -> None:
+        raise AssertionError("the pool itself watches no socket")
+
+    def on_timer(self) -> None:
+        """Retire what is too old or too many, dial what is missing."""
+        self._disarm()
+        now = self._loop.now
+        limit_s = self._lifetime.limit_s(now)
+        while self._ready and now - self._ready[0].uplink.since >= limit_s:
+            self._ready.pop(0).retire()
+        wanted = self._wanted(now)
+        self._retire_to(wanted)
+        missing = wanted - len(self._ready) - len(self._refills)
+        ingress = self._board.ingress
+        if now >= self._not_before and ingress is not None:
+            for _ in range(min(missing, REFILLS_AT_ONCE - len(self._refills))):
+                self._refill(ingress)
+        self._arm(self._next_look(now, limit_s, missing))
+
+    def on_fault(self, fault: Exception) -> None:
+        raise fault  # no connection's fault: a bug
+
+    # What became of one
+
+    def dialed(self, refill: Refill, uplink: Uplink) -> None:
+        """It is ready."""
+        self._refills.discard(refill)
+        refill.dial.abandon()
+        self._ready.append(Warm(self, uplink))
+        self._recovered()
+        self.tend_soon()
+
+    def unreachable(self, refill: Refill, failure: Failure) -> None:
+        """It cannot be had."""
+        self._refills.discard(refill)
+        refill.dial.abandon()
+        self._failed(failure)
+
+    def spoke(self, warm: Warm) -> None:
+        """The far side sent something to one that waits: tickets, or its end."""
+        uplink = warm.uplink
+        try:
+            uplink.receive(self._board.raw)
+            uplink.flush()
+            uplink.leg.want(uplink.tunnel.remote_interest())
+        except LegLost as lost:
+            self._lost(warm, lost.fault)
+        except (ssl.SSLError, ProtocolError) as fault:
+            self._lost(warm, fault)
+        else:
+            self._board.learn_session(uplink)
+
+    def forget(self, warm: Warm) -> None:
+        """It is over for a reason of its own."""
+        if warm in self._ready:
+            self._ready.remove(warm)
+        self.tend_soon()
+
+    def _lost(self, warm: Warm, fault: Exception) -> None:
+        self.forget(warm)
+        uplink = warm.uplink
+        uplink.leave()
+        ends = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ProtocolError, ConnectionError)
+        if isinstance(fault, ends):
+            self._dropped(self._loop.now - uplink.since)
+        elif not (isinstance(fault, OSError) and fault.errno == errno.ETIMEDOUT):
+            self._failed(reason(fault, TunnelState.READY, uplink.ingress.server_name))
+
+    def _dropped(self, age_s: float) -> None:
+        now = self._loop.now
+        lesson = self._lifetime.dropped(age_s, now)
+        if lesson is not None and (lesson.limit_s or not self._said_none):
+            self._said_none = self._said_none or not lesson.limit_s
+            logger.info("%s", _told(lesson))
+        if age_s < SHORTEST_S:
+            self._not_before = now + FIRST_PAUSE_S
+        self.tend_soon()
+
+    def _failed(self, failure: Failure) -> None:
+        self._problem = failure.text
+        self._pause_s = min(2 * self._pause_s or FIRST_PAUSE_S, LONGEST_PAUSE_S)
+        self._not_before = self._loop.now + self._pause_s
+        logger.debug("no warm connection for %g s: %s", self._pause_s, failure.text)
+        self.tend_soon()
+
+    def _recovered(self) -> None:
+        self._problem = ""
+        self._pause_s = self._not_before = 0.0
+
+    # How many
+
+    def _wanted(self, now: float) -> int:
+        limit_s = self._lifetime.limit_s(now)
+        board = self._board
+        if self._closed or not limit_s or not board.listeners or board.ingress is None:
+            return 0
+        room = board.limit() - len(board.connections)
+        return max(0, min(self._demand.wanted(now, limit_s), room))
+
+    def _retire_to(self, count: int) -> None:
+        while len(self._ready) > count:
+            self._ready.pop(0).retire()
+
+    def _refill(self, ingress: Ingress) -> None:
+        refill = Refill(self, self._board, ingress)
+        self._refills.add(refill)
+        self._loop.guard(refill.dial.begin, refill)
+
+    def _abandon_refills(self) -> None:
+        refills, self._refills = self._refills, set()
+        for refill in refills:
+            refill.dial.abandon()
+
+    # Time
+
+    def _tend_by(self, when: float) -> None:
+        if self._wakes > when:
+            self._arm(when)
+
+    def _next_look(self, now: float, limit_s: float, missing: int) -> Optional[float]:
+        times = [self._demand.next_change(), self._lifetime.forgotten_at()]
+        if self._ready:
+            times.append(self._ready[0].uplink.since + limit_s)
+        if missing > 0 and now < self._not_before:
+            times.append(self._not_before)
+        return min((when for when in times if when is not None and when > now), default=None)
+
+    def _arm(self, when: Optional[float]) -> None:
+        self._disarm()
+        if when is not None and not self._closed:
+            self._wakes = when
+            self._timer = self._loop.call_at(when, self)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._wakes = math.inf
+
+
+def _told(lesson: Lesson) -> str:
+    if not lesson.limit_s:
+        return (
+            "the ingress does not let a connection wait for its first request, so none is kept "
+            "warm (`forward.warm_connections`)"
+        )
+    return (
+        "the ingress drops connections that wait long for their first request: warm ones are "
+        f"replaced after {lesson.limit_s:.1f} s"
+    )
