@@ -25,14 +25,13 @@ from tests.namespace import Namespace, why_not
 from tests.soak.books import Books
 from tests.soak.clients import ECHO, GREET, LATE, NAMES, PORT, Client
 from tests.soak.measures import IDLE_SHARE, Measures, differences, idle_share, measure
-from tests.soak.trouble import Trouble
+from tests.soak.trouble import Trouble, reload
 
 UPSTREAMS = {ECHO: ("echo", 7000), LATE: ("after_end", 7001), GREET: ("greeter", 7002)}
 WARM_UP = 25  # connections of each worker before the first measurement
-SETTLE_S = 90.0  # longer than half_close_timeout
+SETTLE_S = 90.0  # longer than `half_close_timeout`
 REST_S = 5.0  # of looking at a daemon that has nothing to do
 REPORT_S = 10.0
-FORWARD = {"connect_timeout": 3, "half_close_timeout": 60}
 SHOWN = 40  # deviations
 
 
@@ -47,7 +46,7 @@ class Soak:
         site.keep(programs.peers(site.namespace, site.network, *kinds))
         urls = (f"tcp://{name}:{PORT}=127.0.0.1:{port}" for name, (_, port) in UPSTREAMS.items())
         site.start_cloud(*urls)
-        self._daemon: Daemon = site.start_daemon({"forward": FORWARD}).ready()
+        self._daemon: Daemon = site.start_daemon().ready()
 
     def run(self) -> list[str]:
         """The deviations."""
@@ -55,6 +54,7 @@ class Soak:
         self._work("warm-up", lambda done: done < WARM_UP)
         self._settle()
         before = measure(self._daemon.pid)
+        reload(self._site, self._daemon, {"warm_connections": "auto"})
         print(f"before: {before}", flush=True)
         self._storm()
         self._settle()
@@ -74,6 +74,10 @@ class Soak:
     def kinds(self) -> str:
         """How often each kind of connection and of trouble there was."""
         return self._books.table()
+
+    def warnings(self) -> list[str]:
+        """Of the daemon; most tell of faults that were played."""
+        return self._daemon.matching(" (WARNING|ERROR) ")
 
     def _storm(self) -> None:
         """Clients and trouble, for as long as was asked."""
@@ -113,7 +117,8 @@ class Soak:
             print(f"          {measure(self._daemon.pid)}", flush=True)
 
     def _settle(self) -> None:
-        """Until no connection is open, and what ended with them is gone."""
+        """Until no connection is open or warm, and what ended with them is gone."""
+        reload(self._site, self._daemon, {"warm_connections": "off"})
         deadline = time.monotonic() + SETTLE_S
         while self._daemon.status()["connections"]["open"] and time.monotonic() < deadline:
             time.sleep(0.2)
@@ -171,6 +176,7 @@ def main() -> Optional[str]:
     for each in deviations[:SHOWN]:
         print(f"DEVIATION {each}")
     if deviations:
+        print("the daemon's last warnings:", *soak.warnings()[-SHOWN:], sep="\n  ")
         again = f"make soak MINUTES={args.minutes:g} SEED={args.seed}"
         return f"FAILED: {len(deviations)} deviations; to repeat: {again}"
     print("PASSED: nothing was lost, and nothing is left")

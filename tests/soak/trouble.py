@@ -51,7 +51,6 @@ class Trouble:
     def __init__(self, site: Site, daemon: Daemon, books: Books, dice: random.Random) -> None:
         self._site, self._daemon, self._books, self._dice = site, daemon, books, dice
         self._stop = threading.Event()
-        self._reloads = 0
         self._fleeting = False
 
     def run(self) -> None:
@@ -116,8 +115,13 @@ class Trouble:
         raise AssertionError("no new certificate")
 
     def _reload(self) -> None:
-        self._reloads += 1
-        since = len(self._daemon.lines)
-        self._site.write_config({"forward": {"drain_timeout": 5 + self._reloads % 3}})
-        self._daemon.send(signal.SIGHUP)
-        self._daemon.expect("configuration read again", since)
+        warm = self._dice.choice(("auto", "off", "4"))
+        reload(self._site, self._daemon, {"warm_connections": warm})
+
+
+def reload(site: Site, daemon: Daemon, forward: Mapping[str, object]) -> None:
+    """A new section `forward`, in force when this returns."""
+    since = len(daemon.lines)
+    site.write_config({"forward": forward})
+    daemon.send(signal.SIGHUP)
+    daemon.expect("configuration read again", since)
