@@ -45,8 +45,9 @@ class Commands:
 
     def report_status(self) -> dict[str, Any]:
         """The answer to `status`."""
+        traffic = report.Traffic(self.forwarder.counters(), self.forwarder.warm())
         return report.status_json(
-            self.status(), self.forwarder.counters(), __version__, os.getpid(), time.time()
+            self.status(), traffic, __version__, os.getpid(), time.time()
         )
 
     def _list(self, args: list[str]) -> object:

@@ -146,8 +146,8 @@ class Conductor:
         self.publish()
 
     def _status_json(self) -> dict[str, object]:
-        counters = self._forwarder.counters()
-        return report.status_json(self.status, counters, __version__, os.getpid(), time.time())
+        traffic = report.Traffic(self._forwarder.counters(), self._forwarder.warm())
+        return report.status_json(self.status, traffic, __version__, os.getpid(), time.time())
 
     # Answers of the network
 

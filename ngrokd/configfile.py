@@ -61,7 +61,7 @@ forward:
   idle_timeout: 0                # seconds; 0: never
   drain_timeout: 10              # seconds that open connections get at stop
   max_connections: 0             # 0: what the descriptor limit allows
-  warm_connections: auto         # off, auto or a number; nothing is kept warm yet
+  warm_connections: auto         # off, auto or a number: ingress connections kept ready
 """
 
 

@@ -104,4 +104,5 @@ class HealthPages:
             self._forwarder.counters(),
             self._forwarder.connect_seconds(),
             __version__,
+            self._forwarder.warm(),
         )

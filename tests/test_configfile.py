@@ -681,13 +681,6 @@ def test_what_may_not_be_looked_at_is_not_called_missing(
     assert configfile.advice(tmp_path / "config.yml", parse(text)) == ()
 
 
-@pytest.mark.parametrize(("value", "told"), [("auto", 0), ("off", 0), ("0", 0), ("1", 1), ("8", 1)])
-def test_a_number_of_warm_connections_is_said_to_do_nothing(value: str, told: int) -> None:
-    lines = advised(f"forward: {{warm_connections: {value}}}")
-    assert len(lines) == told
-    assert all("forward.warm_connections: nothing is kept warm" in line for line in lines)
-
-
 # The documentation
 
 

@@ -46,6 +46,15 @@ STATUS: dict[str, Any] = {
     "interface": {"name": "ngrokd0", "subnet": "10.107.0.0/16", "mode": "dummy", "notes": []},
     "connections": {"open": 2, "total": 17, "failed": 1},
     "bytes": {"up": 1_234_567, "down": 99_999_999},
+    "warm_connections": {
+        "setting": "auto",
+        "ready": 3,
+        "wanted": 4,
+        "used": 120,
+        "missed": 4,
+        "max_age_s": 600.0,
+        "problem": None,
+    },
 }
 
 
@@ -276,6 +285,7 @@ API          answered 12 s ago, next poll in 18 s
 Interface    ngrokd0 10.107.0.0/16 (dummy)
 Endpoints    1 open, 1 failed, 1 skipped
 Connections  2 open, 17 total, 1 failed
+Warm         3 ready of 4 wanted (auto), 120 of 124 clients found one
 Bytes        1.2 MiB up, 95 MiB down
 
 Problems
@@ -331,6 +341,7 @@ def test_status_tells_why_connections_failed_and_which_was_the_last() -> None:
     connections = {"open": 0, "total": 13, "failed": 13, "failures": failures, "last_error": last}
     assert """
 Connections  0 open, 13 total, 13 failed
+Warm         3 ready of 4 wanted (auto), 120 of 124 clients found one
 Failures     12 connect timeout, 1 refused by ngrok
 Last error   web.ns:80, 3 min 5 s ago: ngrok refused: ERR_NGROK_706 no such\\x1b endpoint
 Bytes """ in status_page({**STATUS, "connections": connections}, NOW, None)
@@ -345,7 +356,38 @@ def test_status_counts_the_less_frequent_causes_together() -> None:
 def test_status_says_nothing_of_failures_where_there_were_none() -> None:
     connections = {"open": 0, "total": 1, "failed": 0, "failures": {}, "last_error": None}
     page = status_page({**STATUS, "connections": connections}, NOW, None)
-    assert "\nConnections  0 open, 1 total, 0 failed\nBytes " in page
+    assert "Failures" not in page and "Last error" not in page
+
+
+@pytest.mark.parametrize(
+    ("warm", "shown"),
+    [
+        ({"setting": "off", "max_age_s": 600.0, "used": 3}, "off"),
+        ({"used": 0, "missed": 0, "ready": 0}, "0 ready of 4 wanted (auto)"),
+        (
+            {"wanted": 0, "ready": 0, "used": 0, "missed": 1},
+            "none wanted now (auto), 0 of 1 client found one",
+        ),
+        (
+            {"wanted": 0, "ready": 0, "used": 1, "missed": 4, "max_age_s": 0.0},
+            "none, since the ingress lets none wait (auto), 1 of 5 clients found one",
+        ),
+        (
+            {"setting": "8", "wanted": 8, "used": 0, "missed": 0, "problem": "it is\x1b away"},
+            "3 ready of 8 wanted (8); no more now: it is\\x1b away",
+        ),
+    ],
+)
+def test_status_tells_how_many_connections_are_warm_or_why_none_is(
+    warm: dict[str, object], shown: str
+) -> None:
+    status = {**STATUS, "warm_connections": {**STATUS["warm_connections"], **warm}}
+    assert f"\nWarm         {shown}\n" in status_page(status, NOW, None)
+
+
+def test_status_of_a_daemon_that_keeps_none_warm_yet_has_no_line_of_it() -> None:
+    older = {name: value for name, value in STATUS.items() if name != "warm_connections"}
+    assert "Warm" not in status_page(older, NOW, None)
 
 
 def test_status_tells_an_ended_certificate() -> None:

@@ -197,7 +197,7 @@ def test_every_member_of_the_json_is_told() -> None:
     counters = {
         Target("a.b", 1): Counters(last_cause=Cause.CLIENT_LEFT, last_error_at=0.0),
     }
-    names = _names(report.status_json(status, counters, "1", 1, 0.0))
+    names = _names(report.status_json(status, report.Traffic(counters), "1", 1, 0.0))
     names |= _names(report.endpoints_json(status, {}))
     names |= {state.value for state in State} | {state.value for state in EndpointState}
     assert {name for name in names if not re.search(rf"\b{name}\b", commands)} == set()

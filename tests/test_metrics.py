@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ngrokd.control.metrics import render
-from ngrokd.model import Cause, Counters, EndpointState, EndpointStatus, Status, Target
+from ngrokd.model import Cause, Counters, EndpointState, EndpointStatus, Status, Target, WarmStatus
 
 WEB = Target("web.ns", 80)
+WARM = WarmStatus("auto", ready=4, wanted=5, used=30, missed=2)
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def _unescape(value: str) -> str:
 
 
 def test_every_metric_of_the_interface_reads_back() -> None:
-    assert parse(render(STATUS, COUNTERS, Histogram(), "0.1.0", warm_connections=4)) == {
+    assert parse(render(STATUS, COUNTERS, Histogram(), "0.1.0", WARM)) == {
         "ngrokd_build_info[version=0.1.0]": 1,
         "ngrokd_endpoints[state=open]": 2,
         "ngrokd_endpoints[state=failed]": 0,
@@ -102,36 +103,38 @@ def test_every_metric_of_the_interface_reads_back() -> None:
         "ngrokd_certificate_expiry_timestamp_seconds": 1_800_000_000,
         "ngrokd_hosts_writes_total": 3,
         "ngrokd_warm_connections": 4,
+        "ngrokd_warm_connection_requests_total[result=hit]": 30,
+        "ngrokd_warm_connection_requests_total[result=miss]": 2,
     }
 
 
 def test_what_is_not_known_yet_has_no_sample() -> None:
-    found = parse(render(Status(), {}, Histogram(), "0.1.0"))
+    found = parse(render(Status(), {}, Histogram(), "0.1.0", WARM))
     assert "ngrokd_poll_last_success_timestamp_seconds" not in found
     assert "ngrokd_certificate_expiry_timestamp_seconds" not in found
 
 
 def test_a_counter_does_not_fall_when_an_open_connection_fails() -> None:
     key = "ngrokd_connections_total[hostname=web.ns][port=80][result=ok]"
-    before = parse(render(STATUS, {WEB: Counters(open=1, total=5)}, Histogram(), "1"))
-    after = parse(render(STATUS, {WEB: Counters(total=5, failed=1)}, Histogram(), "1"))
+    before = parse(render(STATUS, {WEB: Counters(open=1, total=5)}, Histogram(), "1", WARM))
+    after = parse(render(STATUS, {WEB: Counters(total=5, failed=1)}, Histogram(), "1", WARM))
     assert before[key] == after[key] == 4
 
 
 def test_every_metric_has_help_and_type() -> None:
-    lines = render(STATUS, COUNTERS, Histogram(), "1").splitlines()
+    lines = render(STATUS, COUNTERS, Histogram(), "1", WARM).splitlines()
     named = [line.split()[2] for line in lines if line.startswith("# TYPE")]
     assert [line.split()[2] for line in lines if line.startswith("# HELP")] == named
-    assert len(named) == 12
+    assert len(named) == 13
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_label_value_reads_back(name: str) -> None:
-    found = parse(render(Status(), {Target(name, 1): Counters(open=1)}, Histogram(), "1"))
+    found = parse(render(Status(), {Target(name, 1): Counters(open=1)}, Histogram(), "1", WARM))
     assert found[f"ngrokd_connections_open[hostname={name}][port=1]"] == 1
 
 
 @pytest.mark.parametrize(("total", "shown"), [(float("inf"), "+Inf"), (0.1, "0.1"), (3.0, "3")])
 def test_numbers_are_written_as_prometheus_reads_them(total: float, shown: str) -> None:
-    page = render(Status(), {}, Histogram(sum=total), "1")
+    page = render(Status(), {}, Histogram(sum=total), "1", WARM)
     assert f"ngrokd_connect_seconds_sum {shown}\n" in page

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import Optional
 
-from ngrokd.control.report import endpoints_json, health_report, iso, status_json
+import pytest
+
+from ngrokd.control.report import Traffic, endpoints_json, health_report, iso, status_json
 from ngrokd.model import (
     Address,
     Cause,
@@ -16,6 +19,7 @@ from ngrokd.model import (
     State,
     Status,
     Target,
+    WarmStatus,
 )
 
 NOW = 1_700_000_000.0  # 2023-11-14T22:13:20Z
@@ -90,10 +94,11 @@ COUNTERS = {
     ),
     CACHE: Counters(1),
 }
+WARM = WarmStatus("auto", ready=3, wanted=4, used=120, missed=4, max_age_s=44.96, problem="refused")
 
 
 def test_status_has_every_key_of_the_interface() -> None:
-    assert status_json(STATUS, COUNTERS, "0.1.0", 42, NOW) == {
+    assert status_json(STATUS, Traffic(COUNTERS, WARM), "0.1.0", 42, NOW) == {
         "registered": True,
         "operator_id": "k8sop_1",
         "endpoint_count": 2,
@@ -130,12 +135,21 @@ def test_status_has_every_key_of_the_interface() -> None:
             },
         },
         "bytes": {"up": 110, "down": 2020},
+        "warm_connections": {
+            "setting": "auto",
+            "ready": 3,
+            "wanted": 4,
+            "used": 120,
+            "missed": 4,
+            "max_age_s": 45.0,
+            "problem": "refused",
+        },
     }
 
 
 def test_what_is_not_known_yet_is_null_and_no_key_is_missing() -> None:
-    full = status_json(STATUS, COUNTERS, "0.1.0", 42, NOW)
-    empty = status_json(Status(started_at=NOW), {}, "0.1.0", 42, NOW)
+    full = status_json(STATUS, Traffic(COUNTERS, WARM), "0.1.0", 42, NOW)
+    empty = status_json(Status(started_at=NOW), Traffic(), "0.1.0", 42, NOW)
     assert empty.keys() == full.keys()
     assert empty["registered"] is False
     assert empty["state"] == "registering"
@@ -149,13 +163,34 @@ def test_what_is_not_known_yet_is_null_and_no_key_is_missing() -> None:
         "failures": {},
         "last_error": None,
     }
+    assert empty["warm_connections"] == {
+        "setting": "off",
+        "ready": 0,
+        "wanted": 0,
+        "used": 0,
+        "missed": 0,
+        "max_age_s": 0.0,
+        "problem": None,
+    }
     assert json.loads(json.dumps(empty)) == empty
+
+
+@pytest.mark.parametrize(
+    ("wanted", "problem", "told"), [(1, "refused", "refused"), (1, "", None), (0, "refused", None)]
+)
+def test_what_keeps_connections_from_being_warm_is_told_while_some_are_wanted(
+    wanted: int, problem: str, told: Optional[str]
+) -> None:
+    traffic = Traffic(warm=WarmStatus("auto", wanted=wanted, problem=problem))
+    warm = status_json(STATUS, traffic, "0", 1, NOW)["warm_connections"]
+    assert isinstance(warm, dict)
+    assert warm["problem"] == told
 
 
 def test_the_most_frequent_cause_comes_first() -> None:
     failures = ((Cause.CLIENT_LEFT, 1), (Cause.UPGRADE_TIMEOUT, 2), (Cause.CERTIFICATE_REFUSED, 1))
     counters = {WEB: Counters(failures=failures)}
-    connections = status_json(STATUS, counters, "0", 1, NOW)["connections"]
+    connections = status_json(STATUS, Traffic(counters), "0", 1, NOW)["connections"]
     assert isinstance(connections, dict)
     assert list(connections["failures"]) == [
         "upgrade_timeout",
@@ -165,15 +200,15 @@ def test_the_most_frequent_cause_comes_first() -> None:
 
 
 def test_a_poll_that_is_due_and_a_clock_that_went_back_give_no_negative_times() -> None:
-    late = status_json(STATUS, {}, "0", 1, NOW + 60)
-    early = status_json(STATUS, {}, "0", 1, NOW - 200_000)
+    late = status_json(STATUS, Traffic(), "0", 1, NOW + 60)
+    early = status_json(STATUS, Traffic(), "0", 1, NOW - 200_000)
     assert late["api"] == {**late["api"], "next_poll_s": 0.0}  # type: ignore[dict-item]
     assert early["uptime_s"] == 0
 
 
 def test_an_ended_certificate_has_negative_days() -> None:
     status = Status(certificate_not_after=NOW - 86400)
-    assert status_json(status, {}, "0", 1, NOW)["certificate"] == {
+    assert status_json(status, Traffic(), "0", 1, NOW)["certificate"] == {
         "not_after": "2023-11-13T22:13:20Z",
         "days_left": -1.0,
     }

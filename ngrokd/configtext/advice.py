@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
 
-from ngrokd.config import Config, ForwardSettings, NetSettings, ServerSettings
+from ngrokd.config import Config, NetSettings, ServerSettings
 
 _ANY_IP = "0.0.0.0"
 _PRIVATE = "10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16"
@@ -22,7 +22,6 @@ def lines(path: Optional[Path], config: Config) -> Iterator[str]:
     """Each line of advice; `path` is the configuration file, None if there is none."""
     yield from _on_net(config.net)
     yield from _on_server(config.server)
-    yield from _on_forward(config.forward)
     if config.api.key and path and _every_user_can_read(path):
         mend = f"chmod 600 {shlex.quote(str(path))}"
         yield (
@@ -60,14 +59,6 @@ def _on_server(server: ServerSettings) -> Iterator[str]:
         yield (
             f"server.socket_group: this machine has no group {server.socket_group}, and without it"
             f" ngrokd does not start: groupadd --system {server.socket_group}, or name another one"
-        )
-
-
-def _on_forward(forward: ForwardSettings) -> Iterator[str]:
-    if forward.warm_connections.isdigit():  # 0 is `off` by now
-        yield (
-            "forward.warm_connections: nothing is kept warm in this version, whatever the number:"
-            " every connection to ngrok is opened when a client comes; leave it at auto"
         )
 
 

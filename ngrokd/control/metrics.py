@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Optional, Protocol, Union
 
-from ngrokd.model import Counters, EndpointState, Status, Target
+from ngrokd.model import Counters, EndpointState, Status, Target, WarmStatus
 
 Number = Union[int, float]
 Labels = Mapping[str, str]
@@ -36,7 +36,7 @@ def render(
     counters: Mapping[Target, Counters],
     histogram: Histogram,
     version: str,
-    warm_connections: int = 0,
+    warm: WarmStatus,
 ) -> str:
     """The whole page of `/metrics`."""
     states = [endpoint.state for endpoint in status.endpoints]
@@ -56,12 +56,7 @@ def render(
             _buckets(histogram),
         ),
         *_daemon(status),
-        _family(
-            "warm_connections",
-            "gauge",
-            "Ingress connections kept ready.",
-            [("", {}, warm_connections)],
-        ),
+        *_warm(warm),
     ]
     return "".join(families)
 
@@ -138,6 +133,21 @@ def _daemon(status: Status) -> Iterable[str]:
         "counter",
         "Times the hosts file was written.",
         [("", {}, status.hosts_writes)],
+    )
+
+
+def _warm(warm: WarmStatus) -> Iterable[str]:
+    yield _family(
+        "warm_connections",
+        "gauge",
+        "Ingress connections kept ready.",
+        [("", {}, warm.ready)],
+    )
+    yield _family(
+        "warm_connection_requests_total",
+        "counter",
+        "Clients by whether one was ready for them; none is counted where none is to be kept.",
+        [("", {"result": "hit"}, warm.used), ("", {"result": "miss"}, warm.missed)],
     )
 
 

@@ -55,6 +55,7 @@ def status_page(status: dict[str, object], now: float, width: Optional[int]) -> 
             ("Interface", _interface(status)),
             ("Endpoints", _endpoints(status)),
             ("Connections", _connections(status)),
+            ("Warm", _warm(at(status, "warm_connections"))),
             ("Failures", _failures(at(status, "connections", "failures"))),
             ("Last error", _last_error(status, now)),
             (
@@ -191,6 +192,24 @@ def _connections(status: object) -> str:
     return ", ".join(
         f"{int(number(status, 'connections', word))} {word}" for word in ("open", "total", "failed")
     )
+
+
+def _warm(warm: object) -> str:
+    """How many ingress connections wait for clients, and why not as many as wanted."""
+    setting = text(warm, "setting")
+    if setting in ("", "off"):
+        return setting  # "": an older daemon
+    ready, wanted, used, missed = (
+        int(number(warm, word)) for word in ("ready", "wanted", "used", "missed")
+    )
+    told = f"{ready} ready of {wanted} wanted" if wanted or ready else "none wanted now"
+    if not number(warm, "max_age_s"):
+        told = "none, since the ingress lets none wait"
+    told += f" ({setting})"
+    if used + missed:
+        told += f", {used} of {count(used + missed, 'client')} found one"
+    problem = text(warm, "problem")
+    return f"{told}; no more now: {problem}" if problem else told
 
 
 def _failures(found: object) -> str:

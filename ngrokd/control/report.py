@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Optional
 
@@ -14,6 +14,7 @@ from ngrokd.model import (
     InterfaceStatus,
     Status,
     Target,
+    WarmStatus,
 )
 
 DAY_S = 86400
@@ -31,12 +32,20 @@ class HealthReport:
     status: Mapping[str, object]
 
 
+@dataclass(frozen=True)
+class Traffic:
+    """What the forwarding thread tells: its connections, and those that wait for clients."""
+
+    counters: Mapping[Target, Counters] = field(default_factory=dict)
+    warm: WarmStatus = field(default_factory=WarmStatus)
+
+
 def status_json(
-    status: Status, counters: Mapping[Target, Counters], version: str, pid: int, now: float
+    status: Status, traffic: Traffic, version: str, pid: int, now: float
 ) -> dict[str, object]:
     """The data of `status`. `now` in Unix seconds; what is not known is null."""
     states = [endpoint.state for endpoint in status.endpoints]
-    counted = counters.values()
+    counted = traffic.counters.values()
     return {
         "registered": status.registered,
         "operator_id": status.operator_id,
@@ -56,12 +65,13 @@ def status_json(
             "total": sum(c.total for c in counted),
             "failed": sum(c.failed for c in counted),
             "failures": _failures(counted),
-            "last_error": _last_error(counters),
+            "last_error": _last_error(traffic.counters),
         },
         "bytes": {
             "up": sum(c.bytes_up for c in counted),
             "down": sum(c.bytes_down for c in counted),
         },
+        "warm_connections": _warm(traffic.warm),
     }
 
 
@@ -121,6 +131,19 @@ def _interface(interface: Optional[InterfaceStatus]) -> dict[str, object]:
         "subnet": interface.subnet,
         "mode": interface.mode.value,
         "notes": list(interface.notes),
+    }
+
+
+def _warm(warm: WarmStatus) -> dict[str, object]:
+    return {
+        "setting": warm.setting,
+        "ready": warm.ready,
+        "wanted": warm.wanted,
+        "used": warm.used,
+        "missed": warm.missed,
+        "max_age_s": round(warm.max_age_s, 1),
+        # Where none is wanted any more, the last try says nothing about now.
+        "problem": (warm.problem or None) if warm.wanted else None,
     }
 
 

@@ -93,7 +93,7 @@ class Tunnel:
         """`plain`: room for PLAIN_BYTES, which tunnels may share."""
         self.tls = tls
         self._plain = plain
-        self._reader = ResponseReader()
+        self._reader: Optional[ResponseReader] = None  # None: no answer is awaited
         self._rewriter: Optional[HostRewriter] = None  # None: the client's bytes go as they are
         self.state = TunnelState.CONNECTING
         self.up = Flow.RUNNING  # local to remote
@@ -172,6 +172,7 @@ class Tunnel:
     def request(self, target: Target, rewriter: Optional[HostRewriter] = None) -> None:
         """READY: ask the ingress for `target`. `rewriter`: what the client's bytes go through."""
         self._rewriter = rewriter
+        self._reader = ResponseReader()
         self.tls.send(memoryview(encode_request(target)))
         self.state = TunnelState.UPGRADING
         self._collect()
@@ -233,22 +234,24 @@ class Tunnel:
         """Take the ingress's answer; what came behind it."""
         if not len(plain):
             return plain
-        if self.state is TunnelState.READY:
+        reader = self._reader
+        if reader is None:
             raise ProtocolError("the ingress spoke before it was asked")
-        self.response = self._reader.receive_data(plain)
+        self.response = reader.receive_data(plain)
         if self.response is None:
             return EMPTY
         if self.response.refused:
             raise UpgradeRefused(self.response)
         self.state = TunnelState.OPEN
-        return memoryview(self._reader.leftover)
+        self._reader = None
+        return memoryview(reader.leftover)
 
     def _end_down(self) -> None:
         """The ingress's end or fault, behind what has been decrypted."""
         fault = self.tls.fault
         if self.state is not TunnelState.OPEN:
             if self.tls.ended or isinstance(fault, ssl.SSLEOFError):
-                raise UpgradeCut(self._reader.begun)
+                raise UpgradeCut(self._reader is not None and self._reader.begun)
             if fault is not None:
                 raise fault
         elif fault is not None:
