@@ -4,6 +4,7 @@ PYTHON  ?= python3
 VENV    := .venv
 BIN     := $(VENV)/bin
 PREFIX  ?= /usr/local
+MINUTES ?= 5
 DESTDIR ?=
 LIBDIR  := $(PREFIX)/lib/ngrokd
 SHARE   := $(PREFIX)/share
@@ -64,7 +65,7 @@ launcher = @python=$$($(PYTHON) -c 'import sys; print(sys.executable)'); \
 	chmod 755 "$(DESTDIR)$(PREFIX)/bin/$(1)"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test longtest bench venv lint check clean manuals dist install uninstall needs-run needs-test needs-bench needs-venv right-paths
+.PHONY: help run test longtest bench soak venv lint check clean manuals dist install uninstall needs-run needs-test needs-bench needs-venv right-paths
 
 help: ## this list
 	@echo "make TARGET:"
@@ -81,6 +82,9 @@ longtest: needs-test $(VENV)/dev ## those that kill, boot and install for minute
 
 bench: needs-bench $(VENV)/dev ## against haproxy and stunnel, as root, some minutes; BENCH="--only ..." says more
 	@$(BIN)/python -m tests.bench $(BENCH)
+
+soak: needs-test $(VENV)/dev ## a daemon in trouble for MINUTES=5; a SEED=n repeats a run
+	$(BIN)/python -m tests.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 venv: needs-venv $(VENV)/dev ## .venv with ngrokd and the tools of development
 

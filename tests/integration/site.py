@@ -91,9 +91,14 @@ class Daemon(Program):
     """`ngrokd --foreground`."""
 
     def __init__(
-        self, namespace: Namespace, network: Network, config: Path, socket_path: Path
+        self,
+        namespace: Namespace,
+        network: Network,
+        config: Path,
+        socket_path: Path,
+        under: Sequence[object] = (),
     ) -> None:
-        argv = [NGROKD, "--foreground", "--config", config]
+        argv = [*under, NGROKD, "--foreground", "--config", config]
         super().__init__(namespace, argv, clean_environment())
         self._namespace, self._network = namespace, network
         self.socket_path = socket_path
@@ -184,14 +189,16 @@ class Site:
         self.cloud = cloud
         return cloud
 
-    def start_daemon(self, overrides: Optional[Overrides] = None) -> Daemon:
+    def start_daemon(
+        self, overrides: Optional[Overrides] = None, under: Sequence[object] = ()
+    ) -> Daemon:
         """With a configuration for this site's cloud, changed by `overrides`."""
         self.write_config(overrides)
-        return self.start_daemon_as_configured()
+        return self.start_daemon_as_configured(under)
 
-    def start_daemon_as_configured(self) -> Daemon:
-        """With the configuration that is there."""
-        daemon = Daemon(self.namespace, self.network, self.config, self.socket_path)
+    def start_daemon_as_configured(self, under: Sequence[object] = ()) -> Daemon:
+        """With the configuration that is there. `under`: a command that executes ngrokd."""
+        daemon = Daemon(self.namespace, self.network, self.config, self.socket_path, under)
         self.keep(daemon)
         return daemon
 
