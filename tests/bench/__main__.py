@@ -2,7 +2,7 @@
 
     make bench [BENCH="--only one-up,connect --rounds 3"]
     .venv/bin/python -m tests.bench [--ingress native|sandbox|both] [--python PYTHON]
-        [--only NAME,NAME] [--rounds N] [--quick] [--json FILE] [--profile FOLDER]
+        [--only NAME,NAME] [--rounds N] [--quick] [--nice N] [--json FILE] [--profile FOLDER]
 
 As root, in a network namespace with a private /etc. docs/benchmarks.md says what is measured.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
 import tempfile
 import time
@@ -40,6 +41,7 @@ def parse(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--python", help="what runs daemon and sandbox (default: Debian's)")
     parser.add_argument("--only", default="", metavar="NAME[,NAME]", help=", ".join(_names()))
     parser.add_argument("--rounds", type=int, metavar="N")
+    parser.add_argument("--nice", type=int, default=0, metavar="N", help="of the whole run")
     parser.add_argument("--quick", action="store_true", help="short and rough")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keeps every round's figures")
     parser.add_argument("--profile", type=Path, metavar="FOLDER", help="py-spy's, of the daemon")
@@ -55,6 +57,7 @@ def main() -> Optional[str]:
     args = parse()
     if why_not():
         return why_not()
+    os.nice(args.nice)
     ingresses = (NATIVE_INGRESS, SANDBOX) if args.ingress == "both" else (args.ingress,)
     began = time.monotonic()
     found: Found = {}
