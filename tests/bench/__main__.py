@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import sys
 import tempfile
 import time
@@ -23,7 +22,7 @@ from typing import Optional
 from tests.bench import table, workloads
 from tests.bench.proxies import NGROKD, Proxy, start
 from tests.bench.stage import NATIVE_INGRESS, SANDBOX, Stage, Way, choose_python
-from tests.bench.surroundings import described, profiled
+from tests.bench.surroundings import described, niceness, profiled
 from tests.bench.workloads import QUICK, WORKLOADS, Numbers, Size, Workload
 from tests.namespace import why_not
 
@@ -57,11 +56,11 @@ def main() -> Optional[str]:
     args = parse()
     if why_not():
         return why_not()
-    os.nice(args.nice)
     ingresses = (NATIVE_INGRESS, SANDBOX) if args.ingress == "both" else (args.ingress,)
     began = time.monotonic()
     found: Found = {}
     with contextlib.ExitStack() as stack:
+        stack.enter_context(niceness(args.nice))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ngrokd-bench-")))
         stage = Stage(folder, stack, choose_python(args), ingresses)
         with contextlib.ExitStack() as enrolment:  # the peers use the daemon's certificate
