@@ -45,14 +45,19 @@ TEST_TOOLS := $(RUN_TOOLS) ip=iproute2 unshare=util-linux nginx=nginx-light redi
               strace=strace logrotate=logrotate systemd-analyze=systemd service=init-system-helpers
 
 BENCH_TOOLS := ip=iproute2 unshare=util-linux haproxy=haproxy stunnel=stunnel4 cc=gcc
+# header=Debian package
+BENCH_HEADERS := openssl/ssl.h=libssl-dev
 
-# $(call need,TARGET,TOOLS): one line that names every missing Debian package.
+# $(call need,TARGET,TOOLS,HEADERS): one line that names every missing Debian package.
 need = @missing=; \
 	command -v $(PYTHON) >/dev/null 2>&1 || { echo "make $(1) needs Python 3.9 or later, and there is" \
 	  "no $(PYTHON): apt-get install python3 python3-venv (or say PYTHON=...)" >&2; exit 1; }; \
 	$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || missing=" python3-venv"; \
 	for pair in $(2); do \
 	  command -v "$${pair%%=*}" >/dev/null 2>&1 || missing="$$missing $${pair\#*=}"; \
+	done; \
+	for pair in $(3); do \
+	  echo "\#include <$${pair%%=*}>" | cc -E - >/dev/null 2>&1 || missing="$$missing $${pair\#*=}"; \
 	done; \
 	if [ -n "$$missing" ]; then \
 	  echo "make $(1) needs Debian packages that are missing: apt-get install$$missing" >&2; exit 1; \
@@ -149,11 +154,8 @@ needs-run:
 needs-test:
 	$(call need,test,$(TEST_TOOLS))
 
-# A header is no command: the compiler is asked for it, if there is one.
 needs-bench:
-	$(call need,bench,$(BENCH_TOOLS))
-	@echo '#include <openssl/ssl.h>' | cc -E - >/dev/null 2>&1 || \
-	  { echo "make bench needs Debian packages that are missing: apt-get install libssl-dev" >&2; exit 1; }
+	$(call need,bench,$(BENCH_TOOLS),$(BENCH_HEADERS))
 
 needs-venv:
 	$(call need,venv,)

@@ -39,7 +39,12 @@ def test_every_target_for_people_is_in_the_help() -> None:
 
 @pytest.mark.parametrize(
     ("target", "package"),
-    [("run", "netcat-openbsd"), ("test", "nginx-light"), ("bench", "stunnel4")],
+    [
+        ("run", "netcat-openbsd"),
+        ("test", "nginx-light"),
+        ("bench", "stunnel4"),
+        ("bench", "libssl-dev"),
+    ],
 )
 def test_missing_debian_packages_are_named_in_one_line(
     tmp_path: Path, target: str, package: str

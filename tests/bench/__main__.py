@@ -2,7 +2,7 @@
 
     make bench [BENCH="--only one-up,connect --rounds 3"]
     .venv/bin/python -m tests.bench [--ingress native|sandbox|both] [--python PYTHON]
-        [--only NAME,NAME] [--rounds N] [--quick] [--json FILE] [--profile FOLDER]
+        [--only NAME,NAME] [--rounds N] [--quick] [--nice N] [--json FILE] [--profile FOLDER]
 
 As root, in a network namespace with a private /etc. docs/benchmarks.md says what is measured.
 """
@@ -22,7 +22,7 @@ from typing import Optional
 from tests.bench import table, workloads
 from tests.bench.proxies import NGROKD, Proxy, start
 from tests.bench.stage import NATIVE_INGRESS, SANDBOX, Stage, Way, choose_python
-from tests.bench.surroundings import described, profiled
+from tests.bench.surroundings import described, niceness, profiled
 from tests.bench.workloads import QUICK, WORKLOADS, Numbers, Size, Workload
 from tests.namespace import why_not
 
@@ -40,6 +40,7 @@ def parse(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--python", help="what runs daemon and sandbox (default: Debian's)")
     parser.add_argument("--only", default="", metavar="NAME[,NAME]", help=", ".join(_names()))
     parser.add_argument("--rounds", type=int, metavar="N")
+    parser.add_argument("--nice", type=int, default=0, metavar="N", help="of the whole run")
     parser.add_argument("--quick", action="store_true", help="short and rough")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keeps every round's figures")
     parser.add_argument("--profile", type=Path, metavar="FOLDER", help="py-spy's, of the daemon")
@@ -59,6 +60,7 @@ def main() -> Optional[str]:
     began = time.monotonic()
     found: Found = {}
     with contextlib.ExitStack() as stack:
+        stack.enter_context(niceness(args.nice))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ngrokd-bench-")))
         stage = Stage(folder, stack, choose_python(args), ingresses)
         with contextlib.ExitStack() as enrolment:  # the peers use the daemon's certificate

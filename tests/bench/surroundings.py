@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SAMPLES_PER_S = 500
+_AUTOGROUP = Path("/proc/self/autogroup")  # as "/autogroup-16 nice 0"; takes the number alone
 _VERSIONS = "import platform, ssl; print(platform.python_version(), 'with', ssl.OPENSSL_VERSION)"
 
 
@@ -33,6 +34,21 @@ def _said(*argv: str, beginning: str = "") -> str:
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     lines = (done.stdout + done.stderr).splitlines()
     return next((line for line in lines if line.startswith(beginning)), "?")
+
+
+@contextlib.contextmanager
+def niceness(value: int) -> Iterator[None]:
+    """Of us and of all that is started meanwhile.
+
+    Where the kernel groups processes by session (sched_autogroup), it weighs the groups first.
+    """
+    os.nice(value)
+    with contextlib.ExitStack() as stack:
+        if value and _AUTOGROUP.exists():
+            before = _AUTOGROUP.read_text().split()[-1]
+            _AUTOGROUP.write_text(str(value))
+            stack.callback(_AUTOGROUP.write_text, before)
+        yield
 
 
 @contextlib.contextmanager
