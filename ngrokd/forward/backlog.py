@@ -11,26 +11,26 @@ class Backlog:
     """A queue of copies: what is put may change afterwards. Owner: the tunnel's thread."""
 
     def __init__(self) -> None:
-        self._kept = bytearray()
+        self.kept = bytearray()
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self.kept)
 
     def put(self, data: Bytes) -> None:
         """Append a copy of `data`."""
-        self._kept += data
+        self.kept += data
 
     def first(self) -> memoryview:
         """What to offer to the socket next. Release it before the next call of `sent`."""
-        return memoryview(self._kept)
+        return memoryview(self.kept)
 
     def sent(self, count: int) -> None:
         """The socket took `count` bytes of `first` (0: none)."""
-        del self._kept[:count]
+        del self.kept[:count]
 
     def clear(self) -> None:
         """Forget everything: nobody is left to take it."""
-        self._kept.clear()
+        self.kept.clear()
 
 
 class OwnBacklog:
@@ -38,16 +38,16 @@ class OwnBacklog:
 
     def __init__(self) -> None:
         self._pieces: list[memoryview] = []  # a few at most; an empty deque takes 600 bytes
-        self._size = 0
+        self.size = 0
 
     def __len__(self) -> int:
-        return self._size
+        return self.size
 
     def put(self, data: Bytes) -> None:
         """Append `data`."""
         if len(data):
             self._pieces.append(memoryview(data))
-            self._size += len(data)
+            self.size += len(data)
 
     def first(self) -> memoryview:
         """What to offer to the socket next, if there is something; there may be more behind it."""
@@ -55,7 +55,7 @@ class OwnBacklog:
 
     def sent(self, count: int) -> None:
         """The socket took `count` bytes of `first` (0: none)."""
-        self._size -= count
+        self.size -= count
         first = self._pieces[0]
         if count < len(first):
             self._pieces[0] = first[count:]
@@ -65,4 +65,4 @@ class OwnBacklog:
     def clear(self) -> None:
         """Forget everything: nobody is left to take it."""
         self._pieces.clear()
-        self._size = 0
+        self.size = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from typing import Optional, Protocol
 
 from ngrokd.config import ForwardSettings
@@ -28,6 +27,7 @@ class Connection:
         self.host = route.host  # what requests get for theirs; "": they stay as they are
         self.board = board
         self.settings: ForwardSettings = board.settings  # a change is for new connections only
+        self._loop = board.loop
         self.began = self.progress = board.loop.now
         self.phase: Optional[Phase] = None
         self._tally = board.ledger.of(route.target)
@@ -37,9 +37,9 @@ class Connection:
 
     def moved(self, up: int = 0, down: int = 0) -> None:
         """Bytes went from or to the client; 0 and 0: something else went on."""
-        self.progress = self.board.loop.now
-        tally = self._tally
-        tally.last_activity = time.time()
+        tally, loop = self._tally, self._loop
+        self.progress = loop.now
+        tally.last_activity = loop.date
         if up:
             self._up += up
             tally.bytes_up += up

@@ -82,6 +82,7 @@ class Loop:
         self._running = True
         self.retired = False  # every thread runs its calls itself
         self.now = time.monotonic()  # of this turn
+        self.date = time.time()  # of this turn, Unix seconds
         self.heartbeat = self.now  # any thread may read it
         self.load = 0  # how many descriptors are ready in this turn
 
@@ -179,6 +180,7 @@ class Loop:
         self._given_up.clear()
         ready = self._selector.select(self._time_to_wait())
         self.now = self.heartbeat = time.monotonic()
+        self.date = time.time()
         self.load = len(ready)
         # The calls come first: what was called before a client came holds for that client.
         for _ in range(len(self._calls)):

@@ -65,6 +65,14 @@ class Tls:
             self._fin = True
             self._incoming.write_eof()
 
+    def decrypt(self, data: memoryview, buffer: memoryview) -> int:
+        """`receive_data`, then `read_into`."""
+        if len(data):
+            self._incoming.write(data)
+        else:
+            self.receive_data(data)
+        return self.read_into(buffer)
+
     def read_into(self, buffer: memoryview) -> int:
         """Decrypt all that has come; how many bytes of `buffer` it took.
 
@@ -79,7 +87,8 @@ class Tls:
             # An empty BIO is SSLWantReadError without the cost of raising it: OpenSSL takes no
             # more out of it than the record that it is reading.
             while incoming.pending or self._fin:
-                got = read(len(buffer) - count, buffer[count:])
+                room = buffer[count:] if count else buffer
+                got = read(len(room), room)
                 if not got:
                     self._end()
                     return count
@@ -116,8 +125,10 @@ class Tls:
     def send(self, data: memoryview) -> None:
         """Encrypt `data`, at most `STEP_BYTES` at a time."""
         try:
-            while len(data):
-                data = data[self._object.write(data) :]
+            count = self._object.write(data)
+            while count < len(data):
+                data = data[count:]
+                count = self._object.write(data)
         except ssl.SSLWantReadError as exc:
             # Only a renegotiation (TLS 1.2) makes a write wait for a read, and ngrok has none.
             raise ProtocolError("the ingress asked for a TLS renegotiation") from exc

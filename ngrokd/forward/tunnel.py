@@ -145,10 +145,10 @@ class Tunnel:
     def is_calm(self) -> bool:
         """OPEN, nothing waits and nothing ends, so that both sides are read and neither written."""
         return (
-            self.down is Flow.RUNNING
+            not self.to_local.kept
+            and not self.to_remote.size
+            and self.down is Flow.RUNNING
             and self.up is Flow.RUNNING
-            and not len(self.to_local)
-            and not len(self.to_remote)
             and self._rewriter is None
         )
 
@@ -196,22 +196,16 @@ class Tunnel:
 
     def receive_remote(self, data: memoryview) -> memoryview:
         """Bytes of the ingress (empty: its FIN), at most STEP_BYTES: those for the client."""
-        count = 0
-        try:
-            self.tls.receive_data(data)
-            if self.state is TunnelState.HANDSHAKING:
-                self._handshake()
-            if self.state is not TunnelState.HANDSHAKING:
-                count = self.tls.read_into(self._plain)
-        finally:
-            if self.tls.outgoing.pending:
-                self._collect()  # an alert of ours, too
-        plain = self._plain[:count]
-        if self.state is not TunnelState.OPEN:
-            plain = self._open_with(plain)
-        if self._rewriter is not None and len(plain):
-            self._show(plain)
-        if self.tls.ended or self.tls.fault is not None:
+        tls = self.tls
+        if self.state is TunnelState.OPEN:
+            plain = self._plain[: tls.decrypt(data, self._plain)]
+            if self._rewriter is not None and len(plain):
+                self._show(plain)
+        else:
+            plain = self._open_with(data)
+        if tls.outgoing.pending:
+            self._collect()
+        if tls.ended or tls.fault is not None:
             self._end_down()
         return plain
 
@@ -237,10 +231,20 @@ class Tunnel:
         if self.tls.handshake():
             self.state = TunnelState.READY
 
-    def _open_with(self, plain: memoryview) -> memoryview:
-        """Take the ingress's answer; what came behind it."""
-        if not len(plain):
-            return plain
+    def _open_with(self, data: memoryview) -> memoryview:
+        """On the way to OPEN: the handshake, then the ingress's answer; what came behind it."""
+        try:
+            self.tls.receive_data(data)
+            if self.state is TunnelState.HANDSHAKING:
+                self._handshake()
+            if self.state is TunnelState.HANDSHAKING:
+                return EMPTY
+            plain = self._plain[: self.tls.read_into(self._plain)]
+        finally:
+            self._collect()  # an alert of ours, too
+        return self._answered(plain) if len(plain) else EMPTY
+
+    def _answered(self, plain: memoryview) -> memoryview:
         reader = self._reader
         if reader is None:
             raise ProtocolError("the ingress spoke before it was asked")
@@ -251,7 +255,10 @@ class Tunnel:
             raise UpgradeRefused(self.response)
         self.state = TunnelState.OPEN
         self._reader = None
-        return memoryview(reader.leftover)
+        early = memoryview(reader.leftover)
+        if len(early):
+            self._show(early)
+        return early
 
     def _end_down(self) -> None:
         """The ingress's end or fault, behind what has been decrypted."""
