@@ -620,19 +620,19 @@ def test_a_reset_of_an_ingress_that_has_ended_is_noticed_at_the_next_pulse(
 
 
 def test_a_half_closed_connection_ends_once_nothing_moves(contexts: Contexts) -> None:
-    town = Town(dataclasses.replace(COLD, half_close_timeout=0.2))
+    town = Town(dataclasses.replace(COLD, half_close_timeout=1.0))
     stop = threading.Event()
 
     def handle(peer: Peer) -> None:
         assert peer.read_all() == b""
-        for _ in range(6):
+        for _ in range(8):
             peer.send(b"x")
-            stop.wait(0.1)
+            stop.wait(0.2)
         stop.wait(TIMEOUT_S)
 
     with serve(town, contexts, upgraded(handle)), town.connect() as client:
         client.shutdown(socket.SHUT_WR)
-        assert read_all(client) == b"x" * 6, "progress puts the end off"
+        assert read_all(client) == b"x" * 8, "progress puts the end off"
         stop.set()
     town.close()
 
