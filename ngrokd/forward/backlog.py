@@ -10,6 +10,8 @@ Bytes = Union[bytes, memoryview]
 class Backlog:
     """A queue of copies: what is put may change afterwards. Owner: the tunnel's thread."""
 
+    __slots__ = ("kept",)
+
     def __init__(self) -> None:
         self.kept = bytearray()
 
@@ -35,6 +37,8 @@ class Backlog:
 
 class OwnBacklog:
     """A queue of bytes that nobody changes any more, so none is copied. Owner: as above."""
+
+    __slots__ = ("_pieces", "size")
 
     def __init__(self) -> None:
         self._pieces: list[memoryview] = []  # a few at most; an empty deque takes 600 bytes

@@ -22,6 +22,20 @@ class Phase(Protocol):
 class Connection:
     """Owner: forward. Counted as open from its making to `end`."""
 
+    __slots__ = (
+        "_down",
+        "_loop",
+        "_tally",
+        "_up",
+        "began",
+        "board",
+        "host",
+        "phase",
+        "progress",
+        "settings",
+        "target",
+    )
+
     def __init__(self, route: Route, board: Switchboard) -> None:
         self.target = route.target
         self.host = route.host  # what requests get for theirs; "": they stay as they are

@@ -11,6 +11,8 @@ LONGEST_S = 1.0
 class Delivery:
     """Owner: the relay it belongs to."""
 
+    __slots__ = ("_unsent", "pause_s")
+
     def __init__(self) -> None:
         self._unsent = -1
         self.pause_s = SHORTEST_S  # until the next look

@@ -28,6 +28,8 @@ class LegLost(Exception):
 class Leg:
     """Owner: forward. Methods that touch the socket raise `LegLost`."""
 
+    __slots__ = ("_loop", "_participant", "_sock", "_unanswered", "fd", "watched")
+
     def __init__(self, sock: socket.socket, loop: Loop, participant: Participant) -> None:
         self.fd = sock.fileno()
         self._sock = sock

@@ -54,6 +54,8 @@ class Participant(Protocol):
 class Timer:
     """A call at a time, until cancelled. Owner: forward."""
 
+    __slots__ = ("_cancelled", "participant")
+
     def __init__(self, participant: Participant, cancelled: Callable[[], None]) -> None:
         self.participant: Optional[Participant] = participant
         self._cancelled = cancelled

@@ -202,6 +202,7 @@ class Opening:
         response = uplink.tunnel.response
         for notice in response.notices if response else ():
             self._board.notice(connection.target, printable(notice))
+        uplink.tunnel.response = None  # read, and thousands may be open
         relay = Relay(connection, uplink.tunnel, self._local, uplink.leg)
         if lost is None:
             relay.begin()

@@ -25,6 +25,18 @@ PULSE_S = 30.0  # how often the peers are asked whether they still acknowledge w
 class Relay:
     """Owner: forward. Each event moves at most one batch each way, so that none starves another."""
 
+    __slots__ = (
+        "_board",
+        "_connection",
+        "_delivery",
+        "_half_closed",
+        "_local",
+        "_pulse_at",
+        "_remote",
+        "_timer",
+        "_tunnel",
+    )
+
     def __init__(self, connection: Connection, tunnel: Tunnel, local: Leg, remote: Leg) -> None:
         self._connection = connection
         self._board = connection.board

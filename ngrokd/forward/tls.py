@@ -36,6 +36,8 @@ class Tls:
     hold the alert that tells the peer.
     """
 
+    __slots__ = ("_fin", "_incoming", "_object", "ended", "fault", "outgoing")
+
     def __init__(
         self, context: ssl.SSLContext, server_name: str, session: Optional[ssl.SSLSession] = None
     ) -> None:

@@ -89,6 +89,20 @@ class Tunnel:
     Methods raise `ssl.SSLError` or `ProtocolError`; before OPEN the tunnel is over then.
     """
 
+    __slots__ = (
+        "_plain",
+        "_reader",
+        "_rewriter",
+        "down",
+        "fault",
+        "response",
+        "state",
+        "tls",
+        "to_local",
+        "to_remote",
+        "up",
+    )
+
     def __init__(self, tls: Tls, plain: memoryview) -> None:
         """`plain`: room for PLAIN_BYTES, which tunnels may share."""
         self.tls = tls
