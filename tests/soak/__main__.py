@@ -32,6 +32,7 @@ WARM_UP = 25  # connections of each worker before the first measurement
 SETTLE_S = 90.0  # longer than `half_close_timeout`
 REST_S = 5.0  # of looking at a daemon that has nothing to do
 REPORT_S = 10.0
+FORWARD = {"connect_timeout": 6}  # faults are to be left soon, but not because the machine is busy
 SHOWN = 40  # deviations
 
 
@@ -46,7 +47,7 @@ class Soak:
         site.keep(programs.peers(site.namespace, site.network, *kinds))
         urls = (f"tcp://{name}:{PORT}=127.0.0.1:{port}" for name, (_, port) in UPSTREAMS.items())
         site.start_cloud(*urls)
-        self._daemon: Daemon = site.start_daemon().ready()
+        self._daemon: Daemon = site.start_daemon({"forward": FORWARD}).ready()
 
     def run(self) -> list[str]:
         """The deviations."""
@@ -54,7 +55,7 @@ class Soak:
         self._work("warm-up", lambda done: done < WARM_UP)
         self._settle()
         before = measure(self._daemon.pid)
-        reload(self._site, self._daemon, {"warm_connections": "auto"})
+        reload(self._site, self._daemon, {**FORWARD, "warm_connections": "auto"})
         print(f"before: {before}", flush=True)
         self._storm()
         self._settle()
@@ -82,7 +83,7 @@ class Soak:
     def _storm(self) -> None:
         """Clients and trouble, for as long as was asked."""
         dice = random.Random(f"{self._args.seed}-trouble")
-        trouble = Trouble(self._site, self._daemon, self._books, dice)
+        trouble = Trouble(self._site, self._daemon, self._books, dice, FORWARD)
         threads = [threading.Thread(target=each) for each in (trouble.run, self._report)]
         for thread in threads:
             thread.start()
@@ -118,7 +119,7 @@ class Soak:
 
     def _settle(self) -> None:
         """Until no connection is open or warm, and what ended with them is gone."""
-        reload(self._site, self._daemon, {"warm_connections": "off"})
+        reload(self._site, self._daemon, {**FORWARD, "warm_connections": "off"})
         deadline = time.monotonic() + SETTLE_S
         while self._daemon.status()["connections"]["open"] and time.monotonic() < deadline:
             time.sleep(0.2)

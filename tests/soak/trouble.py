@@ -48,8 +48,16 @@ API_FAULTS: tuple[Mapping[str, object], ...] = (
 class Trouble:
     """One thing after the other, with some calm between. Owner: its thread."""
 
-    def __init__(self, site: Site, daemon: Daemon, books: Books, dice: random.Random) -> None:
+    def __init__(
+        self,
+        site: Site,
+        daemon: Daemon,
+        books: Books,
+        dice: random.Random,
+        forward: Mapping[str, object],
+    ) -> None:
         self._site, self._daemon, self._books, self._dice = site, daemon, books, dice
+        self._forward = forward  # what a reload leaves as it is
         self._stop = threading.Event()
         self._fleeting = False
 
@@ -116,7 +124,7 @@ class Trouble:
 
     def _reload(self) -> None:
         warm = self._dice.choice(("auto", "off", "4"))
-        reload(self._site, self._daemon, {"warm_connections": warm})
+        reload(self._site, self._daemon, {**self._forward, "warm_connections": warm})
 
 
 def reload(site: Site, daemon: Daemon, forward: Mapping[str, object]) -> None:
