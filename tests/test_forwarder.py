@@ -27,7 +27,7 @@ from ngrokd.forward.leg import Leg
 from ngrokd.forward.opening import Opening
 from ngrokd.forward.tls import Tls
 from ngrokd.forward.tunnel import HIGH_WATER_BYTES, READ_BYTES, Tunnel
-from ngrokd.model import Address, Ingress, Route, Target
+from ngrokd.model import Address, Cause, Ingress, Route, Target
 from tests import certificates
 from tests.certificates import SERVER_NAME, Authority, Contexts, client_context, server_context
 from tests.ingress import TIMEOUT_S, Handler, Peer, TestIngress, echo, upgraded
@@ -632,17 +632,36 @@ def test_a_half_closed_connection_ends_once_nothing_moves(contexts: Contexts) ->
 
     with serve(town, contexts, upgraded(handle)), town.connect() as client:
         client.shutdown(socket.SHUT_WR)
-        assert read_all(client) == b"x" * 8, "progress puts the end off"
+        assert read_until_reset(client) == b"x" * 8, "progress puts it off"
         stop.set()
+    assert town.counters().last_cause is Cause.STALLED
+    town.close()
+
+
+def test_what_the_endpoint_has_ended_stays_an_end_when_the_client_does_not(
+    contexts: Contexts,
+) -> None:
+    town = Town(dataclasses.replace(COLD, half_close_timeout=0.2))
+
+    def handle(peer: Peer) -> None:
+        peer.send(b"all of it")
+        peer.end()
+        peer.read_all()
+
+    with serve(town, contexts, upgraded(handle)) as ingress, town.connect() as client:
+        assert read_all(client) == b"all of it"
+        ingress.wait()
+    assert [type(fault) for fault in ingress.faults] == [ConnectionResetError]
     town.close()
 
 
 def test_an_idle_connection_ends_after_idle_timeout(contexts: Contexts) -> None:
     town = Town(dataclasses.replace(COLD, idle_timeout=0.1))
     with serve(town, contexts, upgraded(echo)) as ingress, town.connect() as client:
-        assert read_all(client) == b""
+        assert read_until_reset(client) == b"", "neither side has ended"
         ingress.wait()
-    assert ingress.faults == [], "the ingress is told in order"
+    assert [type(fault) for fault in ingress.faults] == [ConnectionResetError]
+    assert town.counters().failed == 0
     town.close()
 
 
@@ -982,7 +1001,7 @@ def test_new_settings_are_for_new_connections(town: Town, contexts: Contexts) ->
         assert before.recv(1) == b"x"
         town.forwarder.configure(dataclasses.replace(COLD, idle_timeout=0.05))
         with town.connect() as after:
-            assert read_all(after) == b""
+            assert read_until_reset(after) == b""
         before.sendall(b"y")
         assert before.recv(1) == b"y"
 
@@ -1258,7 +1277,7 @@ EXHAUST = """
 import os, resource, socket, sys, threading, time
 from ngrokd.config import ForwardSettings
 from ngrokd.forward.forwarder import Forwarder
-from ngrokd.model import Address, Ingress, Route, Target
+from ngrokd.model import Address, Cause, Ingress, Route, Target
 import ssl
 
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))

@@ -49,7 +49,7 @@ class Host:
         self.waited += 1
         try:
             self.asked.append(peer.read_request())
-        except TimeoutError:
+        except socket.timeout:  # TimeoutError itself from Python 3.10 on
             self.dropped += 1
             return
         except Exception:

@@ -229,30 +229,22 @@ class Relay:
         self._end(failure.text, reset=True)
 
     def _end_idle(self, limit: float) -> None:
+        """Nobody may take it for the other side's end, which is what an orderly end would say."""
         text = f"nothing moved for {limit:g} s"
         tunnel = self._tunnel
         stuck = bool(tunnel.to_local or tunnel.to_remote or tunnel.holds or tunnel.fault)
-        if stuck:
+        if stuck or tunnel.half_closed:
             self._connection.failed_quietly(Failure(Cause.STALLED, text))
-        self._end(text, reset=stuck)
+        self._drop_remote(reset=stuck or tunnel.up is Flow.RUNNING)
+        self._end(text, reset=stuck or tunnel.down is not Flow.ENDED)
 
     def _end(self, how: str, reset: bool = False) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if not reset:
-            self._say_goodbye()
         self._drop_remote(reset)
         self._local.give_up(reset)
         self._connection.end(how)
-
-    def _say_goodbye(self) -> None:
-        """TLS's end for an ingress that is still being sent to, if it listens."""
-        try:
-            self._tunnel.say_goodbye()
-            self._flush_remote()
-        except (LegLost, ssl.SSLError):
-            return  # it does not, and it is being left anyway
 
     def _drop_remote(self, reset: bool) -> None:
         remote, self._remote = self._remote, None

@@ -235,9 +235,8 @@ class Tunnel:
         self.down = Flow.ENDED
 
     def say_goodbye(self) -> None:
-        """Queue TLS's end for an ingress that is about to be left."""
-        if self.state in (TunnelState.READY, TunnelState.OPEN) and self.up is Flow.RUNNING:
-            self.to_remote.put(self.receive_local(EMPTY))
+        """READY: queue TLS's end for an ingress that is about to be left."""
+        self.to_remote.put(self.receive_local(EMPTY))
 
     # How it goes on
 
