@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ngrokd.forward.demand import GENERATIONS, MEMORY_S, MOST, SLOT_S, Demand
+from ngrokd.forward.demand import GENERATIONS, MEMORY_S, MOST, SLOT_S, STEADY_S, Demand
 
 
 def test_auto_wants_none_before_the_first_client() -> None:
@@ -59,7 +59,18 @@ def test_a_setting_that_is_no_question_is_followed(setting: str, wanted: int) ->
     demand.client(0.0)
 
     assert demand.wanted(0.0) == demand.wanted(10 * MEMORY_S) == wanted
-    assert demand.next_change() is None
+
+
+def test_a_number_of_those_that_live_shortly_is_kept_only_for_clients_who_come() -> None:
+    demand = Demand("100")
+    assert demand.wanted(50.0, lifetime_s=STEADY_S) == 100
+    assert demand.wanted(50.0, lifetime_s=1.5) == 0
+
+    for _ in range(3):
+        demand.client(60.0)
+    assert demand.wanted(60.0, lifetime_s=1.5) == 3
+    assert demand.next_change() == 60.0 + GENERATIONS * 1.5
+    assert demand.wanted(60.0 + GENERATIONS * 1.5, lifetime_s=1.5) == 0
 
 
 @given(st.lists(st.floats(0.0, 300.0), max_size=60))

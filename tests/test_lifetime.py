@@ -66,6 +66,33 @@ def test_one_that_lived_longer_breaks_the_row_of_short_lives() -> None:
     assert lifetime.limit_s(61.0) == OLDEST_S
 
 
+def test_drops_long_after_each_other_are_no_row() -> None:
+    lifetime = Lifetime()
+    for number in range(SHORT_LIVES):
+        assert lifetime.dropped(0.2, now=86_400.0 * number) is None
+    lifetime.dropped(60.0, now=900_000.0)
+    assert lifetime.dropped(60.0, now=990_000.0) is None
+
+
+def test_one_that_was_of_use_at_that_age_breaks_the_row() -> None:
+    lifetime = Lifetime()
+    lifetime.dropped(60.0, now=0.0)
+    lifetime.survived(70.0)
+    assert lifetime.dropped(60.0, now=60.0) is None
+    for number in range(SHORT_LIVES - 1):
+        lifetime.dropped(0.1, now=100.0 + 2.0 * number)
+    lifetime.survived(5.0)
+    assert lifetime.dropped(0.1, now=110.0) is None
+
+
+def test_one_that_was_of_use_at_once_proves_nothing() -> None:
+    lifetime = Lifetime()
+    for number in range(SHORT_LIVES - 1):
+        lifetime.dropped(0.1, now=2.0 * number)
+    lifetime.survived(0.01)
+    assert lifetime.dropped(0.1, now=10.0) is not None
+
+
 @pytest.mark.parametrize("age", [0.2, 60.0])
 def test_a_lesson_is_forgotten_after_an_hour(age: float) -> None:
     lifetime = Lifetime()

@@ -8,13 +8,14 @@ import os
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from ngrokd.config import ForwardSettings
-from ngrokd.forward import demand, lifetime, opening, pool, wire
+from ngrokd.forward import demand, lifetime, opening, pacing, pool, sessions, wire
 from ngrokd.forward.leg import Leg
 from ngrokd.model import Address, Ingress, Target, WarmStatus
 from tests import certificates
@@ -39,10 +40,13 @@ class Host:
         self.lets_down = 0  # so many requests are met with the end of the connection
         self.held = threading.Event()  # answers wait for it
         self.held.set()
+        self.held_handshakes = threading.Event()
+        self.held_handshakes.set()
         self.ingress = TestIngress(self._serve, contexts.server, contexts.client)
 
     def _serve(self, peer: Peer) -> None:
         self.arrived += 1
+        assert self.held_handshakes.wait(TIMEOUT_S)
         peer.handshake()
         self.resumed.append(bool(peer.tls.session_reused))
         peer.sock.settimeout(self.patience_s)
@@ -274,10 +278,11 @@ def test_a_far_side_s_patience_is_learned_and_never_tried_again(
     with caplog.at_level(logging.INFO, pool.__name__):
         town = build("1")
         wait_until(lambda: warm(town).max_age_s < host.patience_s)
-        dropped = host.dropped
+        wait_until_ready(town, 0)  # which are not replaced for nobody
+        use(town)
         wait_until(lambda: host.ended_in_order == 3)
 
-    assert host.dropped == dropped == 2
+    assert host.dropped == 2
     assert caplog.text.count("warm ones are replaced after 0.9 s") == 1
 
 
@@ -285,7 +290,7 @@ def test_a_far_side_that_lets_nobody_wait_is_left_alone_which_is_said_once(
     host: Host, build: Build, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lifetime, "ONE_EVENT_S", 0.05)
-    monkeypatch.setattr(pool, "FIRST_PAUSE_S", 0.1)
+    monkeypatch.setattr(pacing, "FIRST_PAUSE_S", 0.1)
     host.patience_s = 0.05
     with caplog.at_level(logging.INFO, pool.__name__):
         town = build("1")
@@ -365,6 +370,109 @@ def test_those_that_wait_are_given_up_for_clients_who_have_come(host: Host, buil
 
     assert warm(town).ready == 0
     assert host.arrived == arrived + 1, "none is made for those who may come"
+
+
+def test_an_ingress_that_refuses_our_certificate_is_not_stormed(
+    host: Host, build: Build, tmp_path: Path
+) -> None:
+    version = host.contexts.client.minimum_version
+    (tmp_path / "strange").mkdir()
+    strange = Authority(tmp_path / "strange")
+    nobody = client_context(tmp_path / "test-ca.crt", strange.issue("client"), version)
+    town = build("off")
+    town.forwarder.set_ingress(Ingress(SERVER_NAME, (host.ingress.address,), nobody))
+    town.forwarder.configure(ForwardSettings(warm_connections="100"))
+    wait_until(lambda: "refused our certificate" in warm(town).problem)
+    threading.Event().wait(3.5)  # pauses of 1, 2 and 4 s
+
+    assert host.arrived <= 3 * pacing.AT_ONCE, "what was under way before the first refusal, and 3"
+    assert "refused our certificate" in warm(town).problem
+
+
+def test_a_client_who_is_served_ends_the_pause(host: Host, build: Build) -> None:
+    town = build("off")
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        address = Address(*closed.getsockname())
+    town.forwarder.set_ingress(Ingress(SERVER_NAME, (address,), host.contexts.client))
+    town.forwarder.configure(ForwardSettings(warm_connections="4"))
+    wait_until(lambda: warm(town).problem != "")
+    town.forwarder._loop.call_soon(lambda: town.forwarder._pool._pacing.rest(-1000.0))
+    both = (address, host.ingress.address)
+    town.forwarder.set_ingress(Ingress(SERVER_NAME, both, host.contexts.client))
+    use(town)
+
+    wait_until_ready(town, 4)
+    assert warm(town).problem == ""
+
+
+def test_an_endpoint_that_fails_by_itself_teaches_nothing_about_waiting(
+    host: Host, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifetime, "ONE_EVENT_S", 0.0)
+    town = build("2")
+    for _ in range(lifetime.SHORT_LIVES + 1):
+        wait_until(lambda: warm(town).ready >= 1)
+        host.lets_down = 2  # the warm one, and the new one after it
+        with pytest.raises(ConnectionResetError), town.connect() as client:
+            client.recv(1)
+
+    assert warm(town).max_age_s == lifetime.OLDEST_S
+    assert town.counters().failed == lifetime.SHORT_LIVES + 1
+
+
+def test_more_are_made_once_there_is_room_for_them(host: Host) -> None:
+    town = Town(ForwardSettings(warm_connections="2", max_connections=2))
+    town.forwarder.set_ingress(host.ingress.ingress)
+    clients = [town.connect() for _ in range(2)]
+    wait_until(lambda: len(host.asked) == 2)
+    wait_until(lambda: warm(town).wanted == 0)
+    for client in clients:
+        client.close()
+    wait_until_ready(town, 2)
+    town.close()
+
+
+def test_one_under_way_to_an_address_that_is_withdrawn_is_not_given_away(
+    host: Host, build: Build
+) -> None:
+    moved = Host(host.contexts)
+    host.held_handshakes.clear()
+    town = build("1")
+    wait_until(lambda: host.arrived == 1)
+    with moved.ingress:
+        town.forwarder.set_ingress(moved.ingress.ingress)
+        host.held_handshakes.set()
+        wait_until(lambda: host.ended_in_order == 1)
+        wait_until_ready(town)
+        use(town)
+
+    assert (len(host.asked), len(moved.asked)) == (0, 1)
+
+
+def test_a_verdict_on_the_ingress_is_not_resumed_for_ever(
+    host: Host, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    town = build("off")
+    use(town)
+    use(town)
+    monkeypatch.setattr(sessions, "VERDICT_S", 0.0)
+    use(town)
+
+    assert host.resumed == [False, True, False]
+
+
+def test_a_session_is_not_resumed_once_the_ingress_s_certificate_has_ended(
+    host: Host, build: Build
+) -> None:
+    town = build("off")
+    use(town)
+    found = town.forwarder._board.sessions
+    address, context = host.ingress.address, host.ingress.ingress
+    day = 86_400.0
+
+    assert found.get(context, address, time.monotonic(), time.time() + day / 2) is not None
+    assert found.get(context, address, time.monotonic(), time.time() + 2 * day) is None
+    assert len(found) == 0
 
 
 def test_stopping_leaves_no_descriptor(host: Host, build: Build) -> None:

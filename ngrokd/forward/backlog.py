@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Union
 
 Bytes = Union[bytes, memoryview]
+SMALL_BYTES = 4 * 1024  # pieces that are joined: each costs a hundred bytes, and a send of its own
 
 
 class Backlog:
@@ -36,7 +37,7 @@ class Backlog:
 
 
 class OwnBacklog:
-    """A queue of bytes that nobody changes any more, so none is copied. Owner: as above."""
+    """A queue of bytes that nobody changes: only small ones are copied. Owner: as above."""
 
     __slots__ = ("_pieces", "size")
 
@@ -49,9 +50,12 @@ class OwnBacklog:
 
     def put(self, data: Bytes) -> None:
         """Append `data`."""
-        if len(data):
-            self._pieces.append(memoryview(data))
-            self.size += len(data)
+        if not len(data):
+            return
+        self.size += len(data)
+        if self._pieces and len(self._pieces[-1]) + len(data) <= SMALL_BYTES:
+            data = bytes(self._pieces.pop()) + data
+        self._pieces.append(memoryview(data))
 
     def first(self) -> memoryview:
         """What to offer to the socket next, if there is something; there may be more behind it."""

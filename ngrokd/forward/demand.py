@@ -8,6 +8,7 @@ from typing import Optional
 SLOT_S = 0.5  # clients of this time may come at once: making a connection takes about as long
 MEMORY_S = 120.0  # after so long without a client none is kept
 GENERATIONS = 4  # and none is replaced more often than that for a client who may never come
+STEADY_S = 30.0  # those that live shorter are not kept at all times, even where a number is set
 MOST = 32  # of `auto`: about a megabyte, and as many handshakes at most for nothing
 
 OFF, AUTO = "off", "auto"
@@ -15,6 +16,9 @@ OFF, AUTO = "off", "auto"
 
 class Demand:
     """`auto`: as many as came within one slot of the last minutes at most. Owner: the pool.
+
+    A number is followed at all times, unless the far side drops them so soon that it would mean
+    making new ones all the time for nobody.
 
     Times are monotonic.
     """
@@ -39,14 +43,16 @@ class Demand:
         self._memory_s = min(MEMORY_S, GENERATIONS * lifetime_s)
         if self.setting == OFF:
             return 0
-        if self.setting != AUTO:
-            return int(self.setting)
         self._forget(now)
-        return min(max((clients for _, clients in self._slots), default=0), MOST)
+        lately = max((clients for _, clients in self._slots), default=0)
+        if self.setting == AUTO:
+            return min(lately, MOST)
+        number = int(self.setting)
+        return number if lifetime_s >= STEADY_S else min(lately, number)
 
     def next_change(self) -> Optional[float]:
         """When `wanted` may be less, without another client."""
-        if self.setting != AUTO or not self._slots:
+        if not self._slots:
             return None
         return self._slots[0][0] * SLOT_S + self._memory_s
 

@@ -18,7 +18,7 @@ from ngrokd.forward.loop import Timer
 from ngrokd.forward.switchboard import Switchboard
 from ngrokd.forward.tls import Tls
 from ngrokd.forward.tunnel import Tunnel, TunnelState
-from ngrokd.forward.uplink import Uplink, flush, last_words, receive
+from ngrokd.forward.uplink import Uplink, flush, last_words, leave, receive
 from ngrokd.model import Address, Failure, Ingress
 
 # connect(2) of a non-blocking socket that is under way, or done at once
@@ -50,6 +50,7 @@ class Dial:
         self._dialer: Optional[Dialer] = dialer  # None: nobody waits any more
         self._timer: Optional[Timer] = None
         self._leg: Optional[Leg] = None
+        self._tunnel: Optional[Tunnel] = None  # None: TCP is not there yet
 
     def begin(self) -> None:
         """Try the next address."""
@@ -75,7 +76,7 @@ class Dial:
     @property
     def stage(self) -> TunnelState:
         """How far the attempt has come."""
-        return self._tunnel.state
+        return self._tunnel.state if self._tunnel is not None else TunnelState.CONNECTING
 
     def abandon(self) -> None:
         """Tell nobody any more. Called at every end: its dialer may hold it, as it does that."""
@@ -90,17 +91,17 @@ class Dial:
     def on_ready(self, fd: int, events: int) -> None:
         """The socket is ready."""
         leg = self._leg
-        if leg is None:
+        if leg is None or not self._board.loop.may_do_heavy():
             return
         try:
-            self._advance(leg, events)
+            tunnel = self._advance(leg, events)
         except LegLost as lost:
-            self._attempt_failed(last_words(lost, self._tunnel, self._board.raw))
+            self._attempt_failed(self._why_lost(lost))
         except (ssl.SSLError, ProtocolError) as fault:
             self._attempt_failed(fault)
         else:
-            if self._tunnel.state is TunnelState.READY:
-                self._hand_over(leg)
+            if tunnel.state is TunnelState.READY:
+                self._hand_over(leg, tunnel)
 
     def on_timer(self) -> None:
         """The attempt's time is up."""
@@ -117,22 +118,21 @@ class Dial:
 
     def _connect(self, attempt: Attempt) -> None:
         self._attempt = attempt
-        session = self._board.sessions.get(self._ingress, attempt.address)
-        tls = Tls(self._ingress.context, self._ingress.server_name, session)
-        self._tunnel = Tunnel(tls, self._board.plain)
+        self._tunnel = None
         sock = sockets.open_towards(attempt.address.ip)
         error = sock.connect_ex((attempt.address.ip, attempt.address.port))
         if error not in CONNECT_UNDER_WAY:
             sock.close()
             raise OSError(error, os.strerror(error))
         self._leg = Leg(sock, self._board.loop, self)
-        self._leg.want(self._tunnel.remote_interest())
+        self._leg.want(WRITE)
         self._timer = self._board.loop.call_at(attempt.deadline, self)
 
-    def _advance(self, leg: Leg, events: int) -> None:
+    def _advance(self, leg: Leg, events: int) -> Tunnel:
         tunnel = self._tunnel
-        if tunnel.state is TunnelState.CONNECTING:
+        if tunnel is None:
             leg.check()  # SO_ERROR is how connect(2) ended
+            tunnel = self._tunnel = self._new_tunnel()
             tunnel.connected()
         else:
             if events & WRITE:
@@ -142,24 +142,34 @@ class Dial:
         if tunnel.state is not TunnelState.READY:
             flush(tunnel, leg)
             leg.want(tunnel.remote_interest())
+        return tunnel
+
+    def _new_tunnel(self) -> Tunnel:
+        board, ingress = self._board, self._ingress
+        loop = board.loop
+        session = board.sessions.get(ingress, self._attempt.address, loop.now, loop.date)
+        return Tunnel(Tls(ingress.context, ingress.server_name, session), board.plain)
+
+    def _why_lost(self, lost: LegLost) -> Exception:
+        if self._tunnel is None:
+            return lost.fault
+        return last_words(lost, self._tunnel, self._board.raw)
 
     def _attempt_failed(self, fault: Exception) -> None:
         leg, self._leg = self._leg, None
         self._disarm()
         if leg is not None:
-            self._uplink(leg).leave()
-        self.go_on(self._attempt.address, fault, self._tunnel.state)
+            leave(self._tunnel, leg)
+        self.go_on(self._attempt.address, fault, self.stage)
 
-    def _hand_over(self, leg: Leg) -> None:
+    def _hand_over(self, leg: Leg, tunnel: Tunnel) -> None:
         self._leg = None
         self._disarm()
-        if self._dialer is not None:
-            self._dialer.dialed(self._uplink(leg))
-
-    def _uplink(self, leg: Leg) -> Uplink:
         attempt = self._attempt
         now = self._board.loop.now
-        return Uplink(self._tunnel, leg, self._ingress, attempt.address, now, attempt.deadline)
+        if self._dialer is not None:
+            address, deadline = attempt.address, attempt.deadline
+            self._dialer.dialed(Uplink(tunnel, leg, self._ingress, address, now, deadline))
 
     def _unreachable(self) -> Failure:
         name, attempts = self._ingress.server_name, self._attempts

@@ -44,6 +44,11 @@ class Answers:
         if request.asks_to_switch:
             self.course = Course.UNDECIDED
 
+    @property
+    def unread(self) -> int:
+        """How many of the server's next bytes pass without a look."""
+        return self._body.left if self._body else 0
+
     def receive_data(self, data: memoryview) -> None:
         """Bytes of the server (empty: its end)."""
         at = 0

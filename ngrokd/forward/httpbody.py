@@ -20,17 +20,17 @@ class Sized:
     """A body of known length. Owner: whoever made it."""
 
     def __init__(self, length: int) -> None:
-        self._left = length
+        self.left = length  # bytes that pass unread
 
     @property
     def done(self) -> bool:
         """It has passed."""
-        return not self._left
+        return not self.left
 
     def skip(self, data: memoryview, at: int) -> int:
         """The place in `data` where the body, which goes on at `at`, ends; else its length."""
-        count = min(self._left, len(data) - at)
-        self._left -= count
+        count = min(self.left, len(data) - at)
+        self.left -= count
         return at + count
 
 
@@ -39,7 +39,7 @@ class Chunked:
 
     def __init__(self) -> None:
         self.done = False
-        self._left = 0  # bytes of this chunk
+        self.left = 0  # bytes of this chunk, which pass unread
         self._line = bytearray()  # of a line that is not whole yet
         self._in_chunk = False  # the line that comes ends a chunk
         self._trailer: Optional[int] = None  # bytes of the trailers so far; None: not there yet
@@ -47,9 +47,9 @@ class Chunked:
     def skip(self, data: memoryview, at: int) -> int:
         """As `Sized.skip`. Raises ProtocolError where readers could differ."""
         while at < len(data) and not self.done:
-            if self._left:
-                count = min(self._left, len(data) - at)
-                self._left -= count
+            if self.left:
+                count = min(self.left, len(data) - at)
+                self.left -= count
                 at += count
             else:
                 at = self._read_line(data, at)
@@ -81,8 +81,8 @@ class Chunked:
         size = _SIZE_LINE.fullmatch(line)
         if size is None:
             raise ProtocolError("not the size of a chunk")
-        self._left = int(size[1], 16)
-        if self._left:
+        self.left = int(size[1], 16)
+        if self.left:
             self._in_chunk = True
         else:
             self._trailer = 0

@@ -25,6 +25,10 @@ from ngrokd.forward.httphead import HeadReader, Request, may_become_request, par
 # is held, too.
 HELD_BYTES = 64 * 1024
 
+# What is looked at byte by byte, in one event: a millisecond or two even of the smallest chunks and
+# requests, for which every other connection waits.
+LOOK_BYTES = 4 * 1024
+
 Piece = Union[bytes, memoryview]
 
 _EMPTY_LINES = re.compile(rb"(?:\r\n)+")
@@ -62,6 +66,16 @@ class HostRewriter:
     def wants_data(self) -> bool:
         """Whether the client is to be read."""
         return len(self._held) < HELD_BYTES
+
+    @property
+    def client_step(self) -> int:
+        """How many bytes of the client are to be given at once at most."""
+        return max(LOOK_BYTES, self._body.left if self._body is not None else 0)
+
+    @property
+    def server_step(self) -> int:
+        """Likewise of the server."""
+        return max(LOOK_BYTES, self._answers.unread)
 
     @property
     def holds(self) -> bool:

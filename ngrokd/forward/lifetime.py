@@ -6,7 +6,8 @@ moment count once: that may be a restart, or a network that went away. Two drops
 the same age are a rule of the far side's, and from then on none is kept as long as that. A few in a
 row that did not even live a second say that it wants none.
 
-A lesson is forgotten after an hour, and when the ingress is another: far sides change, too.
+In a row means soon after each other, and with none between them that lived longer. A lesson is
+forgotten after an hour, and when the ingress is another: far sides change, too.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ SHORT_LIVES = 3  # in a row, before none is kept
 MARGIN = 0.75  # of the age at which the far side drops them
 ALIKE = 0.75  # two ages of which the smaller is at least this part of the larger
 ONE_EVENT_S = 1.0  # drops within this time have one cause
+ROW_S = 120.0  # drops are in a row if so much more than their age lies between them
 LESSON_S = 3600.0
 
 
@@ -30,6 +32,18 @@ class Lesson:
 
     limit_s: float
     learned_at: float  # monotonic
+
+    def __str__(self) -> str:
+        """For the log."""
+        if not self.limit_s:
+            return (
+                "the ingress does not let a connection wait for its first request, so none is kept "
+                "warm (`forward.warm_connections`)"
+            )
+        return (
+            "the ingress drops connections that wait long for their first request: warm ones are "
+            f"replaced after {self.limit_s:.1f} s"
+        )
 
 
 class Lifetime:
@@ -55,6 +69,8 @@ class Lifetime:
         """The far side ended one that had waited so long. What that teaches, if it is news."""
         if now - self._last_drop < ONE_EVENT_S:
             return None
+        if now - self._last_drop > ROW_S + 2 * age_s:
+            self._begin_anew()
         before, self._last_age, self._last_drop = self._last_age, age_s, now
         if age_s < SHORTEST_S:
             self._short_lives += 1
@@ -63,9 +79,17 @@ class Lifetime:
         alike = min(before, age_s) >= ALIKE * max(before, age_s)
         return self._learn(MARGIN * min(before, age_s), now) if alike else None
 
+    def survived(self, age_s: float) -> None:
+        """One was of use, or could be left in order, after it had waited so long."""
+        if age_s >= SHORTEST_S and age_s >= self._last_age:
+            self._begin_anew()
+
     def forget(self) -> None:
         """The ingress is another, or has had its time."""
         self._lesson = None
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
         self._last_age = math.inf
         self._short_lives = 0
 

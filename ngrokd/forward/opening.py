@@ -47,6 +47,7 @@ class Opening:
         self._dial: Optional[Dial] = None  # None: no connection of its own has been tried
         self._local = Leg(client, self._loop, self)
         self._uplink: Optional[Uplink] = None
+        self._dead_age: Optional[float] = None  # of the warm one that came to nothing, if one did
         self._answer_by = self._deadline  # of the uplink
         self._patient = True  # the client is not watched yet
         self._timer: Optional[Timer] = None  # for the end of patience, then for the answer
@@ -178,14 +179,22 @@ class Opening:
         assert uplink is not None
         state = uplink.tunnel.state
         if isinstance(fault, UpgradeRefused):
+            self._tell_pool(uplink)
             self._fail(reason(bare(fault), state, self._ingress.server_name))
         elif self._dial is not None:
             self._dial.go_on(uplink.address, fault, state)
         elif self._loop.now < self._deadline:
-            self._pool.was_dead(uplink)
+            self._pool.let_down()
+            self._dead_age = self._loop.now - uplink.since
             self._dial_anew()
         else:
             self._fail(reason(bare(fault), state, self._ingress.server_name))
+
+    def _tell_pool(self, uplink: Uplink) -> None:
+        """This one was answered; so if the one before it was not, that was not the endpoint's."""
+        self._pool.opened(uplink)
+        if self._dead_age is not None:
+            self._pool.was_dead(self._dead_age)
 
     def _is_acknowledged(self, uplink: Uplink) -> bool:
         try:
@@ -197,6 +206,7 @@ class Opening:
         self._disarm()
         self._leave_dial()
         connection = self._connection
+        self._tell_pool(uplink)
         took = self._loop.now - connection.began
         self._board.opened(connection.target, uplink, took)
         response = uplink.tunnel.response
@@ -230,6 +240,8 @@ class Opening:
             self._timer = None
 
     def _fail(self, failure: Failure) -> None:
+        if failure.cause is Cause.NO_DESCRIPTOR:
+            self._pool.shed()
         self._connection.failed(failure)
         self._end(failure.text)
 

@@ -1,10 +1,11 @@
 """Warm ingress connections: handshaked beforehand, for whichever endpoint is asked for next.
 
 Theory of operation. `take` gives away what is ready and never makes anybody wait; what is missing
-then is dialed after the events of this turn, REFILLS_AT_ONCE at a time. `Demand` says how many are
-wanted, `Lifetime` how old they may get. A waiting connection is watched for reading: tickets are
-taken in, an end or a reset teaches `Lifetime`, and anything else ends it. What cannot be dialed is
-tried again with a back-off, in silence: a client who meets the same fault has it said.
+then is dialed after the events of this turn, some at a time. `Demand` says how many are wanted,
+`Lifetime` how old they may get, `Pacing` when another is tried after a failure. A waiting
+connection is watched for reading: tickets are taken in, an end or a reset teaches `Lifetime`, and
+anything else ends it. What fails is tried again in silence: a client who meets the same fault has
+it said.
 
 All belong to one ingress. Another certificate, authority or name drops them, as does an address
 that the ingress no longer has: what is given away is what a new connection would have been.
@@ -22,19 +23,19 @@ from ngrokd.errors import ProtocolError
 from ngrokd.forward.demand import OFF, Demand
 from ngrokd.forward.faults import reason
 from ngrokd.forward.leg import LegLost
-from ngrokd.forward.lifetime import SHORTEST_S, Lesson, Lifetime
+from ngrokd.forward.lifetime import SHORTEST_S, Lifetime
 from ngrokd.forward.loop import Timer
+from ngrokd.forward.pacing import PROOF_S, Pacing
 from ngrokd.forward.switchboard import Switchboard
 from ngrokd.forward.tunnel import TunnelState
 from ngrokd.forward.uplink import Uplink
 from ngrokd.forward.warm import Refill, Warm
-from ngrokd.model import Failure, Ingress, WarmStatus
+from ngrokd.model import Cause, Failure, Ingress, WarmStatus
 
-REFILLS_AT_ONCE = 8  # handshakes in one turn: some milliseconds that a request may have to wait
 # As long as half of them are there, the clients of this moment are served before more are made: a
 # handshake costs both this machine and the ingress more than a client's first request.
 REFILL_DELAY_S = 0.02
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0  # before another try at an ingress that fails
+LOOK_AGAIN_S = 1.0  # where there is no room for all that are wanted
 
 logger = logging.getLogger(__name__)
 
@@ -51,10 +52,8 @@ class Pool:
         self._refills: set[Refill] = set()
         self._timer: Optional[Timer] = None
         self._wakes = math.inf  # when the timer does
-        self._pause_s = 0.0  # 0: all is well
-        self._not_before = 0.0  # the next refill, monotonic
+        self._pacing = Pacing()
         self._used = self._missed = 0
-        self._problem = ""
         self._said_none = False  # that the ingress wants none
         self._closed = False
 
@@ -80,11 +79,21 @@ class Pool:
         self._tend_by(now + REFILL_DELAY_S if enough else now)
         return found
 
-    def was_dead(self, uplink: Uplink) -> None:
-        """One that was given away had been dropped by the far side."""
+    def let_down(self) -> None:
+        """One that was given away came to nothing: its client found none, after all."""
         self._used -= 1
         self._missed += 1
-        self._dropped(self._loop.now - uplink.since)
+
+    def was_dead(self, age_s: float) -> None:
+        """That was its own fault, for a new connection was answered: it had waited too long."""
+        self._dropped(age_s)
+
+    def opened(self, uplink: Uplink) -> None:
+        """A client got its answer over this one."""
+        self._lifetime.survived(self._loop.now - uplink.since)
+        if self._pacing.in_trouble:
+            self._pacing.proved()
+            self.tend_soon()
 
     def serve(self, ingress: Optional[Ingress], is_another: bool) -> None:
         """New connections go there; `is_another`: also by another name, certificate or trust."""
@@ -97,18 +106,18 @@ class Pool:
             self._abandon_refills()
             self._lifetime.forget()
             self._said_none = False
-            self._recovered()
+            self._pacing.proved()
         self.tend_soon()
 
     def configure(self, setting: str) -> None:
         """How many are to be kept from now on."""
         if setting != self._demand.setting:
             self._demand = Demand(setting)
-            self.tend_soon()
+        self.tend_soon()  # more connections may be allowed now
 
     def shed(self) -> None:
         """No descriptor is left for a client: for a while none for those who have not come yet."""
-        self._not_before = self._loop.now + LONGEST_PAUSE_S
+        self._pacing.rest(self._loop.now)
         self._abandon_refills()
         self._retire_to(0)
 
@@ -129,7 +138,7 @@ class Pool:
             used=self._used,
             missed=self._missed,
             max_age_s=self._lifetime.limit_s(now),
-            problem=self._problem,
+            problem=self._pacing.problem,
         )
 
     def tend_soon(self) -> None:
@@ -147,15 +156,17 @@ class Pool:
         now = self._loop.now
         limit_s = self._lifetime.limit_s(now)
         while self._ready and now - self._ready[0].uplink.since >= limit_s:
+            self._lifetime.survived(now - self._ready[0].uplink.since)
             self._ready.pop(0).retire()
         wanted = self._wanted(now)
         self._retire_to(wanted)
-        if not wanted:
-            self._problem = ""
+        if not wanted or self._pacing.is_proved_by(self._waiting(), now):
+            self._pacing.proved()
         missing = wanted - len(self._ready) - len(self._refills)
         ingress = self._board.ingress
-        if now >= self._not_before and ingress is not None:
-            for _ in range(min(missing, REFILLS_AT_ONCE - len(self._refills))):
+        if ingress is not None:
+            allowed = self._pacing.allowed(len(self._refills), self._waiting(), now)
+            for _ in range(min(missing, allowed)):
                 self._refill(ingress)
         self._arm(self._next_look(now, limit_s, missing))
 
@@ -168,8 +179,12 @@ class Pool:
         """It is ready."""
         self._refills.discard(refill)
         refill.dial.abandon()
-        self._ready.append(Warm(self, uplink))
-        self._recovered()
+        warm = Warm(self, uplink)
+        ingress = self._board.ingress
+        if ingress is not None and uplink.address in ingress.addresses:
+            self._ready.append(warm)
+        else:
+            warm.retire()  # it has moved meanwhile
         self.tend_soon()
 
     def unreachable(self, refill: Refill, failure: Failure) -> None:
@@ -213,21 +228,17 @@ class Pool:
         lesson = self._lifetime.dropped(age_s, now)
         if lesson is not None and (lesson.limit_s or not self._said_none):
             self._said_none = self._said_none or not lesson.limit_s
-            logger.info("%s", _told(lesson))
+            logger.info("%s", lesson)
         if age_s < SHORTEST_S:
-            self._not_before = now + FIRST_PAUSE_S
+            self._pacing.failed(now)
         self.tend_soon()
 
     def _failed(self, failure: Failure) -> None:
-        self._problem = failure.text
-        self._pause_s = min(2 * self._pause_s or FIRST_PAUSE_S, LONGEST_PAUSE_S)
-        self._not_before = self._loop.now + self._pause_s
-        logger.debug("no warm connection for %g s: %s", self._pause_s, failure.text)
+        logger.debug("no warm connection: %s", failure.text)
+        self._pacing.failed(self._loop.now, failure.text)
+        if failure.cause is Cause.NO_DESCRIPTOR:
+            self.shed()
         self.tend_soon()
-
-    def _recovered(self) -> None:
-        self._problem = ""
-        self._pause_s = self._not_before = 0.0
 
     # How many
 
@@ -236,8 +247,10 @@ class Pool:
         board = self._board
         if self._closed or not limit_s or not board.listeners or board.ingress is None:
             return 0
-        room = board.limit() - len(board.connections)
-        return max(0, min(self._demand.wanted(now, limit_s), room))
+        return max(0, min(self._demand.wanted(now, limit_s), board.room()))
+
+    def _waiting(self) -> list[float]:
+        return [warm.uplink.since for warm in self._ready]
 
     def _retire_to(self, count: int) -> None:
         while len(self._ready) > count:
@@ -263,8 +276,11 @@ class Pool:
         times = [self._demand.next_change(), self._lifetime.forgotten_at()]
         if self._ready:
             times.append(self._ready[0].uplink.since + limit_s)
-        if missing > 0 and now < self._not_before:
-            times.append(self._not_before)
+        if missing > 0:
+            times.append(self._pacing.not_before)
+        times += [since + PROOF_S for since in self._pacing.unproved(self._waiting(), now)]
+        if limit_s and self._demand.wanted(now, limit_s) > self._board.room():
+            times.append(now + LOOK_AGAIN_S)
         return min((when for when in times if when is not None and when > now), default=None)
 
     def _arm(self, when: Optional[float]) -> None:
@@ -278,15 +294,3 @@ class Pool:
             self._timer.cancel()
             self._timer = None
             self._wakes = math.inf
-
-
-def _told(lesson: Lesson) -> str:
-    if not lesson.limit_s:
-        return (
-            "the ingress does not let a connection wait for its first request, so none is kept "
-            "warm (`forward.warm_connections`)"
-        )
-    return (
-        "the ingress drops connections that wait long for their first request: warm ones are "
-        f"replaced after {lesson.limit_s:.1f} s"
-    )

@@ -104,11 +104,13 @@ class Relay:
             self._flush_local()
         if not events & self._local.watched & READ:
             return True
+        tunnel = self._tunnel
         buffer = self._board.read_buffer()
+        if tunnel.rewriter is not None:
+            buffer = buffer[: tunnel.rewriter.client_step]
         count = self._local.receive_into(buffer)
         if count is None:
             return True
-        tunnel = self._tunnel
         self._connection.moved(count, 0)
         if 0 < count <= STEP_BYTES:
             self._send_remote(tunnel.receive_local(buffer[:count]))
@@ -127,6 +129,8 @@ class Relay:
         if not events & remote.watched & READ:
             return True
         buffer = self._board.read_buffer()
+        if tunnel.rewriter is not None:
+            buffer = buffer[: tunnel.rewriter.server_step]
         count = remote.receive_into(buffer)
         if count is None:
             return True

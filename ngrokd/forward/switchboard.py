@@ -90,8 +90,13 @@ class Switchboard:
 
     def limit(self) -> int:
         """How many connections may be open at once."""
-        if self.settings.max_connections:
-            return self.settings.max_connections
+        return self.settings.max_connections or self._descriptor_limit()
+
+    def room(self) -> int:
+        """How many more there may be: also where `max_connections` says more than can be."""
+        return min(self.limit(), self._descriptor_limit()) - len(self.connections)
+
+    def _descriptor_limit(self) -> int:
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft == resource.RLIM_INFINITY:
             soft = 1 << 20

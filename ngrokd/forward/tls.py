@@ -109,6 +109,13 @@ class Tls:
         return self._object.session
 
     @property
+    def peer_not_after(self) -> float:
+        """When the certificate that the peer has shown ends, Unix seconds; 0: it showed none."""
+        certificate = self._object.getpeercert() or {}
+        text = certificate.get("notAfter")
+        return float(ssl.cert_time_to_seconds(text)) if isinstance(text, str) else 0.0
+
+    @property
     def resumed(self) -> bool:
         """The handshake resumed the session it was given."""
         return bool(self._object.session_reused)

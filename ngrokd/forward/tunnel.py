@@ -89,26 +89,15 @@ class Tunnel:
     Methods raise `ssl.SSLError` or `ProtocolError`; before OPEN the tunnel is over then.
     """
 
-    __slots__ = (
-        "_plain",
-        "_reader",
-        "_rewriter",
-        "down",
-        "fault",
-        "response",
-        "state",
-        "tls",
-        "to_local",
-        "to_remote",
-        "up",
-    )
+    __slots__ = ("_plain", "_reader", "down", "fault", "response", "rewriter", "state", "tls",
+                 "to_local", "to_remote", "up")
 
     def __init__(self, tls: Tls, plain: memoryview) -> None:
         """`plain`: room for PLAIN_BYTES, which tunnels may share."""
         self.tls = tls
         self._plain = plain
         self._reader: Optional[ResponseReader] = None  # None: no answer is awaited
-        self._rewriter: Optional[HostRewriter] = None  # None: the client's bytes go as they are
+        self.rewriter: Optional[HostRewriter] = None  # None: the client's bytes go as they are
         self.state = TunnelState.CONNECTING
         self.up = Flow.RUNNING  # local to remote
         self.down = Flow.RUNNING
@@ -127,7 +116,7 @@ class Tunnel:
         if (
             self.up is Flow.RUNNING
             and len(self.to_remote) < HIGH_WATER_BYTES
-            and (self._rewriter is None or self._rewriter.wants_data)
+            and (self.rewriter is None or self.rewriter.wants_data)
         ):
             wanted |= READ
         return wanted
@@ -163,13 +152,13 @@ class Tunnel:
             and not self.to_remote.size
             and self.down is Flow.RUNNING
             and self.up is Flow.RUNNING
-            and self._rewriter is None
+            and self.rewriter is None
         )
 
     @property
     def holds(self) -> bool:
         """Whether bytes of the client wait for something else than the ingress's socket."""
-        return self._rewriter is not None and self._rewriter.holds
+        return self.rewriter is not None and self.rewriter.holds
 
     @property
     def half_closed(self) -> bool:
@@ -191,7 +180,7 @@ class Tunnel:
 
     def request(self, target: Target, rewriter: Optional[HostRewriter] = None) -> None:
         """READY: ask the ingress for `target`. `rewriter`: what the client's bytes go through."""
-        self._rewriter = rewriter
+        self.rewriter = rewriter
         self._reader = ResponseReader()
         self.tls.send(memoryview(encode_request(target)))
         self.state = TunnelState.UPGRADING
@@ -199,8 +188,8 @@ class Tunnel:
 
     def receive_local(self, data: memoryview) -> bytes:
         """Bytes of the client (empty: its FIN), at most STEP_BYTES: those to send for them."""
-        if self._rewriter is not None:
-            self._send_pieces(self._rewriter, self._rewriter.receive_data(data))
+        if self.rewriter is not None:
+            self._send_pieces(self.rewriter, self.rewriter.receive_data(data))
         elif len(data):
             self.tls.send(data)
         if not len(data):
@@ -213,7 +202,7 @@ class Tunnel:
         tls = self.tls
         if self.state is TunnelState.OPEN:
             plain = self._plain[: tls.decrypt(data, self._plain)]
-            if self._rewriter is not None and len(plain):
+            if self.rewriter is not None and len(plain):
                 self._show(plain)
         else:
             plain = self._open_with(data)
@@ -289,8 +278,8 @@ class Tunnel:
 
     def _show(self, plain: memoryview) -> None:
         """The endpoint has sent this (empty: its end)."""
-        if self._rewriter is not None:
-            self._send_pieces(self._rewriter, self._rewriter.observe(plain))
+        if self.rewriter is not None:
+            self._send_pieces(self.rewriter, self.rewriter.observe(plain))
             self._collect()
 
     def _send_pieces(self, rewriter: HostRewriter, pieces: Iterable[Piece]) -> None:
@@ -299,7 +288,7 @@ class Tunnel:
             self._collect()
             self.tls.send(data[start : start + STEP_BYTES])
         if rewriter.finished:
-            self._rewriter = None
+            self.rewriter = None
 
     def _collect(self) -> None:
         """What TLS has to say by itself."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
+from typing import Optional
 
 from ngrokd.errors import ProtocolError
 from ngrokd.forward.bare import bare
@@ -37,12 +38,7 @@ class Uplink:
 
     def leave(self) -> None:
         """Close, and tell the ingress why, if it still listens."""
-        try:
-            self.flush()
-        except LegLost:
-            return  # it does not, and what brought us here is already known
-        finally:
-            self.leg.give_up()
+        leave(self.tunnel, self.leg)
 
 
 def flush(tunnel: Tunnel, leg: Leg) -> int:
@@ -57,6 +53,17 @@ def flush(tunnel: Tunnel, leg: Leg) -> int:
         if count < len(offered):
             break
     return total
+
+
+def leave(tunnel: Optional[Tunnel], leg: Leg) -> None:
+    """Close, and tell the ingress why, if it still listens. `None`: TLS has not begun."""
+    try:
+        if tunnel is not None:
+            flush(tunnel, leg)
+    except LegLost:
+        return  # it does not, and what brought us here is already known
+    finally:
+        leg.give_up()
 
 
 def receive(tunnel: Tunnel, leg: Leg, raw: memoryview) -> memoryview:
