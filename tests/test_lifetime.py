@@ -49,11 +49,23 @@ def test_a_shorter_rule_replaces_a_longer_one_and_not_the_other_way_round() -> N
 
 def test_those_that_do_not_live_a_second_are_not_kept_any_more_which_is_news_once() -> None:
     lifetime = Lifetime()
-    lessons = [lifetime.dropped(0.2, now=2.0 * number) for number in range(SHORT_LIVES + 5)]
+    lessons = []
+    for number in range(SHORT_LIVES + 5):
+        lessons.append(lifetime.dropped(0.2, now=2.0 * number))
+        lifetime.served(now=2.0 * number + 1)
 
     told = [lesson for lesson in lessons if lesson is not None]
     assert told == [Lesson(0.0, 2.0 * (SHORT_LIVES - 1))]
     assert lifetime.limit_s(100.0) == 0
+
+
+def test_while_no_client_is_served_short_lives_are_a_failure_and_no_wish() -> None:
+    lifetime = Lifetime()
+    lifetime.served(now=0.0)
+    for number in range(3 * SHORT_LIVES):
+        assert lifetime.dropped(0.2, now=1.0 + 2.0 * number) is None
+
+    assert lifetime.served(now=50.0) == Lesson(0.0, 50.0)
 
 
 def test_one_that_lived_longer_breaks_the_row_of_short_lives() -> None:
@@ -90,6 +102,7 @@ def test_one_that_was_of_use_at_once_proves_nothing() -> None:
     for number in range(SHORT_LIVES - 1):
         lifetime.dropped(0.1, now=2.0 * number)
     lifetime.survived(0.01)
+    lifetime.served(now=9.0)
     assert lifetime.dropped(0.1, now=10.0) is not None
 
 
@@ -98,6 +111,7 @@ def test_a_lesson_is_forgotten_after_an_hour(age: float) -> None:
     lifetime = Lifetime()
     for number in range(SHORT_LIVES):
         lifetime.dropped(age, now=10.0 * number)
+    lifetime.served(now=10.0 * SHORT_LIVES)
     until = lifetime.forgotten_at()
 
     assert until is not None and until <= 10.0 * SHORT_LIVES + LESSON_S
@@ -105,7 +119,7 @@ def test_a_lesson_is_forgotten_after_an_hour(age: float) -> None:
     assert lifetime.limit_s(until) == OLDEST_S
 
 
-@given(st.floats(1.0, 3600.0), st.lists(st.floats(0.0, 0.05), min_size=2, max_size=9))
+@given(st.floats(1.1, 3600.0), st.lists(st.floats(0.0, 0.05), min_size=2, max_size=9))
 def test_a_far_side_with_a_fixed_patience_is_learned_at_its_second_drop(
     patience: float, lateness: list[float]
 ) -> None:

@@ -36,7 +36,7 @@ def test_pauses_double_to_a_minute_however_many_fail_in_each() -> None:
     pacing, now, pauses = Pacing(), 0.0, []
     for _ in range(8):
         for number in range(8):
-            pacing.failed(now + number / 1000)
+            pacing.failed(now + number / 1000, "refused")
         pauses.append(pacing.not_before - now)
         now = pacing.not_before
 
@@ -63,6 +63,6 @@ def test_what_is_proved_ends_the_trouble_but_not_a_rest() -> None:
 def test_a_failure_does_not_shorten_a_rest() -> None:
     pacing = Pacing()
     pacing.rest(10.0)
-    pacing.failed(11.0)
+    pacing.failed(11.0, "refused")
 
     assert pacing.not_before == 10.0 + LONGEST_PAUSE_S

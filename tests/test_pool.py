@@ -294,6 +294,10 @@ def test_a_far_side_that_lets_nobody_wait_is_left_alone_which_is_said_once(
     host.patience_s = 0.05
     with caplog.at_level(logging.INFO, pool.__name__):
         town = build("1")
+        wait_until(lambda: host.dropped >= lifetime.SHORT_LIVES)
+        assert warm(town).max_age_s > 0, "it may not know our certificate"
+        assert "not know our certificate" in warm(town).problem
+        use(town)
         wait_until(lambda: warm(town).max_age_s == 0)
         arrived = host.arrived
         use(town)

@@ -26,10 +26,12 @@ WAITS = {
         Cause.CONNECT_TIMEOUT, f"it did not accept a TCP connection in time: {REACH}"
     ),
     TunnelState.HANDSHAKING: Failure(
-        Cause.HANDSHAKE_TIMEOUT, "it did not complete the TLS handshake in time"
+        Cause.HANDSHAKE_TIMEOUT,
+        "it did not complete the TLS handshake in time (`forward.connect_timeout`)",
     ),
     TunnelState.UPGRADING: Failure(
-        Cause.UPGRADE_TIMEOUT, "it did not answer the request for the endpoint in time"
+        Cause.UPGRADE_TIMEOUT,
+        "it did not answer the request for the endpoint in time (`forward.connect_timeout`)",
     ),
 }
 # The kernel of the ingress takes a connection and its program may reset it before connect(2) has
@@ -49,6 +51,10 @@ UNANSWERED = Failure(
 ANSWER_CUT = Failure(
     Cause.CLOSED_IN_UPGRADE,
     "it closed the connection in the middle of its answer to the request for the endpoint",
+)
+DROPPED_UNASKED = (
+    "the ingress drops a connection before it is asked for anything; ngrok does that when it does "
+    "not know our certificate: `ngrokctl rotate-cert` gets a new one"
 )
 
 # X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of openssl/x509_vfy.h

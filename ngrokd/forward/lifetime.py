@@ -4,7 +4,8 @@ Theory of operation. Nobody documents how long the ingress keeps a connection th
 anything. So each time it drops one, the age of that one is noted. Connections dropped at the same
 moment count once: that may be a restart, or a network that went away. Two drops in a row at about
 the same age are a rule of the far side's, and from then on none is kept as long as that. A few in a
-row that did not even live a second say that it wants none.
+row that did not even live a second say that it wants none, if a client is served meanwhile: else
+they say that it fails, or does not know our certificate.
 
 In a row means soon after each other, and with none between them that lived longer. A lesson is
 forgotten after an hour, and when the ingress is another: far sides change, too.
@@ -54,6 +55,7 @@ class Lifetime:
         self._last_age = math.inf  # of the last drop
         self._last_drop = -math.inf  # when
         self._short_lives = 0
+        self._served = False  # a client, since the first of those
 
     def limit_s(self, now: float) -> float:
         """The age at which one is replaced; 0: none is kept."""
@@ -74,7 +76,7 @@ class Lifetime:
         before, self._last_age, self._last_drop = self._last_age, age_s, now
         if age_s < SHORTEST_S:
             self._short_lives += 1
-            return self._learn(0.0, now) if self._short_lives >= SHORT_LIVES else None
+            return self._learn_none(now)
         self._short_lives = 0
         alike = min(before, age_s) >= ALIKE * max(before, age_s)
         return self._learn(MARGIN * min(before, age_s), now) if alike else None
@@ -84,6 +86,11 @@ class Lifetime:
         if age_s >= SHORTEST_S and age_s >= self._last_age:
             self._begin_anew()
 
+    def served(self, now: float) -> Optional[Lesson]:
+        """A client got its answer: the ingress takes our certificate, and does not merely fail."""
+        self._served = self._short_lives > 0
+        return self._learn_none(now)
+
     def forget(self) -> None:
         """The ingress is another, or has had its time."""
         self._lesson = None
@@ -92,6 +99,11 @@ class Lifetime:
     def _begin_anew(self) -> None:
         self._last_age = math.inf
         self._short_lives = 0
+        self._served = False
+
+    def _learn_none(self, now: float) -> Optional[Lesson]:
+        enough = self._served and self._short_lives >= SHORT_LIVES
+        return self._learn(0.0, now) if enough else None
 
     def _learn(self, limit_s: float, now: float) -> Optional[Lesson]:
         known = self._lesson

@@ -123,7 +123,12 @@ class Listener:
         limit = self._board.limit()
         ingress = self._board.ingress
         if len(self._board.connections) >= limit:
-            text = f"turned away: {limit} connections are open (`forward.max_connections`)"
+            set_by = (
+                "`forward.max_connections`"
+                if self._board.settings.max_connections
+                else "what the limit of open files allows: `ulimit -n`, LimitNOFILE"
+            )
+            text = f"turned away: {limit} connections are open ({set_by})"
             self._turn_away(client, Failure(Cause.CONNECTION_LIMIT, text))
         elif ingress is None:
             self._turn_away(client, NO_INGRESS)

@@ -183,12 +183,14 @@ class Opening:
             self._fail(reason(bare(fault), state, self._ingress.server_name))
         elif self._dial is not None:
             self._dial.go_on(uplink.address, fault, state)
-        elif self._loop.now < self._deadline:
+        else:
             self._pool.let_down()
             self._dead_age = self._loop.now - uplink.since
-            self._dial_anew()
-        else:
-            self._fail(reason(bare(fault), state, self._ingress.server_name))
+            self._dial = Dial(self._board, self._ingress, self._deadline, self)
+            if self._loop.now < self._deadline:
+                self._dial.begin()
+            else:
+                self._dial.go_on(uplink.address, fault, state)
 
     def _tell_pool(self, uplink: Uplink) -> None:
         """This one was answered; so if the one before it was not, that was not the endpoint's."""

@@ -12,8 +12,7 @@ from collections.abc import Iterable
 
 PROOF_S = 1.0  # a connection that waited so long unharmed proves that the ingress keeps them
 AT_ONCE = 8  # handshakes under way
-
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0  # before another try
 
 
 class Pacing:
@@ -54,9 +53,9 @@ class Pacing:
             return 0 if under_way or self.unproved(waiting, now) else 1
         return AT_ONCE - under_way
 
-    def failed(self, now: float, problem: str = "") -> None:
+    def failed(self, now: float, problem: str) -> None:
         """One could not be made, or did not last. Several within a pause count once."""
-        self.problem = problem or self.problem
+        self.problem = problem
         if now < self._try_at:
             return
         self._failed_at = now

@@ -21,9 +21,9 @@ from typing import Optional
 
 from ngrokd.errors import ProtocolError
 from ngrokd.forward.demand import OFF, Demand
-from ngrokd.forward.faults import reason
+from ngrokd.forward.faults import DROPPED_UNASKED, reason
 from ngrokd.forward.leg import LegLost
-from ngrokd.forward.lifetime import SHORTEST_S, Lifetime
+from ngrokd.forward.lifetime import SHORTEST_S, Lesson, Lifetime
 from ngrokd.forward.loop import Timer
 from ngrokd.forward.pacing import PROOF_S, Pacing
 from ngrokd.forward.switchboard import Switchboard
@@ -90,7 +90,9 @@ class Pool:
 
     def opened(self, uplink: Uplink) -> None:
         """A client got its answer over this one."""
-        self._lifetime.survived(self._loop.now - uplink.since)
+        now = self._loop.now
+        self._lifetime.survived(now - uplink.since)
+        self._learned(self._lifetime.served(now))
         if self._pacing.in_trouble:
             self._pacing.proved()
             self.tend_soon()
@@ -225,13 +227,15 @@ class Pool:
 
     def _dropped(self, age_s: float) -> None:
         now = self._loop.now
-        lesson = self._lifetime.dropped(age_s, now)
+        self._learned(self._lifetime.dropped(age_s, now))
+        if age_s < SHORTEST_S:
+            self._pacing.failed(now, DROPPED_UNASKED)
+        self.tend_soon()
+
+    def _learned(self, lesson: Optional[Lesson]) -> None:
         if lesson is not None and (lesson.limit_s or not self._said_none):
             self._said_none = self._said_none or not lesson.limit_s
             logger.info("%s", lesson)
-        if age_s < SHORTEST_S:
-            self._pacing.failed(now)
-        self.tend_soon()
 
     def _failed(self, failure: Failure) -> None:
         logger.debug("no warm connection: %s", failure.text)

@@ -211,14 +211,14 @@ def _named_by_url(request: Request, known: Mapping[str, Listed]) -> list[str]:
 
 
 def _changed_settings(settings: Settings, body: Mapping[str, Any]) -> Settings:
-    names = [field.name for field in dataclasses.fields(settings)]
+    defaults = {field.name: field.default for field in dataclasses.fields(settings)}
     for name, value in body.items():
-        if name not in names:
-            raise _Bad(400, f"{name}: is unknown; the settings are {', '.join(names)}")
-        current = getattr(settings, name)
-        wanted = (int, float) if isinstance(current, float) else type(current)
+        if name not in defaults:
+            raise _Bad(400, f"{name}: is unknown; the settings are {', '.join(defaults)}")
+        wanted = (int, float) if isinstance(defaults[name], float) else type(defaults[name])
         if isinstance(value, bool) or not isinstance(value, wanted):
-            raise _Bad(400, f"{name}: {value!r} is not of the type of {current!r}")
+            kind = "text" if wanted is str else "a whole number" if wanted is int else "a number"
+            raise _Bad(400, f"{name}: {value!r} is not {kind}")
         if isinstance(value, (int, float)) and not 0 <= value <= MAX_LIFETIME_S:
             raise _Bad(400, f"{name}: must be from 0 to {MAX_LIFETIME_S:.0f}")
     if body.get("tls_version", "") not in ("", "1.2", "1.3"):

@@ -98,7 +98,9 @@ def daemon(shared_site: Site) -> Daemon:
     site.keep(programs.peers(site.namespace, site.network, "echo=7000"))
     names = ["other", "noticed", *(f"x{number}" for number in range(len(FAULTS)))]
     site.start_cloud(*(f"tcp://{name}.ns:7000=127.0.0.1:7000" for name in names))
-    return site.start_daemon({"forward": {"connect_timeout": CONNECT_TIMEOUT_S}}).ready()
+    # Without warm connections every client meets the fault that is played.
+    forward = {"connect_timeout": CONNECT_TIMEOUT_S, "warm_connections": "off"}
+    return site.start_daemon({"forward": forward}).ready()
 
 
 @pytest.fixture
