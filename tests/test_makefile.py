@@ -75,6 +75,7 @@ def packaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_install_puts_commands_that_run_by_themselves(packaged: Path, tmp_path: Path) -> None:
     prefix = packaged / "opt" / "ngrokd"
     launcher = (prefix / "bin" / "ngrokd").read_text()
@@ -88,6 +89,7 @@ def test_install_puts_commands_that_run_by_themselves(packaged: Path, tmp_path: 
     assert (prefix / "bin" / "ngrokctl").exists()
 
 
+@pytest.mark.long
 def test_packages_get_the_files_of_the_service_in_their_usual_places(packaged: Path) -> None:
     share = packaged / "opt/ngrokd/share"
     unit = packaged / "opt/ngrokd/lib/systemd/system/ngrokd.service"
@@ -105,6 +107,7 @@ def test_packages_get_the_files_of_the_service_in_their_usual_places(packaged: P
     assert list(packaged.rglob("*.wants")) == list(packaged.rglob("rc?.d")) == []
 
 
+@pytest.mark.long
 def test_no_file_of_a_package_names_the_folder_it_was_made_in(packaged: Path) -> None:
     leaks = [str(packaged).encode(), str(ROOT).encode()]
     named = [
@@ -131,6 +134,7 @@ def test_a_prefix_that_cannot_stand_in_the_files_is_refused_before_anything_is_d
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_uninstall_takes_what_install_put_and_leaves_what_was_changed(tmp_path: Path) -> None:
     words = (f"DESTDIR={tmp_path}", "PREFIX=/usr", "INIT=openrc")
     assert make("install", *words).returncode == 0
