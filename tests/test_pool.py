@@ -70,13 +70,18 @@ class Host:
             peer.end()
 
 
-@pytest.fixture(params=list(VERSIONS.values()), ids=list(VERSIONS))
+@pytest.fixture
 def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Host]:
-    made = Host(certificates.contexts(tmp_path, request.param))
+    """Of TLS 1.3, unless a test asks for each version."""
+    version = getattr(request, "param", ssl.TLSVersion.TLSv1_3)
+    made = Host(certificates.contexts(tmp_path, version))
     with made.ingress:
         yield made
 
 
+on_each_version = pytest.mark.parametrize(
+    "host", list(VERSIONS.values()), ids=list(VERSIONS), indirect=True
+)
 Build = Callable[[str], Town]
 
 
@@ -110,6 +115,7 @@ def wait_until_ready(town: Town, count: int = 1) -> None:
     wait_until(lambda: warm(town).ready == count)
 
 
+@on_each_version
 def test_the_second_client_finds_a_connection_that_has_shaken_hands(
     host: Host, build: Build
 ) -> None:
@@ -193,6 +199,7 @@ def test_none_is_kept_where_nobody_can_come(host: Host, build: Build) -> None:
     assert warm(town).wanted == 0
 
 
+@on_each_version
 def test_one_that_the_far_side_ends_is_replaced_at_once(host: Host, build: Build) -> None:
     host.patience_s = 2.0  # longer than it has to wait here, so that it teaches nothing
     town = build("1")
@@ -206,6 +213,7 @@ def test_one_that_the_far_side_ends_is_replaced_at_once(host: Host, build: Build
     assert town.counters().failed == 0
 
 
+@on_each_version
 def test_one_that_is_dead_when_it_is_asked_is_replaced_without_the_client_noticing(
     host: Host, build: Build
 ) -> None:
@@ -257,6 +265,7 @@ def test_a_living_one_is_given_time_to_answer(
     assert len(host.asked) == 1
 
 
+@on_each_version
 def test_a_refusal_on_a_warm_connection_is_final(
     host: Host, build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,6 +316,7 @@ def test_a_far_side_that_lets_nobody_wait_is_left_alone_which_is_said_once(
     assert caplog.text.count("none is kept warm") == 1
 
 
+@on_each_version
 def test_a_new_certificate_replaces_those_that_wait_and_cuts_nobody(
     host: Host, build: Build, tmp_path: Path
 ) -> None:
@@ -376,6 +386,7 @@ def test_those_that_wait_are_given_up_for_clients_who_have_come(host: Host, buil
     assert host.arrived == arrived + 1, "none is made for those who may come"
 
 
+@on_each_version
 def test_an_ingress_that_refuses_our_certificate_is_not_stormed(
     host: Host, build: Build, tmp_path: Path
 ) -> None:
@@ -453,6 +464,7 @@ def test_one_under_way_to_an_address_that_is_withdrawn_is_not_given_away(
     assert (len(host.asked), len(moved.asked)) == (0, 1)
 
 
+@on_each_version
 def test_a_verdict_on_the_ingress_is_not_resumed_for_ever(
     host: Host, build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -465,6 +477,7 @@ def test_a_verdict_on_the_ingress_is_not_resumed_for_ever(
     assert host.resumed == [False, True, False]
 
 
+@on_each_version
 def test_a_session_is_not_resumed_once_the_ingress_s_certificate_has_ended(
     host: Host, build: Build
 ) -> None:
@@ -491,6 +504,7 @@ def test_stopping_leaves_no_descriptor(host: Host, build: Build) -> None:
     wait_until(lambda: len(os.listdir("/proc/self/fd")) <= before)
 
 
+@on_each_version
 def test_later_handshakes_resume_the_first_one_s_session(host: Host, build: Build) -> None:
     town = build("off")
     for _ in range(3):
@@ -499,6 +513,7 @@ def test_later_handshakes_resume_the_first_one_s_session(host: Host, build: Buil
     assert host.resumed == [False, True, True]
 
 
+@on_each_version
 def test_a_session_is_not_resumed_with_another_certificate(
     host: Host, build: Build, tmp_path: Path
 ) -> None:

@@ -36,6 +36,7 @@ from ngrokd.forward.interest import READ
 HEARTBEAT_S = 1.0  # the loop turns at least this often
 WAKE_BYTES = 4096  # read from the wake-up socket at once
 HEAVY_A_TURN = 8  # steps of half a millisecond or so, for all of which a small request may wait
+HEAVY_PART = 64  # of what is ready: who is put off is looked at again at every turn
 TIMERS_KEPT = 256  # cancelled timers are swept out once they are this many and the majority
 
 
@@ -194,7 +195,7 @@ class Loop:
         self.now = self.heartbeat = time.monotonic()
         self.date = time.time()
         self.load = len(ready)
-        self.heavy_left = HEAVY_A_TURN
+        self.heavy_left = max(HEAVY_A_TURN, self.load // HEAVY_PART)
         # The calls come first: what was called before a client came holds for that client.
         for _ in range(len(self._calls)):
             self._calls.popleft()()
