@@ -411,7 +411,6 @@ def test_a_client_who_is_served_ends_the_pause(host: Host, build: Build) -> None
     town.forwarder.set_ingress(Ingress(SERVER_NAME, (address,), host.contexts.client))
     town.forwarder.configure(ForwardSettings(warm_connections="4"))
     wait_until(lambda: warm(town).problem != "")
-    town.forwarder._loop.call_soon(lambda: town.forwarder._pool._pacing.rest(-1000.0))
     both = (address, host.ingress.address)
     town.forwarder.set_ingress(Ingress(SERVER_NAME, both, host.contexts.client))
     use(town)
