@@ -26,6 +26,7 @@ from ngrokd.ingress import IngressLink
 from ngrokd.memory import Memory
 from ngrokd.messages import (
     ApiAnswered,
+    Deregister,
     DumpStatus,
     JobDone,
     JobKind,
@@ -139,6 +140,8 @@ class Conductor:
             self._reloader.reload(message.reply)
         elif isinstance(message, RotateCertificate):
             self._rotate(message.reply)
+        elif isinstance(message, Deregister):
+            self._poller.leave(message.reply)
         elif isinstance(message, DumpStatus):
             logger.info("status: %s", json.dumps(self._status_json()))
         if self._fetched is not None and self._ingress.answered:
@@ -157,11 +160,13 @@ class Conductor:
             self._ingress.handle(done)
             return
         fetched = self._poller.handle(done, time.monotonic())
+        if done.kind is JobKind.LEAVE and fetched is not None:
+            self._forwarder.set_ingress(None)  # it would refuse our certificate from now on
         if done.kind in (JobKind.ENROL, JobKind.POLL) and self._identity.registered:
             self._ingress.refresh()
         if fetched is not None:
             self._fetched, self._polled, self._fresh = fetched, True, True
-        elif done.error is not None and done.kind is not JobKind.CHECK_KEY:
+        elif done.error is not None and done.kind in (JobKind.ENROL, JobKind.POLL):
             self._awaited.failed(done.error)
 
     def _apply(self, discovered: Discovered) -> None:
@@ -196,8 +201,7 @@ class Conductor:
             text = "not registered with ngrok now; `ngrokctl status` says why"
             reply.set_exception(ControlError("not_registered", text))
             return
-        self._poller.rotate_certificate()
-        reply.set_result({"requested": True})
+        self._poller.rotate_certificate(reply)
 
     def _set_key(self, message: SetApiKey) -> None:
         """Answers once the endpoints are there, so that a `list` right after it shows them."""

@@ -35,6 +35,7 @@ class Board:
         return Status(
             state=state or self._state(poll_applied, problems),
             operator_id=self.identity.operator_id,
+            registration=self.poller.registration.value,
             ingress_endpoint=self.ingress.endpoint,
             problems=(*problems, *self.reloader.problems),  # which disturb no traffic
             certificate_not_after=self.identity.certificate_not_after,

@@ -27,6 +27,8 @@ PURE = {
     "logs/redaction.py",
     "logs/repeats.py",
     "cloud/discovery.py",
+    "cloud/expiry.py",
+    "cloud/operators.py",
     "cloud/registration.py",
     "control/completion/bash.py",
     "control/completion/daemon.py",
