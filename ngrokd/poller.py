@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import Any, Callable, Optional
 
 from ngrokd import __version__, logs
-from ngrokd.backoff import renewal_gap_s, wait_s
+from ngrokd.backoff import renewal_gap_s
 from ngrokd.cloud.api import Api
 from ngrokd.cloud.apierrors import key_fault
 from ngrokd.cloud.identity import Identity
@@ -19,11 +19,10 @@ from ngrokd.config import Config
 from ngrokd.errors import ApiError, ApiRefused, ControlError, OperatorLost, StateError
 from ngrokd.messages import ApiAnswered, JobDone, JobKind, Message
 from ngrokd.model import Discovered
+from ngrokd.pace import Pace
 from ngrokd.workers import Job
 
 logger = logging.getLogger(__name__)
-
-JITTER = 0.1  # of an interval: many hosts share one account's request limit
 
 Submit = Callable[[JobKind, Job], None]
 
@@ -46,11 +45,10 @@ class Poller:
         self._identity = identity
         self._submit = submit
         self._post = post
-        self._random = random
+        self._paces = {kind: Pace(config.bound_endpoints.poll_interval, random) for kind in JobKind}
         self._key = ""
         self._base: Optional[Api] = None  # made anew after a failure: a new CA may be why
         self._busy: set[JobKind] = set()
-        self._failures = dict.fromkeys(JobKind, 0)
         self._not_before = dict.fromkeys(JobKind, 0.0)
         self._problems: dict[JobKind, str] = {}
         self._faults: dict[JobKind, object] = {}  # told in the log already
@@ -110,14 +108,21 @@ class Poller:
             job = functools.partial(poll, self._api(), self._identity.operator_id)
             self._start(JobKind.POLL, job)
 
+    def settle(self, uptime_s: float, serving: bool) -> None:
+        """At the start; `serving`: what the last run knew is served until ngrok answers."""
+        wait = self._paces[JobKind.POLL].first_s(uptime_s, serving)
+        self._not_before[JobKind.POLL] = uptime_s + wait
+
     def poll_now(self) -> None:
         """The next `tick` polls, after registering if that is due, whatever the schedule said."""
+        self._paces[JobKind.POLL].hurry()
         self._not_before[JobKind.ENROL] = self._not_before[JobKind.POLL] = 0.0
         self._again = self.polling
 
     def hasten(self) -> None:
-        """A person asks: `poll_now`, and the back-off begins anew."""
-        self._failures = dict.fromkeys(JobKind, 0)
+        """A person asks, or the network is back: `poll_now`, and the back-off begins anew."""
+        for pace in self._paces.values():
+            pace.begin_anew()
         self.poll_now()
 
     @property
@@ -133,6 +138,8 @@ class Poller:
     def configure(self, config: Config) -> None:
         """A new configuration: what it changes is asked for at the next `tick`."""
         old, self._config, self._base = self._config, config, None
+        for pace in self._paces.values():
+            pace.configure(config.bound_endpoints.poll_interval)
         if config.api != old.api:
             self.take_up_key()
         if config.api != old.api or config.bound_endpoints != old.bound_endpoints:
@@ -170,12 +177,11 @@ class Poller:
             self._enrolled(done.result, now)
             return None
         assert isinstance(done.result, Discovered)
-        self._succeeded(JobKind.POLL)
+        wait = self._succeeded(JobKind.POLL)
         self.last_success, self.last_error = time.time(), ""
         self._losses = 0
-        interval = self._config.bound_endpoints.poll_interval
-        wait = 0.0 if self._again else interval * (1 + JITTER * self._random())
-        self._not_before[JobKind.POLL], self._again = now + wait, False
+        self._not_before[JobKind.POLL] = now if self._again else now + wait
+        self._again = False
         return done.result
 
     # How
@@ -191,6 +197,7 @@ class Poller:
 
     def _start(self, kind: JobKind, job: Job) -> None:
         self._busy.add(kind)
+        self._paces[kind].begins(sum(self.requests.values()))
         self._submit(kind, job)
 
     def _enrol(self) -> None:
@@ -237,22 +244,22 @@ class Poller:
             logger.warning("%s", text)
         self._problems[JobKind.ENROL] = text
 
-    def _succeeded(self, kind: JobKind) -> None:
+    def _succeeded(self, kind: JobKind) -> float:
+        """The seconds until it is due again."""
         if self._faults.pop(kind, None) is not None:
             logger.info("%s works again after %d failures", kind.value, self._outages[kind])
-        self._failures[kind] = self._outages[kind] = 0
+        self._outages[kind] = 0
         self._problems.pop(kind, None)
+        return self._paces[kind].after_success(sum(self.requests.values()))
 
     def _failed(self, kind: JobKind, error: BaseException, now: float) -> None:
         if not isinstance(error, (ApiError, StateError)):
             raise error
         self._base = None
-        self._failures[kind] += 1
         self._outages[kind] += 1
-        wait = wait_s(error, self._failures[kind], self._config.bound_endpoints.poll_interval)
-        asked_again, self._again = self._again, False
-        pause = 0.0 if asked_again else wait * (1 + JITTER * self._random())
-        self._not_before[kind] = now + pause
+        wait = self._paces[kind].after_failure(error, sum(self.requests.values()))
+        self._not_before[kind] = now if self._again else now + wait
+        self._again = False
         if isinstance(error, OperatorLost):
             self._identity.lost()
             self._losses += 1
@@ -260,9 +267,9 @@ class Poller:
             # at every poll.
             self._not_before[JobKind.ENROL] = now if self._losses == 1 else now + wait
         text = f"{kind.value} failed: {error}"
-        if self._faults.get(kind) != _fault(error):
+        if self._faults.get(kind) != error.fault:
             logger.warning("%s; next try in %.0f s", text, wait)
-        self._faults[kind] = _fault(error)
+        self._faults[kind] = error.fault
         self._problems[kind] = text
         self.last_error = str(error)
 
@@ -291,10 +298,3 @@ class Poller:
         self._not_before = dict.fromkeys(JobKind, 0.0)
         logger.info("a new API key was set")
         reply.set_result({"checked": error is None, "note": str(error) if error else ""})
-
-
-def _fault(error: BaseException) -> object:
-    """What makes it another fault than the last one: texts hold an id that is never the same."""
-    if isinstance(error, ApiError):
-        return type(error), error.status, error.code
-    return str(error)
