@@ -104,6 +104,7 @@ class Conductor:
         if self._identity.registered:
             self._fetched = self._memory.endpoints()
             self._ingress.refresh()
+        self._poller.settle(time.monotonic(), serving=self._fetched is not None)
         self.publish()
 
     def complain(self, problem: str) -> None:

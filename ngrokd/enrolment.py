@@ -37,8 +37,6 @@ _BEGINS = {
     Step.UPDATE: "telling the ngrok API at %s the selectors, host name and version",
 }
 
-Wait = Callable[[BaseException, int], float]  # after this error, for the n-th time in a row
-
 
 class Enrolment:
     """Owner: main thread. Drives the state machine of `cloud.registration`.
@@ -52,14 +50,13 @@ class Enrolment:
         identity: Identity,
         access: Access,
         submit: Callable[[JobKind, Job], None],
-        wait: Wait,
+        tries: Tries,
     ) -> None:
         self._config = config
         self._identity = identity
         self._access = access
         self._submit = submit
-        self._wait = wait
-        self._tries = Tries(JobKind.ENROL.value)
+        self._tries = tries
         self._record = Record()
         self._step: Optional[Step] = None  # that is under way
         self._age = AgeWatch()
@@ -125,7 +122,7 @@ class Enrolment:
 
     def ask_now(self) -> None:
         """What is to be asked is asked at the next `tick`."""
-        self._tries.not_before = 0.0
+        self._tries.ask_now()
 
     def hasten(self) -> None:
         """`ask_now`, and the back-off begins anew."""
@@ -220,7 +217,8 @@ class Enrolment:
             return
         level = logging.DEBUG if self._tries.failing else logging.INFO
         logger.log(level, _BEGINS[step], self._access.url)
-        self._step, self._tries.busy = step, True
+        self._step = step
+        self._tries.begin()
         self._submit(JobKind.ENROL, job)
 
     def failed(self, error: BaseException, now: float) -> None:
@@ -228,7 +226,7 @@ class Enrolment:
         if not isinstance(error, (ApiError, StateError)):
             raise error
         self._access.renew()
-        wait = self._wait(error, self._tries.count())
+        wait = self._tries.wait_after(error)
         if isinstance(error, OperatorLost):
             self.lost(now, wait)
             wait = max(0.0, self._tries.not_before - now)

@@ -9,7 +9,6 @@ from concurrent.futures import Future
 from typing import Any, Callable, Optional
 
 from ngrokd.access import Access
-from ngrokd.backoff import wait_s
 from ngrokd.cloud.identity import Identity
 from ngrokd.cloud.polling import poll
 from ngrokd.cloud.registration import RegistrationState
@@ -19,12 +18,11 @@ from ngrokd.errors import ApiError, OperatorLost
 from ngrokd.keycheck import KeyCheck
 from ngrokd.messages import JobDone, JobKind, Message
 from ngrokd.model import Discovered
+from ngrokd.pace import Pace
 from ngrokd.tries import Tries
 from ngrokd.workers import Job
 
 logger = logging.getLogger(__name__)
-
-JITTER = 0.1  # of an interval: many hosts share one account's request limit
 
 Submit = Callable[[JobKind, Job], None]
 
@@ -46,11 +44,14 @@ class Poller:
         self._config = config
         self._identity = identity
         self._submit = submit
-        self._random = random
+        interval = config.bound_endpoints.poll_interval
+        self._paces = {kind: Pace(interval, random) for kind in (JobKind.ENROL, JobKind.POLL)}
+        enrolling, self._polls = (
+            Tries(kind.value, pace, self._request_count) for kind, pace in self._paces.items()
+        )
         self._access = Access(config, identity, post)
-        self._enrolment = Enrolment(config, identity, self._access, submit, self._wait_s)
+        self._enrolment = Enrolment(config, identity, self._access, submit, enrolling)
         self._keys = KeyCheck(identity, self._access, submit, self._joined)
-        self._polls = Tries(JobKind.POLL.value)
         self._again = False  # a poll was asked for while one was under way
         self.requests: dict[str, int] = {}  # HTTP status or "error": how many
         self.last_success: Optional[float] = None  # Unix seconds
@@ -103,9 +104,14 @@ class Poller:
         """Starts what is due."""
         self._enrolment.tick(now)
         if self._can_poll() and self._polls.due(now):
-            self._polls.busy = True
+            self._polls.begin()
             job = functools.partial(poll, self._access.api(), self._identity.operator_id)
             self._submit(JobKind.POLL, job)
+
+    def settle(self, uptime_s: float, serving: bool) -> None:
+        """At the start; `serving`: what the last run knew is served until ngrok answers."""
+        wait = self._paces[JobKind.POLL].first_s(uptime_s, serving)
+        self._polls.not_before = uptime_s + wait
 
     def poll_now(self) -> None:
         """The next `tick` polls, after enrolling if that is due, whatever the schedule said."""
@@ -116,7 +122,7 @@ class Poller:
         """A person asks, or a network has come: `poll_now`, and the back-off begins anew."""
         self._enrolment.hasten()
         self._polls.hasten()
-        self._poll_soon()
+        self._again = self.polling
 
     def look_again(self) -> None:
         """The clock may be another one: the certificate's age is judged at the next `tick`."""
@@ -134,6 +140,8 @@ class Poller:
     def configure(self, config: Config) -> None:
         """A new configuration: what it changes is asked for at the next `tick`."""
         old, self._config = self._config, config
+        for pace in self._paces.values():
+            pace.configure(config.bound_endpoints.poll_interval)
         another_api = self._access.configure(config)
         self._enrolment.configure(config, another_api)
         if another_api or config.bound_endpoints != old.bound_endpoints:
@@ -172,7 +180,7 @@ class Poller:
         return self.has_key and bool(self._identity.operator_id)
 
     def _poll_soon(self) -> None:
-        self._polls.not_before = 0.0
+        self._polls.ask_now()
         self._again = self.polling
 
     def _joined(self) -> None:
@@ -188,26 +196,21 @@ class Poller:
         assert isinstance(done.result, Discovered)
         if not self.has_key:
             return None  # it was under way when this machine was taken out
-        self._polls.succeeded()
+        wait = self._polls.succeeded()
         self._enrolment.confirmed()
         self.last_success, self.last_error = time.time(), ""
-        interval = self._config.bound_endpoints.poll_interval
-        self._polls.not_before = now if asked_again else now + self._jittered(interval)
+        self._polls.not_before = now if asked_again else now + wait
         return done.result
 
     def _poll_failed(self, error: BaseException, now: float, asked_again: bool) -> None:
         if not isinstance(error, ApiError):
             raise error
         self._access.renew()
-        wait = self._wait_s(error, self._polls.count())
+        wait = self._polls.wait_after(error)
         if isinstance(error, OperatorLost) and self.has_key:
             self._enrolment.lost(now, wait)
         self._polls.failed(error, now, 0.0 if asked_again else wait)
         self.last_error = str(error)
 
-    def _wait_s(self, error: BaseException, failures: int) -> float:
-        interval = self._config.bound_endpoints.poll_interval
-        return self._jittered(wait_s(error, failures, interval))
-
-    def _jittered(self, wait: float) -> float:
-        return wait * (1 + JITTER * self._random())
+    def _request_count(self) -> int:
+        return sum(self.requests.values())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
-from ngrokd.errors import ApiError
+from ngrokd.errors import NgrokdError
+from ngrokd.pace import Pace
 
 logger = logging.getLogger(__name__)
 
@@ -15,14 +17,16 @@ class Tries:
     A failure is one line in the log, and its end another one; the same fault again is none.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, pace: Pace, requests: Callable[[], int]) -> None:
+        """`requests`: how many this machine has sent so far."""
         self._name = name
+        self._pace = pace
+        self._requests = requests
+        self._told: object = None  # the fault that the log has
+        self._outage = 0  # failures since it last worked
         self.busy = False  # one is under way
         self.not_before = 0.0
-        self.failures = 0  # in a row, since the back-off began
         self.problem = ""  # for a person; "": it works, or was never tried
-        self._outage = 0  # failures since it last worked
-        self._told: object = None  # the fault that the log has
 
     @property
     def failing(self) -> bool:
@@ -33,44 +37,46 @@ class Tries:
         """It is to be tried."""
         return not self.busy and now >= self.not_before
 
+    def begin(self) -> None:
+        """It is tried."""
+        self.busy = True
+        self._pace.begins(self._requests())
+
+    def ask_now(self) -> None:
+        """It is due, out of turn."""
+        self._pace.hurry()
+        self.not_before = 0.0
+
     def hasten(self) -> None:
-        """It is due, and the back-off begins anew."""
-        self.failures, self.not_before = 0, 0.0
+        """`ask_now`, and the back-off begins anew."""
+        self._pace.begin_anew()
+        self.ask_now()
 
     def forgive(self) -> None:
         """What failed is another matter now: nothing of it is a problem any more."""
         self.hasten()
-        self.problem, self._told = "", None
+        self.problem, self._told, self._outage = "", None, 0
 
-    def succeeded(self) -> None:
-        """It worked."""
+    def succeeded(self) -> float:
+        """It worked; the seconds until it is due again, where it is done time and again."""
         if self._told is not None:
             times = "1 failure" if self._outage == 1 else f"{self._outage} failures"
             logger.info("%s works again after %s", self._name, times)
-        self.failures = self._outage = 0
-        self.problem, self._told = "", None
+        self.problem, self._told, self._outage = "", None, 0
+        return self._pace.after_success(self._requests())
 
-    def count(self) -> int:
-        """One more failure; how many in a row."""
-        self.failures += 1
+    def wait_after(self, error: BaseException) -> float:
+        """It did not work; the seconds until it should be tried again."""
         self._outage += 1
-        return self.failures
+        return self._pace.after_failure(error, self._requests())
 
-    def failed(self, error: BaseException, now: float, wait: float) -> None:
-        """It did not work (after `count`), and is tried again in `wait` seconds."""
+    def failed(self, error: NgrokdError, now: float, wait: float) -> None:
+        """After `wait_after`: what is told, and when it is tried again in truth."""
         self.not_before = now + wait
         self.problem = f"{self._name} failed: {error}"
-        fault = _fault(error)
-        if fault != self._told:
+        if error.fault != self._told:
             when = f"in {wait:.0f} s" if wait >= 1 else "at once"
             # Some texts of the API's errors say already that it is tried or registered again.
             said = "" if self.problem.endswith(" again") else "; it is tried again"
             logger.warning("%s%s %s", self.problem, said, when)
-        self._told = fault
-
-
-def _fault(error: BaseException) -> object:
-    """What makes it another fault than the last one: texts hold an id that is never the same."""
-    if isinstance(error, ApiError):
-        return type(error), error.status, error.code
-    return str(error)
+        self._told = error.fault

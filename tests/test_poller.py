@@ -10,7 +10,6 @@ from typing import Any, Callable, Optional
 
 import pytest
 
-from ngrokd.backoff import wait_s
 from ngrokd.cloud.certificate import Validity
 from ngrokd.cloud.identity import Identity
 from ngrokd.cloud.operators import Operator
@@ -111,7 +110,7 @@ class Desk:
             self.identity,  # type: ignore[arg-type]
             lambda kind, job: self.submitted.append(kind),
             lambda message: None,
-            lambda: 0.0,
+            lambda: 0.5,
         )
         self.poller.take_up_key()
 
@@ -148,12 +147,41 @@ def test_with_a_key_it_registers_and_then_polls() -> None:
     assert desk.started() == [JobKind.POLL]
 
 
-def test_the_next_poll_comes_after_the_interval() -> None:
+def test_the_second_poll_comes_after_a_part_of_the_interval_and_the_third_after_all_of_it() -> None:
     desk = Desk().enrolled()
     desk.started()
     assert desk.done(JobKind.POLL, Discovered()) == Discovered()
+    assert desk.started(NOW + INTERVAL / 2 - 1) == []
+    assert desk.started(NOW + INTERVAL / 2) == [JobKind.POLL]
+    desk.done(JobKind.POLL, Discovered())
     assert desk.started(NOW + INTERVAL - 1) == []
     assert desk.started(NOW + INTERVAL) == [JobKind.POLL]
+
+
+def test_a_poll_of_many_requests_is_not_soon_followed_by_another() -> None:
+    desk = Desk().enrolled()
+    desk.started()
+    for _ in range(100):
+        desk.poller.count_request("200")
+    desk.done(JobKind.POLL, Discovered())
+    assert desk.started(NOW + 99) == []
+    assert desk.started(NOW + 100) == [JobKind.POLL]
+
+
+def test_a_machine_that_has_just_booted_and_serves_what_it_knew_puts_its_first_poll_off() -> None:
+    desk = Desk()
+    desk.enrolled()
+    desk.poller.settle(20.0, serving=True)
+    assert desk.started(20.0 + INTERVAL / 2 - 1) == []
+    assert desk.started(20.0 + INTERVAL / 2) == [JobKind.POLL]
+
+
+@pytest.mark.parametrize(("uptime_s", "serving"), [(20.0, False), (301.0, True)])
+def test_any_other_start_polls_at_once(uptime_s: float, serving: bool) -> None:
+    desk = Desk()
+    desk.enrolled()
+    desk.poller.settle(uptime_s, serving)
+    assert desk.started(uptime_s) == [JobKind.POLL]
 
 
 def test_a_refresh_polls_at_once() -> None:
@@ -457,22 +485,3 @@ def test_the_key_set_at_run_time_wins_over_the_configured_one(tmp_path: Path) ->
     identity = Identity(ServerSettings(client_cert=str(tmp_path / "tls.crt")))
     identity.save_api_key("set-at-run-time-0123456789")
     assert identity.saved_api_key() == "set-at-run-time-0123456789"
-
-
-@pytest.mark.parametrize(
-    ("error", "failures", "expected"),
-    [
-        (ApiUnavailable("x"), 1, 30),
-        (ApiUnavailable("x"), 2, 60),
-        (ApiUnavailable("x"), 9, 120),
-        (ApiUnavailable("x", 429), 1, 60),
-        (ApiUnavailable("x", 429, retry_after_s=200), 1, 200),
-        (ApiUnavailable("x", 503, retry_after_s=1), 1, 30),
-        (ApiRefused("x", 401), 1, 300),
-        (OperatorLost("x", 404), 1, 30),
-    ],
-)
-def test_how_long_a_failure_makes_us_wait(
-    error: BaseException, failures: int, expected: float
-) -> None:
-    assert wait_s(error, failures, 30) == expected
