@@ -27,6 +27,7 @@ PURE = {
     "logs/redaction.py",
     "logs/repeats.py",
     "cloud/discovery.py",
+    "cloud/endpointurl.py",
     "cloud/registration.py",
     "control/completion/bash.py",
     "control/completion/daemon.py",
