@@ -102,10 +102,19 @@ class Conductor:
     def begin(self) -> None:
         """The last good answer of ngrok is served until the next one comes."""
         if self._identity.registered:
-            self._fetched = self._memory.endpoints()
+            self._recall_endpoints()
             self._ingress.refresh()
         self._poller.settle(time.monotonic(), serving=self._fetched is not None)
         self.publish()
+
+    def _recall_endpoints(self) -> None:
+        self._fetched = self._memory.endpoints()
+        if self._fetched is None or self._memory.answered_at is None:
+            return
+        when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(self._memory.answered_at))
+        self._board.recalled = (
+            f"ngrok has not answered since the start: the endpoints of {when} UTC are served"
+        )
 
     def complain(self, problem: str) -> None:
         """Something that was found at start and stays so until the end."""
@@ -174,7 +183,9 @@ class Conductor:
         fresh, self._fresh = self._fresh, False
         self._fetched, self._applied = None, discovered
         change = self.reconciler.apply(discovered, self.config.net, self._loops())
-        self._memory.save_endpoints(discovered)
+        if fresh:
+            self._memory.save_endpoints(discovered, time.time())
+            self._board.recalled = ""
         self.publish()
         if fresh:
             self._awaited.applied(change, self._open_count())

@@ -26,6 +26,7 @@ class Board:
     pages: HealthPages
     reloader: Reloader
     standing: list[str] = field(default_factory=list)
+    recalled: str = ""  # which old endpoints are served until ngrok answers; "": none
     started_at: float = field(default_factory=time.time)  # Unix seconds
 
     def snapshot(self, poll_applied: bool, state: Optional[State] = None) -> Status:
@@ -55,6 +56,7 @@ class Board:
             *self.standing,
             *self._certificate_problem(),
             *self.poller.problems,
+            *([self.recalled] if self.recalled else []),
             *([self.ingress.problem] if self.ingress.problem else []),
             *self.reconciler.problems,
             *([self.pages.problem] if self.pages.problem else []),

@@ -32,6 +32,7 @@ PURE = {
     "cloud/expiry.py",
     "cloud/operators.py",
     "cloud/pages.py",
+    "cloud/endpointurl.py",
     "cloud/registration.py",
     "control/completion/bash.py",
     "control/completion/daemon.py",
