@@ -59,6 +59,7 @@ class Enrolment:
         self._tries = tries
         self._record = Record()
         self._step: Optional[Step] = None  # that is under way
+        self._about = ""  # the operator that it concerns
         self._age = AgeWatch()
         self._rotations: list[Future[Any]] = []
         self._leaving = Leaving(identity, access, submit)
@@ -186,13 +187,14 @@ class Enrolment:
         """A poll was answered: ngrok knows our operator."""
         self._losses = 0
 
-    def lost(self, now: float, wait: float) -> None:
-        """ngrok answered that it does not know our operator. The first loss is mended at once; an
+    def lost(self, operator_id: str, now: float, wait: float) -> None:
+        """ngrok answered that it does not know this operator. The first loss is mended at once; an
         operator that keeps vanishing is not made anew at every poll."""
-        self._identity.lost()
-        self._losses += 1
-        self._take(Answer.GONE)
-        self._tries.not_before = now if self._losses == 1 else now + wait
+        if operator_id == self._identity.operator_id:  # else a late answer, about the one before
+            self._identity.lost()
+            self._losses += 1
+            self._take(Answer.GONE)
+            self._tries.not_before = now if self._losses == 1 else now + wait
 
     # How
 
@@ -217,7 +219,7 @@ class Enrolment:
             return
         level = logging.DEBUG if self._tries.failing else logging.INFO
         logger.log(level, _BEGINS[step], self._access.url)
-        self._step = step
+        self._step, self._about = step, self._identity.operator_id
         self._tries.begin()
         self._submit(JobKind.ENROL, job)
 
@@ -228,7 +230,7 @@ class Enrolment:
         self._access.renew()
         wait = self._tries.wait_after(error)
         if isinstance(error, OperatorLost):
-            self.lost(now, wait)
+            self.lost(self._about, now, wait)
             wait = max(0.0, self._tries.not_before - now)
         else:
             self._take(Answer.REFUSED if isinstance(error, ApiRefused) else Answer.UNAVAILABLE)

@@ -52,6 +52,7 @@ class Poller:
         self._access = Access(config, identity, post)
         self._enrolment = Enrolment(config, identity, self._access, submit, enrolling)
         self._keys = KeyCheck(identity, self._access, submit, self._joined)
+        self._about = ""  # the operator of the poll that is under way
         self._again = False  # a poll was asked for while one was under way
         self.requests: dict[str, int] = {}  # HTTP status or "error": how many
         self.last_success: Optional[float] = None  # Unix seconds
@@ -105,7 +106,8 @@ class Poller:
         self._enrolment.tick(now)
         if self._can_poll() and self._polls.due(now):
             self._polls.begin()
-            job = functools.partial(poll, self._access.api(), self._identity.operator_id)
+            self._about = self._identity.operator_id
+            job = functools.partial(poll, self._access.api(), self._about)
             self._submit(JobKind.POLL, job)
 
     def settle(self, uptime_s: float, serving: bool) -> None:
@@ -208,7 +210,7 @@ class Poller:
         self._access.renew()
         wait = self._polls.wait_after(error)
         if isinstance(error, OperatorLost) and self.has_key:
-            self._enrolment.lost(now, wait)
+            self._enrolment.lost(self._about, now, wait)
         self._polls.failed(error, now, 0.0 if asked_again else wait)
         self.last_error = str(error)
 

@@ -281,6 +281,29 @@ def test_an_operator_lost_at_ngrok_is_registered_again_at_once_but_not_for_ever(
     assert desk.started(NOW + 2 * INTERVAL) == [JobKind.ENROL]
 
 
+def test_two_answers_about_one_lost_operator_are_one_loss() -> None:
+    desk = Desk().enrolled()
+    desk.identity.told = None
+    assert desk.started() == [JobKind.ENROL, JobKind.POLL]
+    desk.done(JobKind.POLL, error=OperatorLost("gone", 404))
+    desk.done(JobKind.ENROL, error=OperatorLost("gone", 404))
+    assert desk.started() == [JobKind.ENROL]
+    desk.done(JobKind.ENROL, Operator("k8sop_2"))
+    assert desk.identity.operator_id == "k8sop_2"
+
+
+def test_a_late_answer_about_the_operator_before_does_not_lose_the_new_one() -> None:
+    desk = Desk().enrolled()
+    desk.identity.told = None
+    assert desk.started() == [JobKind.ENROL, JobKind.POLL]
+    desk.done(JobKind.ENROL, error=OperatorLost("gone", 404))
+    assert desk.started() == [JobKind.ENROL]
+    desk.done(JobKind.ENROL, Operator("k8sop_2"))
+    desk.done(JobKind.POLL, error=OperatorLost("gone", 404))
+    assert desk.identity.operator_id == "k8sop_2"
+    assert desk.poller.registration is RegistrationState.REGISTERED
+
+
 def test_a_folder_that_cannot_be_written_sends_nothing_and_is_tried_again() -> None:
     desk = Desk()
     desk.identity.full = True
