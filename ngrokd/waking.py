@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import dataclass
 from typing import Callable, Optional, Protocol
 
 from ngrokd.clock import ClockWatch
@@ -29,6 +30,14 @@ class Forwarder(Protocol):
     def distrust_warm(self, addresses: Optional[frozenset[str]]) -> None: ...
 
 
+@dataclass(frozen=True)
+class Clocks:
+    """Of this machine, unless a test has others."""
+
+    wall: Callable[[], float] = time.time  # Unix seconds
+    monotonic: Callable[[], float] = time.monotonic
+
+
 class Waking:
     """Owner: main thread."""
 
@@ -38,24 +47,24 @@ class Waking:
         resolve: Callable[[], None],
         forwarder: Forwarder,
         interval_s: Callable[[], float],
-        date: Callable[[], float] = time.time,
+        clocks: Optional[Clocks] = None,
     ) -> None:
-        """`resolve`: the ingress's name, again. `interval_s`: the configured time between polls.
-        `date`: Unix seconds."""
+        """`resolve`: the ingress's name, again. `interval_s`: the configured time between polls."""
         self._poller = poller
         self._resolve = resolve
         self._forwarder = forwarder
         self._interval_s = interval_s
-        self._date = date
-        self._clock = ClockWatch()
+        self._clocks = clocks or Clocks()
+        self._clock_watch = ClockWatch()
         self._wake = Wake()
 
     def tick(self) -> None:
         """Compares the clocks, and does what is due."""
-        jump_s = self._clock.look(time.monotonic(), self._date(), time.monotonic())
+        clocks = self._clocks
+        jump_s = self._clock_watch.look(clocks.monotonic(), clocks.wall(), clocks.monotonic())
         if jump_s:
             self._wake.jumped(jump_s)
-        todo = self._wake.due(time.monotonic(), self._interval_s())
+        todo = self._wake.due(clocks.monotonic(), self._interval_s())
         if todo is not None:
             self._act(todo)
 
@@ -65,12 +74,12 @@ class Waking:
 
     def came(self, network: NetworkCame) -> None:
         """A network came; what follows is done by `tick`."""
-        self._wake.came(network, time.monotonic())
+        self._wake.came(network, self._clocks.monotonic())
 
     def asked(self, kind: JobKind) -> None:
         """A job begins."""
         if kind in ASKING:
-            self._wake.asked(time.monotonic())
+            self._wake.asked(self._clocks.monotonic())
 
     def answered(self, done: JobDone) -> None:
         """A job has ended."""

@@ -16,6 +16,7 @@ ALLOWED_ACROSS = {("sandbox", "ngrokd.forward.wire")}
 
 PURE = {
     "backoff.py",
+    "clock.py",
     "config.py",
     "desired.py",
     "errors.py",
@@ -24,6 +25,7 @@ PURE = {
     "outcome.py",
     "plan.py",
     "reload.py",
+    "wake.py",
     "logs/redaction.py",
     "logs/repeats.py",
     "cloud/discovery.py",
@@ -51,6 +53,10 @@ PURE = {
     "forward/wire.py",
     "host/ipam.py",
     "host/names.py",
+    "host/netif/kernelfilter.py",
+    "host/netif/networks.py",
+    "host/netif/routemessages.py",
+    "host/netif/rtnetlink.py",
     "host/ports.py",
     "service/control.py",
     "service/defaults.py",
