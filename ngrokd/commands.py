@@ -15,7 +15,15 @@ from ngrokd.control import report
 from ngrokd.control.server import Command
 from ngrokd.errors import ControlError
 from ngrokd.forward.forwarder import Forwarder
-from ngrokd.messages import Message, Refresh, Reload, RotateCertificate, SetApiKey, Stop
+from ngrokd.messages import (
+    Deregister,
+    Message,
+    Refresh,
+    Reload,
+    RotateCertificate,
+    SetApiKey,
+    Stop,
+)
 from ngrokd.model import Status
 
 REPLY_TIMEOUT_S = 45.0  # one API request may take 30 s
@@ -38,7 +46,8 @@ class Commands:
             "set-api-key": self._set_api_key,
             "refresh": lambda args: self._ask(Refresh(Future())),
             "reload": lambda args: self._ask(Reload(Future())),
-            "rotate-cert": lambda args: self._ask(RotateCertificate(Future())),
+            "rotate-cert": lambda args: self._rotate_certificate(),
+            "deregister": lambda args: self._ask(Deregister(Future())),
             "log-level": self._log_level,
             "stop": self._stop,
         }
@@ -58,6 +67,10 @@ class Commands:
         if len(args) != 1 or not args[0].strip():
             raise ControlError("bad_arguments", "set-api-key takes one argument: the API key")
         return self._ask(SetApiKey(args[0].strip(), Future()))
+
+    def _rotate_certificate(self) -> object:
+        not_after: Any = self._ask(RotateCertificate(Future()))
+        return {"not_after": report.iso(not_after)}
 
     def _log_level(self, args: list[str]) -> object:
         if len(args) != 1:

@@ -26,6 +26,7 @@ from ngrokd.ingress import IngressLink
 from ngrokd.memory import Memory
 from ngrokd.messages import (
     ApiAnswered,
+    Deregister,
     DumpStatus,
     JobDone,
     JobKind,
@@ -110,9 +111,19 @@ class Conductor:
     def begin(self) -> None:
         """The last good answer of ngrok is served until the next one comes."""
         if self._identity.registered:
-            self._fetched = self._memory.endpoints()
+            self._recall_endpoints()
         self._resolve()
+        self._poller.settle(time.monotonic(), serving=self._fetched is not None)
         self.publish()
+
+    def _recall_endpoints(self) -> None:
+        self._fetched = self._memory.endpoints()
+        if self._fetched is None or self._memory.answered_at is None:
+            return
+        when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(self._memory.answered_at))
+        self._board.recalled = (
+            f"ngrok has not answered since the start: the endpoints of {when} UTC are served"
+        )
 
     def complain(self, problem: str) -> None:
         """Something that was found at start and stays so until the end."""
@@ -149,6 +160,8 @@ class Conductor:
             self._reloader.reload(message.reply)
         elif isinstance(message, RotateCertificate):
             self._rotate(message.reply)
+        elif isinstance(message, Deregister):
+            self._poller.leave(message.reply)
         elif isinstance(message, DumpStatus):
             logger.info("status: %s", json.dumps(self._status_json()))
         if self._fetched is not None and self._ingress.answered:
@@ -177,18 +190,22 @@ class Conductor:
             return
         self.waking.answered(done)
         fetched = self._poller.handle(done, time.monotonic())
+        if done.kind is JobKind.LEAVE and fetched is not None:
+            self._forwarder.set_ingress(None)  # it would refuse our certificate from now on
         if done.kind in (JobKind.ENROL, JobKind.POLL):
             self._resolve()
         if fetched is not None:
             self._fetched, self._polled, self._fresh = fetched, True, True
-        elif done.error is not None and done.kind is not JobKind.CHECK_KEY:
+        elif done.error is not None and done.kind in (JobKind.ENROL, JobKind.POLL):
             self._awaited.failed(done.error)
 
     def _apply(self, discovered: Discovered) -> None:
         fresh, self._fresh = self._fresh, False
         self._fetched, self._applied = None, discovered
         change = self.reconciler.apply(discovered, self.config.net, self._loops())
-        self._memory.save_endpoints(discovered)
+        if fresh:
+            self._memory.save_endpoints(discovered, time.time())
+            self._board.recalled = ""
         self.publish()
         if fresh:
             self._awaited.applied(change, self._open_count())
@@ -216,8 +233,7 @@ class Conductor:
             text = "not registered with ngrok now; `ngrokctl status` says why"
             reply.set_exception(ControlError("not_registered", text))
             return
-        self._poller.rotate_certificate()
-        reply.set_result({"requested": True})
+        self._poller.rotate_certificate(reply)
 
     def _set_key(self, message: SetApiKey) -> None:
         """Answers once the endpoints are there, so that a `list` right after it shows them."""

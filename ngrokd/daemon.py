@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Callable, Optional
 
 from ngrokd import __version__, limits, logs, signals
+from ngrokd.cloud import statefile
 from ngrokd.commands import Commands
 from ngrokd.conductor import Conductor
 from ngrokd.config import Config
@@ -91,6 +92,7 @@ class Daemon:
         )
         control.start()
         stack.callback(control.stop)
+        stack.enter_context(statefile.held(self._conductor.config.state_folder))
         stack.callback(self._clean_up)
         self._conductor.reconciler.prepare()
         self._watch_networks(stack)

@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Optional
 
+TOO_MANY_REQUESTS = 429
+# Too many at a time, too many in a minute: of one account, whichever of its machines asked.
+RATE_CODES = frozenset({"ERR_NGROK_225", "ERR_NGROK_226"})
+
 
 class NgrokdError(Exception):
     """Something a person can act on: `str()` names the thing, the cause and the mend."""
+
+    @property
+    def fault(self) -> object:
+        """What makes it another fault than the last one, so that it is told again."""
+        return str(self)
 
 
 class ConfigError(NgrokdError):
@@ -29,6 +38,11 @@ class ApiError(NgrokdError):
         self.status = status
         self.code = code
 
+    @property
+    def fault(self) -> object:
+        """Not the text, which may hold an id that is never the same."""
+        return type(self), self.status, self.code
+
 
 class ApiUnavailable(ApiError):
     """Network fault, 5xx, 429, or an answer that is not the API's. Handler: back off and retry.
@@ -45,6 +59,11 @@ class ApiUnavailable(ApiError):
     ) -> None:
         super().__init__(message, status, code)
         self.retry_after_s = retry_after_s
+
+    @property
+    def rate_limited(self) -> bool:
+        """The account asks too often: asking less often is what helps."""
+        return self.status == TOO_MANY_REQUESTS or self.code in RATE_CODES
 
 
 class ApiRefused(ApiError):

@@ -14,6 +14,7 @@ class JobKind(enum.Enum):
     ENROL = "registration"  # register, renew or update the operator
     POLL = "poll"  # fetch all bound endpoints
     RESOLVE = "resolve"  # the ingress's addresses
+    LEAVE = "deregistration"  # delete the operator
     CHECK_KEY = "check key"  # a key given at run time, before it replaces a working one
 
 
@@ -61,6 +62,13 @@ class RotateCertificate:
 
 
 @dataclass(frozen=True)
+class Deregister:
+    """Take this machine out of ngrok."""
+
+    reply: Future[Any]
+
+
+@dataclass(frozen=True)
 class ApiAnswered:
     """One HTTP request to the API ended: its status, or "error"."""
 
@@ -94,6 +102,7 @@ Message = Union[
     Reload,
     DumpStatus,
     RotateCertificate,
+    Deregister,
     ApiAnswered,
     Stop,
     Drained,

@@ -216,6 +216,7 @@ class Status:
 
     state: State = State.REGISTERING
     operator_id: str = ""
+    registration: str = ""  # a word of `cloud.registration.RegistrationState`
     ingress_endpoint: str = ""
     problems: tuple[str, ...] = ()
     certificate_not_after: Optional[float] = None  # Unix seconds

@@ -24,7 +24,6 @@ from ngrokd.model import NetworkCame
 SETTLE_S = 0.5  # DHCP and IPv6 give an address and a route one after the other
 TRY_GAP_S = 5.0  # from one try to the next while ngrok cannot be reached
 JUDGE_GAP_S = 5.0  # from one look at the warm connections to the next: handshakes are dear
-TOO_MANY_REQUESTS = 429
 
 
 class Api(enum.Enum):
@@ -40,7 +39,7 @@ class Todo:
     """What is due now; at least one of `poll` and `judge` is set."""
 
     why: str  # for the log
-    poll: bool  # ask ngrok at once, with the back-off begun anew
+    poll: bool  # judge the certificate's age and ask ngrok, with the back-off begun anew
     judge: bool  # drop the warm connections that were made before
     addresses: Optional[frozenset[str]]  # only those made from these; None: all
     is_news: bool  # more than what a host of containers sees every second
@@ -142,6 +141,6 @@ def _judged(error: Optional[BaseException]) -> Api:
     if error is None:
         return Api.ANSWERS
     if isinstance(error, ApiUnavailable):
-        patience = error.retry_after_s is not None or error.status == TOO_MANY_REQUESTS
+        patience = error.retry_after_s is not None or error.rate_limited
         return Api.FORBIDS if patience else Api.UNREACHED
     return Api.FORBIDS if isinstance(error, ApiError) else Api.UNREACHED

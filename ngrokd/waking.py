@@ -22,6 +22,7 @@ class Poller(Protocol):
     """The part of `poller.Poller` that is needed here."""
 
     def hasten(self) -> None: ...
+    def look_again(self) -> None: ...
 
 
 class Forwarder(Protocol):
@@ -90,6 +91,7 @@ class Waking:
         asks = "; ngrok is asked at once" if todo.poll else ""
         logger.log(logging.INFO if todo.is_news else logging.DEBUG, "%s%s", todo.why, asks)
         if todo.poll:
+            self._poller.look_again()
             self._poller.hasten()
         if todo.resolve:
             self._resolve()

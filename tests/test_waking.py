@@ -42,6 +42,9 @@ class Rest:
     def hasten(self) -> None:
         self.done.append("poll")
 
+    def look_again(self) -> None:
+        self.done.append("look")
+
     def resolve(self) -> None:
         self.done.append("resolve")
 
@@ -61,9 +64,9 @@ def test_a_jump_asks_resolves_distrusts_and_says_one_line(
 ) -> None:
     rest.date += offset_s
     rest.waking.tick()
-    assert rest.done == ["poll", "resolve", None]
+    assert rest.done == ["look", "poll", "resolve", None]
     rest.waking.tick()
-    assert len(rest.done) == 3
+    assert len(rest.done) == 4
     (record,) = caplog.records
     assert record.levelno == logging.INFO
     assert record.getMessage().endswith("; ngrok is asked at once")
@@ -85,7 +88,7 @@ def test_while_all_is_well_a_network_leaves_no_line_an_operator_sees(
     rest.waking.came(ETH)
     assert rest.waking.wait_s(rest.now) == SETTLE_S
     rest.passes(SETTLE_S)
-    assert rest.done == ["poll", "resolve", frozenset({"192.0.2.7"})]
+    assert rest.done == ["look", "poll", "resolve", frozenset({"192.0.2.7"})]
     assert [record.levelno for record in caplog.records] == [logging.DEBUG]
 
 
@@ -96,7 +99,7 @@ def test_after_a_failure_a_network_that_came_is_told(
     rest.passes(60.0)
     rest.waking.came(ETH)
     rest.passes(SETTLE_S)
-    assert rest.done == ["poll", "resolve", frozenset({"192.0.2.7"})]
+    assert rest.done == ["look", "poll", "resolve", frozenset({"192.0.2.7"})]
     (record,) = caplog.records
     assert (record.levelno, record.getMessage()) == (
         logging.INFO,
@@ -125,4 +128,4 @@ def test_while_ngrok_answers_only_the_connections_are_judged_before_half_an_inte
     rest.passes(14.0)
     assert rest.done == [frozenset({"192.0.2.7"})]
     rest.passes(0.5)
-    assert rest.done[1:] == ["poll", "resolve"]
+    assert rest.done[1:] == ["look", "poll", "resolve"]

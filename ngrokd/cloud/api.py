@@ -3,40 +3,37 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
-import re
+import random
 import time
 from collections.abc import Callable, Mapping
 from typing import Optional
-from urllib.parse import SplitResult, quote, urljoin, urlsplit
+from urllib.parse import quote
 
 from ngrokd.cloud.apierrors import (
     Answer,
     Asked,
     document_of,
     error_of,
+    is_gone,
     key_fault,
     silence,
-    unusable,
 )
+from ngrokd.cloud.pages import Listing
 from ngrokd.cloud.transport import NoAnswer, Transport
-from ngrokd.errors import ApiRefused
+from ngrokd.errors import ApiRefused, ApiUnavailable
 
 OPERATORS = "/kubernetes_operators"
-
-# At 100 endpoints a page this is more than net.subnet's 65,000 addresses can serve; an API that
-# never ends its list must not keep a pool thread.
-MAX_PAGES = 700
-# Of a whole list: pages that are each within their bounds must not add up to gigabytes or hours.
-MAX_ITEMS = 100_000
-MAX_LIST_BYTES = 64 << 20
-MAX_LIST_S = 120.0
-
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def _ignore(_code: str) -> None:
     """For who does not count requests."""
+
+
+def _pause(seconds: float) -> None:
+    """This long or half as much again: who was refused together shall not come back together."""
+    time.sleep(seconds * (1 + random.random() / 2))
 
 
 class Api:
@@ -52,13 +49,18 @@ class Api:
         version: str,
         timeout_s: float = 30,
         on_request: Callable[[str], None] = _ignore,
+        pause: Callable[[float], None] = _pause,
     ) -> None:
-        """`on_request` is told each HTTP status, or "error", on the thread of the call."""
+        """`on_request` is told each HTTP status, or "error", on the thread of the call.
+
+        `pause` waits between pages where a list of many would be too much for the account.
+        """
         self._url = url.rstrip("/")
         self._key = key.strip()
         self._version = version
         self._timeout_s = timeout_s
         self._on_request = on_request
+        self._pause = pause
         self._transport = Transport(self._url, timeout_s)
 
     def __repr__(self) -> str:
@@ -72,14 +74,16 @@ class Api:
 
     def create_operator(self, body: Mapping[str, object]) -> dict[str, object]:
         """Register; the new operator."""
-        return self._ask("POST", self._url + OPERATORS, self._asked("POST", OPERATORS), body)
+        asked = _telling(self._asked("POST", OPERATORS), body)
+        return self._ask("POST", self._url + OPERATORS, asked, body)
 
     def update_operator(
         self, operator_id: str, body: Mapping[str, object]
     ) -> dict[str, object]:
         """Change what `body` names; the operator as it then is."""
         path = _operator_path(operator_id)
-        return self._ask("PATCH", self._url + path, self._asked("PATCH", path, True), body)
+        asked = _telling(self._asked("PATCH", path, True), body)
+        return self._ask("PATCH", self._url + path, asked, body)
 
     def get_operator(self, operator_id: str) -> dict[str, object]:
         """The operator as ngrok has it."""
@@ -91,15 +95,18 @@ class Api:
         path = _operator_path(operator_id)
         asked = self._asked("DELETE", path, True)
         answer = self._send("DELETE", self._url + path, asked)
-        if answer.status != 404 and not 200 <= answer.status < 300:
+        if not is_gone(answer) and not 200 <= answer.status < 300:
             raise error_of(answer, asked, time.time())
 
     def list_operators(self) -> list[object]:
-        """Every operator of the account, newest first."""
+        """Every operator of the account, newest first: all pages, or an error, never a part."""
         return self._all_pages(OPERATORS, "operators", self._asked("GET", OPERATORS))
 
     def bound_endpoints(self, operator_id: str) -> list[object]:
-        """Every endpoint bound to this operator: all pages, or an error, never a part."""
+        """Every endpoint bound to this operator: all pages, or an error, never a part.
+
+        How many requests that took, `on_request` was told: one for each.
+        """
         path = _operator_path(operator_id) + "/bound_endpoints"
         return self._all_pages(path, "endpoints", self._asked("GET", path, True))
 
@@ -107,44 +114,20 @@ class Api:
         return Asked(f"{method} {path}", self._url, self._key, about_operator)
 
     def _all_pages(self, path: str, member: str, asked: Asked) -> list[object]:
-        found: list[object] = []
-        url = self._url + path
-        seen = {url}
-        size, started = 0, time.monotonic()
-        for _ in range(MAX_PAGES):
-            answer = self._send("GET", url, asked)
-            page = document_of(answer, asked, time.time())
-            items = _items(page, member)
-            if items is None:
-                raise unusable(asked, f"JSON without {member}")
-            found += items
-            size += len(answer.body)
-            excess = _excess(len(found), size, time.monotonic() - started)
-            if excess:
-                raise unusable(asked, f"its list {excess}")
-            link = page.get("next_page_uri")
-            # ngrok's own client stops at an empty page even if that names another one.
-            if not items or link is None or link == "":
-                return found
-            url = self._next_page(url, link, asked)
-            if url in seen:
-                raise unusable(asked, "its pages lead in a circle")
-            seen.add(url)
-        raise unusable(asked, f"its list has no end after {MAX_PAGES} pages")
-
-    def _next_page(self, current: str, link: object, asked: Asked) -> str:
-        """The next page's URL, always below the API's own origin: the key goes nowhere else."""
-        if not isinstance(link, str) or not re.fullmatch(r"[!-~]+", link):
-            raise unusable(asked, "its next_page_uri is not a URL")
-        try:
-            following, own = urlsplit(urljoin(current, link)), urlsplit(self._url)
-            same = _origin(following) == _origin(own)
-        except ValueError as exc:
-            raise unusable(asked, f"its next_page_uri is not a URL ({exc})") from exc
-        if not same:
-            raise unusable(asked, f"its next page is on another server, {following.netloc}")
-        query = f"?{following.query}" if following.query else ""
-        return f"{own.scheme}://{own.netloc}{following.path}{query}"
+        listing = Listing(self._url, path, member, asked)
+        while listing.url is not None:
+            wait = listing.wait_s(time.monotonic())
+            if wait:
+                self._pause(wait)
+            listing.ask(time.monotonic())
+            try:
+                answer = self._send("GET", listing.url, asked)
+                page = document_of(answer, asked, time.time())
+            except ApiUnavailable as exc:
+                self._pause(listing.rest_s(exc, time.monotonic()))
+                continue
+            listing.take(page, len(answer.body), time.monotonic())
+        return listing.items
 
     def _ask(
         self, method: str, url: str, asked: Asked, body: Optional[Mapping[str, object]] = None
@@ -183,31 +166,10 @@ def _operator_path(operator_id: str) -> str:
     return f"{OPERATORS}/{quote(operator_id, safe='')}"
 
 
-def _items(page: Mapping[str, object], member: str) -> Optional[list[object]]:
-    """The page's items; None: this is not such a page, so it does not say that there are none.
-
-    `null` is how the API writes some empty lists (`endpoint_selectors` is documented so); it
-    counts only in an object that is otherwise one of the API's pages.
-    """
-    items = page.get(member)
-    if items is None and member in page and ("uri" in page or "next_page_uri" in page):
-        return []
-    return items if isinstance(items, list) else None
-
-
-def _excess(items: int, size: int, seconds: float) -> str:
-    """Which bound of a whole list is passed, in words; "": none."""
-    if items > MAX_ITEMS:
-        return f"has more than {MAX_ITEMS} items"
-    if size > MAX_LIST_BYTES:
-        return f"is larger than {MAX_LIST_BYTES >> 20} MiB"
-    if seconds > MAX_LIST_S:
-        return f"is not whole after {MAX_LIST_S:g} s"
-    return ""
-
-
-def _origin(url: SplitResult) -> tuple[str, str, Optional[int]]:
-    """ValueError: the port is not one, or the URL names a user."""
-    if "@" in url.netloc:
-        raise ValueError("it names a user")
-    return url.scheme, url.hostname or "", url.port or _DEFAULT_PORTS.get(url.scheme)
+def _telling(asked: Asked, body: Mapping[str, object]) -> Asked:
+    """`asked` with the selectors in `body`, for an answer that complains about them."""
+    binding = body.get("binding")
+    sent = binding.get("endpoint_selectors") if isinstance(binding, Mapping) else None
+    if not isinstance(sent, list):
+        return asked
+    return dataclasses.replace(asked, selectors=tuple(str(each) for each in sent))

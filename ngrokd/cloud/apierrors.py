@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Optional
 
-from ngrokd.errors import ApiError, ApiRefused, ApiUnavailable, OperatorLost
+from ngrokd.errors import RATE_CODES, ApiError, ApiRefused, ApiUnavailable, OperatorLost
 
 MAX_TEXT = 600  # of a message the API sent
 _MAX_READ = 64 * 1024  # of such a message: far more than is shown, whatever is blanked out of it
@@ -18,12 +18,13 @@ _MAX_READ = 64 * 1024  # of such a message: far more than is shown, whatever is 
 MIN_KEY = 8
 MAX_RETRY_AFTER_S = 3600.0  # a longer wish would keep a daemon silent for a slip of the pen
 
+PROXY_AUTHENTICATION = 407
 # Statuses and codes that pass by themselves: time-out, too early, rate and simultaneous-request
 # limits, maintenance. 5xx too.
 _PASSING_STATUSES = frozenset({408, 425, 429})
-_PASSING_CODES = frozenset(
-    {"ERR_NGROK_225", "ERR_NGROK_226", "ERR_NGROK_1500", "ERR_NGROK_1501"}
-)
+_PASSING_CODES = RATE_CODES | {"ERR_NGROK_1500", "ERR_NGROK_1501"}
+BAD_SELECTORS = "ERR_NGROK_19003"
+MAX_SELECTORS = 300  # characters of them in a message
 
 _SET_KEY = "set a valid API key with `ngrokctl set-api-key`"
 _MAKE_KEY = "make an API key at https://dashboard.ngrok.com/api-keys, then `ngrokctl set-api-key`"
@@ -39,15 +40,17 @@ _MENDS = {
     "ERR_NGROK_19001": "`ngrokctl rotate-cert` tries again with a new key",
     "ERR_NGROK_19002": "see whether the account's plan includes Kubernetes endpoints, at"
     " https://dashboard.ngrok.com/billing",
-    "ERR_NGROK_19003": "correct bound_endpoints.selectors in config.yml, then `ngrokctl reload`",
+    BAD_SELECTORS: "correct bound_endpoints.selectors in config.yml, then `ngrokctl reload`",
 }
 _STATUS_MENDS = {
     401: _SET_KEY,
     403: f"{_SET_KEY}, of an account that may use Kubernetes endpoints",
     404: "see api.url in config.yml",
-    407: "give the proxy's user and password in HTTPS_PROXY",
+    PROXY_AUTHENTICATION: "give the proxy's user and password in HTTPS_PROXY",
 }
 _OTHER_MEND = "see https://ngrok.com/docs/errors and the configuration"
+
+_BLANK = b" \t\r\n\xef\xbb\xbf"  # white space, and the mark that some pages begin with
 
 # `2abcDEF..._4xyzGHI...`, the shape of API keys and authtokens: some messages repeat what was sent.
 _CREDENTIAL = re.compile(r"\b[0-9A-Za-z]{16,}_[0-9A-Za-z]{12,}\b")
@@ -73,6 +76,7 @@ class Asked:
     api: str  # https://api.ngrok.com
     secret: str
     about_operator: bool = False  # 404 then means that this operator is gone
+    selectors: tuple[str, ...] = ()  # that were sent
 
     def __repr__(self) -> str:
         return f"Asked({self.what!r})"
@@ -85,7 +89,14 @@ def document_of(answer: Answer, asked: Asked, now: float) -> dict[str, object]:
     document = _object(answer.body)
     if document is None:
         raise unusable(asked, f"it answered {_what_came(answer)}", answer.status)
+    if _code(document) in _PASSING_CODES:
+        raise error_of(answer, asked, now)
     return document
+
+
+def is_gone(answer: Answer) -> bool:
+    """404 by the API itself, with or without a code: what was asked about does not exist."""
+    return answer.status == 404 and not _is_html(answer)
 
 
 def unusable(asked: Asked, what: str, status: Optional[int] = None) -> ApiUnavailable:
@@ -107,18 +118,10 @@ def silence(asked: Asked, cause: str) -> ApiUnavailable:
 
 
 def error_of(answer: Answer, asked: Asked, now: float) -> ApiError:
-    """The error that a status other than 2xx stands for."""
-    if answer.status < 400:
-        where = f" to {answer.location}" if answer.location else ""
-        redirect = f"it answered {answer.status}{where}, and the API never redirects"
-        return unusable(asked, redirect, answer.status)
+    """The error that an answer stands for that is not what was asked for."""
     document = _object(answer.body) or {}
-    code = document.get("error_code")
-    code = _clean(code, asked.secret) if isinstance(code, str) else ""
+    code = _clean(_code(document), asked.secret)
     said = _said(answer, document, code, asked.secret)
-    if answer.status == 404 and asked.about_operator:
-        text = f"ngrok no longer knows this operator ({said}); it is registered again"
-        return OperatorLost(text, answer.status, code)
     if answer.status >= 500 or answer.status in _PASSING_STATUSES or code in _PASSING_CODES:
         text = f"the ngrok API at {asked.api} cannot answer {asked.what} now ({said});"
         return ApiUnavailable(
@@ -127,7 +130,20 @@ def error_of(answer: Answer, asked: Asked, now: float) -> ApiError:
             code,
             retry_after(answer.retry_after, now),
         )
+    if answer.status < 400:
+        where = f" to {answer.location}" if answer.location else ""
+        redirect = f"it answered {answer.status}{where}, and the API never redirects"
+        return unusable(asked, redirect, answer.status)
+    # The API answers JSON. A page for people is a captive portal's or a proxy's, and what that
+    # says about keys and operators means nothing.
+    if _is_html(answer) and answer.status != PROXY_AUTHENTICATION:
+        return unusable(asked, f"it answered {said}", answer.status)
+    if is_gone(answer) and asked.about_operator:
+        text = f"ngrok no longer knows this operator ({said}); it is registered again"
+        return OperatorLost(text, answer.status, code)
     mend = _MENDS.get(code) or _STATUS_MENDS.get(answer.status) or _OTHER_MEND
+    if code == BAD_SELECTORS and asked.selectors:
+        mend = f"it was told {_quoted(asked)}: {mend}"
     return ApiRefused(f"ngrok refuses {asked.what} ({said}); {mend}", answer.status, code)
 
 
@@ -158,6 +174,21 @@ def key_fault(key: str) -> str:
     return ""
 
 
+def _code(document: dict[str, object]) -> str:
+    code = document.get("error_code")
+    return code if isinstance(code, str) else ""
+
+
+def _is_html(answer: Answer) -> bool:
+    return answer.body[:1024].lstrip(_BLANK)[:1] == b"<"
+
+
+def _quoted(asked: Asked) -> str:
+    """The selectors that were sent, as they stand in the configuration."""
+    text = _clean(json.dumps(asked.selectors, ensure_ascii=False), asked.secret)
+    return text if len(text) <= MAX_SELECTORS else f"{text[:MAX_SELECTORS]}..."
+
+
 def _utc(moment: datetime) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
 
@@ -176,10 +207,10 @@ def _said(answer: Answer, document: dict[str, object], code: str, secret: str) -
 
 def _what_came(answer: Answer) -> str:
     """A body that is no JSON object, in words."""
-    body = answer.body.strip()
+    body = answer.body.strip(_BLANK)
     if not body:
         return "nothing (an empty body)"
-    if body.startswith(b"<"):
+    if _is_html(answer):
         title = re.search(rb"<title[^>]*>([^<]{1,100})", body[:4096], re.IGNORECASE)
         named = f' titled "{title.group(1).decode("utf-8", "replace")}"' if title else ""
         return f"an HTML page{named}"

@@ -12,11 +12,14 @@ import base64
 import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from typing import Optional
 
 _PEM = re.compile(
     r"-----BEGIN CERTIFICATE-----\s*([A-Za-z0-9+/=\s]+?)\s*-----END CERTIFICATE-----"
 )
 _TIME = re.compile(r"([0-9]{4})" + r"([0-9]{2})" * 5 + "Z")  # `strptime` loads half a MB of locale
+
+MAX_SKEW_S = 300.0  # a clock may be this much behind ngrok's
 
 # DER tags (X.690).
 _INTEGER = 0x02
@@ -44,6 +47,30 @@ def validity(pem: str) -> Validity:
         return _validity_of(der)
     except IndexError as exc:
         raise ValueError("its certificate is cut short") from exc
+
+
+def replacement_fault(old: Optional[Validity], new: Validity, now: float) -> str:
+    """Why `new` must not replace `old`; "": it may. `now`: Unix seconds.
+
+    A clock that is wrong cannot be told from a certificate that is. So only a certificate that is
+    valid by this clock is kept from being replaced by one that is not.
+    """
+    if old is None or not old.not_before - MAX_SKEW_S <= now < old.not_after:
+        return ""
+    if new.not_before - MAX_SKEW_S <= now < new.not_after:
+        return ""
+    return (
+        f"the certificate that ngrok sent is valid from {day(new.not_before)} to"
+        f" {day(new.not_after)}, and this machine's clock says {day(now)}: compare it with `date`"
+    )
+
+
+def day(moment: float) -> str:
+    """Unix seconds as a person reads them, in UTC."""
+    try:
+        return datetime.fromtimestamp(moment, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    except (OverflowError, OSError, ValueError):  # years that no calendar here has
+        return "a time out of reach"
 
 
 def _validity_of(der: bytes) -> Validity:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import http.client
-import io
 import ipaddress
 import os
+import re
 import socket
 import ssl
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import Optional
 from urllib.parse import urlsplit
 
 from ngrokd.cloud.anchors import anchor_folder
 from ngrokd.cloud.apierrors import Answer
+from ngrokd.cloud.connection import BoundedConnection, BoundedTlsConnection
 
 # 100 endpoints of a page with all their metadata and traffic policies stay far below this.
 MAX_BODY_BYTES = 16 << 20
+_PIECE_BYTES = 64 * 1024  # of one read: Python 3.9 makes a buffer as large as what is asked for
+# The user and password in a proxy's URL, which urllib repeats when it cannot read the URL.
+_USER_INFO = re.compile(r"[^\s'\"]+@")
 
 
 class NoAnswer(Exception):
@@ -53,19 +56,15 @@ class Transport:
         try:
             request = urllib.request.Request(url, body, dict(headers), method=method)
             with self._opener.open(request, timeout=self._timeout_s) as response:
-                content = response.read(MAX_BODY_BYTES + 1)
-                answer = _answer(response, content)
+                return _answer(response, _content(response))
         # ValueError: a proxy URL or a host name that cannot even be asked for.
         except (OSError, http.client.HTTPException, ValueError, OverflowError) as exc:
             raise NoAnswer(self._cause(exc)) from exc
-        if len(content) > MAX_BODY_BYTES:
-            raise NoAnswer(f"the answer is larger than {MAX_BODY_BYTES >> 20} MiB")
-        return answer
 
     def _cause(self, exc: Exception) -> str:
         reason = exc.reason if isinstance(exc, urllib.error.URLError) else exc
         through = f" (through the proxy that {self._proxied}_proxy names)" if self._proxied else ""
-        return _words(reason, self._timeout_s) + through
+        return _USER_INFO.sub("[redacted]@", _words(reason, self._timeout_s)) + through
 
 
 def is_loopback(url: str) -> bool:
@@ -82,7 +81,24 @@ def is_loopback(url: str) -> bool:
 def verifying() -> ssl.SSLContext:
     """Trusts what this machine trusts, and looks at the name."""
     folder = anchor_folder(ssl.get_default_verify_paths(), os.environ)
-    return ssl.create_default_context(capath=folder)  # None: the system's defaults
+    context = ssl.create_default_context(capath=folder)  # None: the system's defaults
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # Python 3.9 would take less
+    return context
+
+
+def _content(response: http.client.HTTPResponse) -> bytes:
+    """The whole body. Raises NoAnswer if it is larger than the bound or ends too early."""
+    content = bytearray()
+    while len(content) <= MAX_BODY_BYTES:
+        piece = response.read(_PIECE_BYTES)
+        if not piece:
+            break
+        content += piece
+    else:
+        raise NoAnswer(f"the answer is larger than {MAX_BODY_BYTES >> 20} MiB")
+    if response.length:  # `read` with a size does not mind that the rest never came
+        raise NoAnswer(f"the answer was cut short, {response.length} bytes before its end")
+    return bytes(content)
 
 
 def _answer(response: http.client.HTTPResponse, content: bytes) -> Answer:
@@ -111,61 +127,16 @@ def _words(reason: object, timeout_s: float) -> str:
         return f"no whole answer came within {timeout_s:g} s"
     if isinstance(reason, OSError) and reason.strerror:
         return reason.strerror
+    if isinstance(reason, http.client.IncompleteRead):
+        return "the answer was cut short"
     if isinstance(reason, http.client.HTTPException):
         return f"what came is not HTTP ({type(reason).__name__}: {reason})"
     return str(reason) or type(reason).__name__
 
 
-class _DeadlineReader(io.RawIOBase):
-    """A socket's bytes until a deadline. Owner: the thread of the request.
-
-    A socket's own timeout starts again with every byte, so a server that drips could hold a pool
-    thread for ever.
-    """
-
-    def __init__(self, raw: io.RawIOBase, connection: socket.socket, deadline: float) -> None:
-        self._raw = raw
-        self._connection = connection
-        self._deadline = deadline
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> Optional[int]:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise socket.timeout("timed out")
-        self._connection.settimeout(left)
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        if not self.closed:
-            self._raw.close()
-        super().close()
-
-
-class _Response(http.client.HTTPResponse):
-    """An answer that has to be whole by a deadline. Owner: the thread of the request."""
-
-    def __init__(self, sock: socket.socket, *args: Any, **more: Any) -> None:
-        super().__init__(sock, *args, **more)
-        left = sock.gettimeout()
-        if left is not None:
-            reader = _DeadlineReader(self.fp.detach(), sock, time.monotonic() + left)
-            self.fp = io.BufferedReader(reader)
-
-
-class _HttpConnection(http.client.HTTPConnection):
-    response_class = _Response
-
-
-class _HttpsConnection(http.client.HTTPSConnection):
-    response_class = _Response
-
-
 class _HttpHandler(urllib.request.HTTPHandler):
     def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_HttpConnection, req)
+        return self.do_open(BoundedConnection, req)
 
 
 class _HttpsHandler(urllib.request.HTTPSHandler):
@@ -174,4 +145,4 @@ class _HttpsHandler(urllib.request.HTTPSHandler):
         self._verifying = context
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_HttpsConnection, req, context=self._verifying)
+        return self.do_open(BoundedTlsConnection, req, context=self._verifying)

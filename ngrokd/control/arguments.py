@@ -120,6 +120,11 @@ class Arguments:
             f"default {WAIT_S:g}",
         )
 
+        leaving = self._add(
+            "deregister", "take this machine out of ngrok: its operator, certificate and keys"
+        )
+        leaving.add_argument("--yes", action="store_true", help="without a question")
+
     def _with_words(self) -> None:
         level = self._add("log-level", "change how much the daemon logs")
         level.add_argument(

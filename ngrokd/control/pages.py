@@ -72,6 +72,13 @@ def status_page(status: dict[str, object], now: float, width: Optional[int]) -> 
     return "\n".join(lines)
 
 
+def deregistration_page(answer: object) -> str:
+    """What `deregister` did."""
+    operator_id = text(answer, "operator_id")
+    first = f"Operator {operator_id} is deleted." if operator_id else "There was no operator."
+    return f"{first} `ngrokctl set-api-key` registers this machine again."
+
+
 def problem_lines(status: object, width: Optional[int]) -> list[str]:
     """What needs attention, one remark each."""
     return _remarks("Problems", texts(status, "problems"), width)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import secrets
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Optional, TypeVar
 
 from ngrokd.sandbox import endpoints, operators, rules
@@ -43,18 +45,39 @@ class Service:
         except Refusal as refusal:
             return error_reply(refusal)
 
-    def _check_rate(self) -> None:
-        limit, calls = self._books.settings.rate_limit, self._books.recent_calls
-        now = self._books.now()
+    def falsified(self, reply: Reply, how: str) -> Reply:
+        """That answer with every operator's certificate wrong in one of `ca.FALSIFICATIONS`."""
+        if not reply.content:
+            return reply
+        answer = json.loads(reply.content)
+        for shown in answer.get("operators", [answer]):
+            known = self._books.operators.get(shown.get("id", ""))
+            if known is None or known.binding is None or not known.binding.cert:
+                continue
+            true = Issued(known.binding.cert, known.binding.not_before, known.binding.not_after)
+            false = self._authority.falsified(true, how, self._books.now())
+            shown["binding"]["cert"] = operators.certificate_json(false)
+        return replace(reply, content=json_reply(reply.status, answer).content)
+
+    def count_call(self) -> None:
+        """For the rate limit: a request that somebody else answers."""
+        self._recent_calls().append(self._books.now())
+
+    def _recent_calls(self) -> deque[float]:
+        calls, now = self._books.recent_calls, self._books.now()
         while calls and calls[0] <= now - RATE_WINDOW_S:
             calls.popleft()
+        return calls
+
+    def _check_rate(self) -> None:
+        limit, calls = self._books.settings.rate_limit, self._recent_calls()
         if limit and len(calls) >= limit:
             raise Refusal(
                 429,
                 "ERR_NGROK_226",
                 f"Your account is rate limited to {limit} API requests per {RATE_WINDOW_S}s.",
             )
-        calls.append(now)
+        calls.append(self._books.now())
 
     def _route(self, request: Request) -> Reply:
         parts = request.parts

@@ -21,7 +21,7 @@ from tests.integration.test_warm import NAME, PORT, ports_towards_the_ingress, s
 pytestmark = [pytest.mark.root, pytest.mark.long]
 
 HOUR_S, DAY_S = 3600, 86400
-INTERVAL_S = 60  # between polls: whatever is sooner was brought about
+INTERVAL_S = 600  # between polls: whatever is sooner was brought about
 SOON_S = 2.0
 CALM_S = 3.0
 BUSY_PART = 0.15  # of one processor; at rest it is a hundredth, but tests share their machine

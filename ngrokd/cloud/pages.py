@@ -1,0 +1,144 @@
+"""A list of many pages: which page is asked for next, when, and whether the list is whole. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Mapping
+from typing import Optional
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+from ngrokd.cloud.apierrors import Asked, unusable
+from ngrokd.errors import ApiUnavailable
+
+MAX_PAGES = 1000
+# Of a whole list: pages that are each within their bounds must not add up to gigabytes or hours.
+MAX_ITEMS = 100_000  # 1,000 pages of 100, and more than net.subnet's 65,000 addresses can serve
+MAX_LIST_BYTES = 256 << 20
+# 100 pages (10,000 endpoints) may take 9 s each. An API that never ends its list must not keep a
+# pool thread, and a list that is older says too little about now.
+MAX_LIST_S = 900.0
+
+# ngrok grants an account 120 requests in any 60 s: a list leaves some for other machines.
+PAGES_A_MINUTE = 100
+MINUTE_S = 60.0
+# Before a page is asked for again that was refused because the account asks too often; doubled each
+# time. The pages that came are kept: on a busy account no list of 100 pages comes in one go.
+FIRST_REST_S, LONGEST_REST_S = 10.0, 60.0
+
+# Members of an item that nobody here reads. They can be most of a list of 10,000.
+_UNREAD = {"endpoints": frozenset({"traffic_policy", "metadata", "description"})}
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class Listing:
+    """One list while it is being asked for. Owner: the thread of the call.
+
+    `url` is what is to be asked for next; None: the list is whole, and `items` is all of it.
+    Times are those of one monotonic clock, in seconds.
+    """
+
+    def __init__(self, base: str, path: str, member: str, asked: Asked) -> None:
+        """`base`: the API's URL, where the list has to stay; `member`: its name in a page."""
+        self.url: Optional[str] = base + path
+        self.items: list[object] = []
+        self._base = base
+        self._member = member
+        self._asked = asked
+        self._seen = {base + path}
+        self._started: Optional[float] = None
+        self._bytes = 0
+        self._refusals = 0  # of the page that is asked for now
+        self._sent: deque[float] = deque(maxlen=PAGES_A_MINUTE)
+
+    def wait_s(self, now: float) -> float:
+        """Seconds until the next page may be asked for."""
+        if len(self._sent) < PAGES_A_MINUTE:
+            return 0.0
+        return max(0.0, self._sent[0] + MINUTE_S - now)
+
+    def ask(self, now: float) -> None:
+        """The page at `url` is being asked for."""
+        if self._started is None:
+            self._started = now
+        self._sent.append(now)
+
+    def take(self, page: Mapping[str, object], size: int, now: float) -> None:
+        """One page came, of `size` bytes. Raises ApiUnavailable if it cannot be used."""
+        items = page.get(self._member)
+        if not isinstance(items, list):  # null, too: nothing here says that there are none
+            raise unusable(self._asked, f"JSON {_lack(page, self._member)}")
+        self.items += [_lean(item, _UNREAD.get(self._member, frozenset())) for item in items]
+        self._bytes += size
+        self._refusals = 0
+        excess = self._excess(now)
+        if excess:
+            raise unusable(self._asked, f"its list {excess}")
+        link = page.get("next_page_uri")
+        # ngrok's own client stops at an empty page even if that names another one.
+        following = self._following(link) if items and link not in (None, "") else None
+        self.url = following if following not in self._seen else None
+        if self.url is None:
+            return
+        if len(self._seen) >= MAX_PAGES:
+            raise unusable(self._asked, f"its list has no end after {MAX_PAGES} pages")
+        self._seen.add(self.url)
+
+    def rest_s(self, error: ApiUnavailable, now: float) -> float:
+        """Seconds until the page that `error` is about is asked for again; raises it if never.
+
+        A first page is not: then nothing is lost by asking later, as after any other failure.
+        """
+        if not (error.rate_limited and self.items):
+            raise error
+        rest = min(FIRST_REST_S * 2.0**self._refusals, LONGEST_REST_S)
+        rest = max(rest, error.retry_after_s or 0.0)
+        self._refusals += 1
+        if now + rest - (self._started or now) > MAX_LIST_S:
+            raise error
+        return rest
+
+    def _excess(self, now: float) -> str:
+        """Which bound of a whole list is passed, in words; "": none."""
+        if len(self.items) > MAX_ITEMS:
+            return f"has more than {MAX_ITEMS} items"
+        if self._bytes > MAX_LIST_BYTES:
+            return f"is larger than {MAX_LIST_BYTES >> 20} MiB"
+        if now - (self._started or now) > MAX_LIST_S:
+            return f"is not whole after {MAX_LIST_S:g} s"
+        return ""
+
+    def _following(self, link: object) -> str:
+        """The next page's URL, always below the API's own origin: the key goes nowhere else."""
+        if not isinstance(link, str) or not re.fullmatch(r"[!-~]+", link):
+            raise unusable(self._asked, "its next_page_uri is not a URL")
+        try:
+            following, own = urlsplit(urljoin(self.url or "", link)), urlsplit(self._base)
+            same = _origin(following) == _origin(own)
+        except ValueError as exc:
+            raise unusable(self._asked, f"its next_page_uri is not a URL ({exc})") from exc
+        if not same:
+            where = f"its next page is on another server, {following.netloc}"
+            raise unusable(self._asked, where)
+        query = f"?{following.query}" if following.query else ""
+        return f"{own.scheme}://{own.netloc}{following.path}{query}"
+
+
+def _lean(item: object, unread: frozenset[str]) -> object:
+    if not isinstance(item, dict):
+        return item
+    return {name: value for name, value in item.items() if name not in unread}
+
+
+def _lack(page: Mapping[str, object], member: str) -> str:
+    if member not in page:
+        return f"without {member}"
+    return f"whose {member} are {'null' if page[member] is None else 'no list'}"
+
+
+def _origin(url: SplitResult) -> tuple[str, str, Optional[int]]:
+    """ValueError: the port is not one, or the URL names a user."""
+    if "@" in url.netloc:
+        raise ValueError("it names a user")
+    return url.scheme, url.hostname or "", url.port or _DEFAULT_PORTS.get(url.scheme)
