@@ -41,6 +41,8 @@ from ngrokd.poller import Poller, Submit
 from ngrokd.reconciler import Reconciler
 from ngrokd.reloader import Reloader
 from ngrokd.snapshot import Board
+from ngrokd.waking import Waking
+from ngrokd.workers import Job
 
 logger = logging.getLogger(__name__)
 
@@ -60,13 +62,20 @@ class Conductor:
         post: Callable[[Message], None],
     ) -> None:
         self._forwarder = forwarder
+        self._submit = submit
         self._identity = Identity(config.server, command.run)
         self._memory = Memory(config.state_folder)
         self.reconciler = Reconciler(
             Machine(config.net), forwarder, self._memory, limits.listeners_allowed()
         )
         self._ingress = IngressLink(config, self._identity, forwarder, submit)
-        self._poller = Poller(config, self._identity, submit, post, random.random)
+        self._poller = Poller(config, self._identity, self._ask, post, random.random)
+        self.waking = Waking(
+            self._poller,
+            self._resolve,
+            forwarder,
+            lambda: self.config.bound_endpoints.poll_interval,
+        )
         self._fetched: Optional[Discovered] = None  # to be applied
         self._applied: Optional[Discovered] = None
         self._polled = False  # what is or will be applied came from ngrok, not from the disk
@@ -103,7 +112,7 @@ class Conductor:
         """The last good answer of ngrok is served until the next one comes."""
         if self._identity.registered:
             self._recall_endpoints()
-            self._ingress.refresh()
+        self._resolve()
         self._poller.settle(time.monotonic(), serving=self._fetched is not None)
         self.publish()
 
@@ -129,11 +138,12 @@ class Conductor:
     def tick(self, now: float) -> float:
         """Starts what is due; returns the seconds until something is due again."""
         self._reloader.tick(now)
+        self.waking.tick()  # before the poller, which it may hasten
         self._poller.tick(now)
         self._awaited.expire(now)
         self.pages.tick(self.config.server, now)
         self.publish()  # what was due may have failed before anything was sent
-        parts = (self._poller, self._reloader, self._awaited, self.pages)
+        parts = (self._poller, self._reloader, self._awaited, self.pages, self.waking)
         return min(part.wait_s(now) for part in parts)
 
     def handle(self, message: Message) -> None:
@@ -163,17 +173,27 @@ class Conductor:
         traffic = report.Traffic(seen.counters, seen.warm)
         return report.status_json(self.status, traffic, __version__, os.getpid(), time.time())
 
-    # Answers of the network
+    # Questions to the network, and its answers
+
+    def _ask(self, kind: JobKind, job: Job) -> None:
+        self.waking.asked(kind)
+        self._submit(kind, job)
+
+    def _resolve(self) -> None:
+        """Points new connections at where the ingress is now."""
+        if self._identity.registered:
+            self._ingress.refresh()
 
     def _job_done(self, done: JobDone) -> None:
         if done.kind is JobKind.RESOLVE:
             self._ingress.handle(done)
             return
+        self.waking.answered(done)
         fetched = self._poller.handle(done, time.monotonic())
         if done.kind is JobKind.LEAVE and fetched is not None:
             self._forwarder.set_ingress(None)  # it would refuse our certificate from now on
-        if done.kind in (JobKind.ENROL, JobKind.POLL) and self._identity.registered:
-            self._ingress.refresh()
+        if done.kind in (JobKind.ENROL, JobKind.POLL):
+            self._resolve()
         if fetched is not None:
             self._fetched, self._polled, self._fresh = fetched, True, True
         elif done.error is not None and done.kind in (JobKind.ENROL, JobKind.POLL):
@@ -236,8 +256,7 @@ class Conductor:
         self._forwarder.configure(config.forward)
         self._ingress.configure(config)
         self._poller.configure(config)
-        if self._identity.registered:
-            self._ingress.refresh()
+        self._resolve()
         if self._fetched is None:
             self._fetched = self._applied
 

@@ -39,6 +39,20 @@ class Route:
 
 
 @dataclass(frozen=True)
+class NetworkCame:
+    """A network is there that was not a moment ago."""
+
+    what: str  # for a person
+    addresses: frozenset[str] = frozenset()  # this machine's own on it
+    everywhere: bool = False  # the way to anywhere may be another: a default route came
+
+    def and_also(self, other: NetworkCame) -> NetworkCame:
+        """Both, told as the first one."""
+        addresses = self.addresses | other.addresses
+        return NetworkCame(self.what, addresses, self.everywhere or other.everywhere)
+
+
+@dataclass(frozen=True)
 class Endpoint:
     """A bound endpoint; the members of a pool (same scheme, host and port) are one endpoint."""
 

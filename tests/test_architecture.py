@@ -16,6 +16,7 @@ ALLOWED_ACROSS = {("sandbox", "ngrokd.forward.wire")}
 
 PURE = {
     "backoff.py",
+    "clock.py",
     "config.py",
     "desired.py",
     "errors.py",
@@ -25,6 +26,7 @@ PURE = {
     "pace.py",
     "plan.py",
     "reload.py",
+    "wake.py",
     "logs/redaction.py",
     "logs/repeats.py",
     "cloud/apierrors.py",
@@ -57,6 +59,10 @@ PURE = {
     "forward/wire.py",
     "host/ipam.py",
     "host/names.py",
+    "host/netif/kernelfilter.py",
+    "host/netif/networks.py",
+    "host/netif/routemessages.py",
+    "host/netif/rtnetlink.py",
     "host/ports.py",
     "service/control.py",
     "service/defaults.py",
