@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from ngrokd import __version__, limits, logs
 from ngrokd.awaited import Awaited
 from ngrokd.cloud.identity import Identity
+from ngrokd.cloud.registration import Operator
 from ngrokd.config import Config
 from ngrokd.configfile import Source
 from ngrokd.control import report
@@ -22,6 +23,7 @@ from ngrokd.forward.forwarder import Forwarder
 from ngrokd.healthpages import HealthPages
 from ngrokd.host import command
 from ngrokd.host.machine import Machine
+from ngrokd.ingress import JOBS as INGRESS_JOBS
 from ngrokd.ingress import IngressLink
 from ngrokd.memory import Memory
 from ngrokd.messages import (
@@ -34,6 +36,7 @@ from ngrokd.messages import (
     Reload,
     RotateCertificate,
     SetApiKey,
+    Trust,
 )
 from ngrokd.model import Discovered, EndpointState, State, Status
 from ngrokd.poller import Poller, Submit
@@ -118,11 +121,12 @@ class Conductor:
     def tick(self, now: float) -> float:
         """Starts what is due; returns the seconds until something is due again."""
         self._reloader.tick(now)
+        self._ingress.tick(now)
         self._poller.tick(now)
         self._awaited.expire(now)
         self.pages.tick(self.config.server, now)
         self.publish()  # what was due may have failed before anything was sent
-        parts = (self._poller, self._reloader, self._awaited, self.pages)
+        parts = (self._poller, self._reloader, self._ingress, self._awaited, self.pages)
         return min(part.wait_s(now) for part in parts)
 
     def handle(self, message: Message) -> None:
@@ -139,6 +143,8 @@ class Conductor:
             self._reloader.reload(message.reply)
         elif isinstance(message, RotateCertificate):
             self._rotate(message.reply)
+        elif isinstance(message, Trust):
+            self._ingress.install(message)
         elif isinstance(message, DumpStatus):
             logger.info("status: %s", json.dumps(self._status_json()))
         if self._fetched is not None and self._ingress.answered:
@@ -153,12 +159,14 @@ class Conductor:
     # Answers of the network
 
     def _job_done(self, done: JobDone) -> None:
-        if done.kind is JobKind.RESOLVE:
-            self._ingress.handle(done)
+        if done.kind in INGRESS_JOBS:
+            self._ingress.handle(done, time.monotonic())
             return
         fetched = self._poller.handle(done, time.monotonic())
         if done.kind in (JobKind.ENROL, JobKind.POLL) and self._identity.registered:
             self._ingress.refresh()
+        if isinstance(done.result, Operator) and done.result.certificate:
+            self._ingress.enrolled()
         if fetched is not None:
             self._fetched, self._polled, self._fresh = fetched, True, True
         elif done.error is not None and done.kind is not JobKind.CHECK_KEY:

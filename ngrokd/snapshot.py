@@ -54,7 +54,7 @@ class Board:
             *self.standing,
             *self._certificate_problem(),
             *self.poller.problems,
-            *([self.ingress.problem] if self.ingress.problem else []),
+            *self.ingress.problems,
             *self.reconciler.problems,
             *([self.pages.problem] if self.pages.problem else []),
             *([f"endpoints failed: {failed}; `ngrokctl list` says why"] if failed else []),
