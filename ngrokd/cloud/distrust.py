@@ -71,7 +71,9 @@ def words(finding: Finding, ingress: IngressAddress) -> str:
 
 def _shown(facts: Optional[Facts], ingress: IngressAddress) -> str:
     if facts is None:
-        command = f"openssl s_client -connect {ingress} -servername {ingress.host}"
+        is_address = ":" in ingress.host or ingress.host.rpartition(".")[2].isdigit()
+        name = "" if is_address else f" -servername {ingress.host}"
+        command = f"openssl s_client -connect {ingress}{name} -showcerts"
         return f"`{command}` shows the certificate that it presents"
     names = f", for {', '.join(facts.names)}" if facts.names else ""
     return (
