@@ -82,7 +82,7 @@ def test_a_server_that_is_away_is_told() -> None:
     ],
 )
 def test_only_https_is_used_and_plain_http_on_this_machine_alone(url: str) -> None:
-    with pytest.raises(HostError, match="https:// URL|not a URL"):
+    with pytest.raises(HostError, match=r"https:// URL|not a URL"):
         cafetch.fetch(url)
 
 

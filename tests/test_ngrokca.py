@@ -66,7 +66,7 @@ def test_another_certificate_than_the_one_asked_for_is_refused() -> None:
 
 def test_a_certificate_that_is_no_ca_is_refused() -> None:
     leaf, _ = AUTHORITY.server("ingress.test")
-    with pytest.raises(ValueError, match="CN=ingress.test.*not the certificate of a CA"):
+    with pytest.raises(ValueError, match=r"CN=ingress\.test.*not the certificate of a CA"):
         anchor(leaf.encode(), sha256_of(leaf), NOW)
 
 
@@ -108,7 +108,7 @@ def test_a_bundle_is_searched_for_one_certificate() -> None:
 def test_any_bytes_are_an_anchor_or_a_value_error(content: bytes, framed: bool) -> None:
     if framed:
         content = b"-----BEGIN CERTIFICATE-----\n" + content + b"\n-----END CERTIFICATE-----\n"
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         anchor(content, OURS, NOW)
     assert not holds(content, OURS)
 
