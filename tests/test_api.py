@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from ngrokd.cloud.api import Api
 from ngrokd.cloud.apierrors import Asked
+from ngrokd.cloud.operators import is_operator_id, own_operator, parse_operator
 from ngrokd.cloud.polling import poll
-from ngrokd.cloud.registration import is_operator_id, own_operator, parse_operator
 from ngrokd.errors import ApiError, ApiRefused, ApiUnavailable, OperatorLost
 from ngrokd.model import Target
 from tests.api_room import Serve, client, closed_url, fails, no_proxies, page, serve, shows_a_piece
