@@ -7,6 +7,7 @@ import logging
 import os
 import random
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any, Callable, Optional
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 from ngrokd import __version__, limits, logs
 from ngrokd.awaited import Awaited
 from ngrokd.cloud.identity import Identity
+from ngrokd.cloud.operators import Operator
 from ngrokd.config import Config
 from ngrokd.configfile import Source
 from ngrokd.control import report
@@ -22,10 +24,12 @@ from ngrokd.forward.forwarder import Forwarder
 from ngrokd.healthpages import HealthPages
 from ngrokd.host import command
 from ngrokd.host.machine import Machine
+from ngrokd.ingress import JOBS as INGRESS_JOBS
 from ngrokd.ingress import IngressLink
 from ngrokd.memory import Memory
 from ngrokd.messages import (
     ApiAnswered,
+    Deregister,
     DumpStatus,
     JobDone,
     JobKind,
@@ -34,12 +38,15 @@ from ngrokd.messages import (
     Reload,
     RotateCertificate,
     SetApiKey,
+    Trust,
 )
 from ngrokd.model import Discovered, EndpointState, State, Status
 from ngrokd.poller import Poller, Submit
 from ngrokd.reconciler import Reconciler
 from ngrokd.reloader import Reloader
 from ngrokd.snapshot import Board
+from ngrokd.waking import Waking
+from ngrokd.workers import Job
 
 logger = logging.getLogger(__name__)
 
@@ -59,13 +66,20 @@ class Conductor:
         post: Callable[[Message], None],
     ) -> None:
         self._forwarder = forwarder
+        self._submit = submit
         self._identity = Identity(config.server, command.run)
         self._memory = Memory(config.state_folder)
         self.reconciler = Reconciler(
             Machine(config.net), forwarder, self._memory, limits.listeners_allowed()
         )
         self._ingress = IngressLink(config, self._identity, forwarder, submit)
-        self._poller = Poller(config, self._identity, submit, post, random.random)
+        self._poller = Poller(config, self._identity, self._ask, post, random.random)
+        self.waking = Waking(
+            self._poller,
+            self._resolve,
+            forwarder,
+            lambda: self.config.bound_endpoints.poll_interval,
+        )
         self._fetched: Optional[Discovered] = None  # to be applied
         self._applied: Optional[Discovered] = None
         self._polled = False  # what is or will be applied came from ngrok, not from the disk
@@ -82,6 +96,18 @@ class Conductor:
             self.pages,
             self._reloader,
         )
+
+        self._deeds: Mapping[type, Callable[[Any], None]] = {
+            JobDone: self._job_done,
+            ApiAnswered: lambda message: self._poller.count_request(message.outcome),
+            SetApiKey: self._set_key,
+            Refresh: lambda message: self._refresh(message.reply),
+            Reload: lambda message: self._reloader.reload(message.reply),
+            RotateCertificate: lambda message: self._rotate(message.reply),
+            Deregister: lambda message: self._poller.leave(message.reply),
+            Trust: self._ingress.install,
+            DumpStatus: lambda message: self._dump_status(),
+        }
 
     @property
     def config(self) -> Config:
@@ -101,10 +127,19 @@ class Conductor:
     def begin(self) -> None:
         """The last good answer of ngrok is served until the next one comes."""
         if self._identity.registered:
-            self._fetched = self._memory.endpoints()
-            self._ingress.refresh()
+            self._recall_endpoints()
+        self._resolve()
         self._poller.settle(time.monotonic(), serving=self._fetched is not None)
         self.publish()
+
+    def _recall_endpoints(self) -> None:
+        self._fetched = self._memory.endpoints()
+        if self._fetched is None or self._memory.answered_at is None:
+            return
+        when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(self._memory.answered_at))
+        self._board.recalled = (
+            f"ngrok has not answered since the start: the endpoints of {when} UTC are served"
+        )
 
     def complain(self, problem: str) -> None:
         """Something that was found at start and stays so until the end."""
@@ -119,57 +154,74 @@ class Conductor:
     def tick(self, now: float) -> float:
         """Starts what is due; returns the seconds until something is due again."""
         self._reloader.tick(now)
+        self.waking.tick()  # before the poller, which it may hasten
+        self._ingress.tick(now)
         self._poller.tick(now)
         self._awaited.expire(now)
         self.pages.tick(self.config.server, now)
         self.publish()  # what was due may have failed before anything was sent
-        parts = (self._poller, self._reloader, self._awaited, self.pages)
+        parts = (
+            self._poller,
+            self._reloader,
+            self._ingress,
+            self._awaited,
+            self.pages,
+            self.waking,
+        )
         return min(part.wait_s(now) for part in parts)
 
     def handle(self, message: Message) -> None:
         """Does what one message asks for, and publishes what came of it."""
-        if isinstance(message, JobDone):
-            self._job_done(message)
-        elif isinstance(message, ApiAnswered):
-            self._poller.count_request(message.outcome)
-        elif isinstance(message, SetApiKey):
-            self._set_key(message)
-        elif isinstance(message, Refresh):
-            self._refresh(message.reply)
-        elif isinstance(message, Reload):
-            self._reloader.reload(message.reply)
-        elif isinstance(message, RotateCertificate):
-            self._rotate(message.reply)
-        elif isinstance(message, DumpStatus):
-            logger.info("status: %s", json.dumps(self._status_json()))
+        deed = self._deeds.get(type(message))
+        if deed is not None:
+            deed(message)
         if self._fetched is not None and self._ingress.answered:
             self._apply(self._fetched)
         self.publish()
+
+    def _dump_status(self) -> None:
+        logger.info("status: %s", json.dumps(self._status_json()))
 
     def _status_json(self) -> dict[str, object]:
         seen = self._forwarder.snapshot()
         traffic = report.Traffic(seen.counters, seen.warm)
         return report.status_json(self.status, traffic, __version__, os.getpid(), time.time())
 
-    # Answers of the network
+    # Questions to the network, and its answers
+
+    def _ask(self, kind: JobKind, job: Job) -> None:
+        self.waking.asked(kind)
+        self._submit(kind, job)
+
+    def _resolve(self) -> None:
+        """Points new connections at where the ingress is now."""
+        if self._identity.registered:
+            self._ingress.refresh()
 
     def _job_done(self, done: JobDone) -> None:
-        if done.kind is JobKind.RESOLVE:
-            self._ingress.handle(done)
+        if done.kind in INGRESS_JOBS:
+            self._ingress.handle(done, time.monotonic())
             return
+        self.waking.answered(done)
         fetched = self._poller.handle(done, time.monotonic())
-        if done.kind in (JobKind.ENROL, JobKind.POLL) and self._identity.registered:
-            self._ingress.refresh()
+        if done.kind is JobKind.LEAVE and fetched is not None:
+            self._forwarder.set_ingress(None)  # it would refuse our certificate from now on
+        if done.kind in (JobKind.ENROL, JobKind.POLL):
+            self._resolve()
+        if isinstance(done.result, Operator) and done.result.certificate:
+            self._ingress.enrolled()
         if fetched is not None:
             self._fetched, self._polled, self._fresh = fetched, True, True
-        elif done.error is not None and done.kind is not JobKind.CHECK_KEY:
+        elif done.error is not None and done.kind in (JobKind.ENROL, JobKind.POLL):
             self._awaited.failed(done.error)
 
     def _apply(self, discovered: Discovered) -> None:
         fresh, self._fresh = self._fresh, False
         self._fetched, self._applied = None, discovered
         change = self.reconciler.apply(discovered, self.config.net, self._loops())
-        self._memory.save_endpoints(discovered)
+        if fresh:
+            self._memory.save_endpoints(discovered, time.time())
+            self._board.recalled = ""
         self.publish()
         if fresh:
             self._awaited.applied(change, self._open_count())
@@ -197,8 +249,7 @@ class Conductor:
             text = "not registered with ngrok now; `ngrokctl status` says why"
             reply.set_exception(ControlError("not_registered", text))
             return
-        self._poller.rotate_certificate()
-        reply.set_result({"requested": True})
+        self._poller.rotate_certificate(reply)
 
     def _set_key(self, message: SetApiKey) -> None:
         """Answers once the endpoints are there, so that a `list` right after it shows them."""
@@ -221,8 +272,7 @@ class Conductor:
         self._forwarder.configure(config.forward)
         self._ingress.configure(config)
         self._poller.configure(config)
-        if self._identity.registered:
-            self._ingress.refresh()
+        self._resolve()
         if self._fetched is None:
             self._fetched = self._applied
 

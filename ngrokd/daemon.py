@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
-import queue
 import time
 from collections.abc import Sequence
 from typing import Callable, Optional
 
 from ngrokd import __version__, limits, logs, signals
+from ngrokd.cloud import statefile
 from ngrokd.commands import Commands
 from ngrokd.conductor import Conductor
 from ngrokd.config import Config
@@ -17,6 +18,9 @@ from ngrokd.configfile import Source
 from ngrokd.control.server import ControlServer
 from ngrokd.errors import ControlError, HostError
 from ngrokd.forward.forwarder import Forwarder
+from ngrokd.host import netif
+from ngrokd.host.netif.watch import NetworkWatch
+from ngrokd.mailbox import Mailbox
 from ngrokd.messages import Crashed, Drained, JobDone, JobKind, Message, Reload, Stop
 from ngrokd.model import State, Status
 from ngrokd.notify import Notifier
@@ -44,7 +48,7 @@ class Daemon:
         limits.raise_descriptor_limit()  # before anything plans with it
         self._on_up = on_up
         self._on_first_poll = on_first_poll
-        self._mailbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._mailbox = Mailbox()
         self._workers = Workers()
         self._forwarder = Forwarder(config.forward, self._forward_died)
         self._conductor = Conductor(config, source, self._forwarder, self._submit, self.post)
@@ -59,12 +63,13 @@ class Daemon:
         self._failed = False  # a thread died, or something of ours could not be taken away
 
     def post(self, message: Message) -> None:
-        """Any thread and signal handlers."""
-        self._mailbox.put(message)
+        """Any thread."""
+        self._mailbox.post(message)
 
     def run(self) -> int:
         """Until stopped; the exit status. Raises StateError or HostError if it cannot start."""
         with contextlib.ExitStack() as stack:
+            stack.callback(self._mailbox.close)
             self._start(stack)
             while not self._stopping:
                 self._turn()
@@ -83,12 +88,17 @@ class Daemon:
         self._conductor.recall()
         self._conductor.publish()  # before anybody can ask
         control = ControlServer(
-            self._server.socket_path, self._server.socket_group, self._commands.table()
+            self._server.socket_path,
+            self._server.socket_group,
+            self._commands.table(),
+            self._commands.table_for_owner(),
         )
         control.start()
         stack.callback(control.stop)
+        stack.enter_context(statefile.held(self._conductor.config.state_folder))
         stack.callback(self._clean_up)
         self._conductor.reconciler.prepare()
+        self._watch_networks(stack)
         self._forwarder.start()
         stack.callback(self._forwarder.stop)
         self._workers.start()
@@ -96,6 +106,12 @@ class Daemon:
         self._conductor.pages.open(self._server, time.monotonic())
         self._conductor.begin()
         self._on_up()
+
+    def _watch_networks(self, stack: contextlib.ExitStack) -> None:
+        watch = netif.watch(self._conductor.config.net)
+        if watch is not None:
+            stack.callback(watch.close)
+            self._mailbox.watch(watch.fileno(), functools.partial(self._networks_changed, watch))
 
     # The loop
 
@@ -118,6 +134,19 @@ class Daemon:
             self._supervision.reloaded(self._conductor.status)
         if self._conductor.status.ready and not was_ready:
             self._ready()
+
+    def _networks_changed(self, watch: NetworkWatch) -> bool:
+        """Within `get`; whether it is to return, so that a turn sees to it."""
+        try:
+            came = watch.read()
+        except HostError as exc:
+            logger.debug("%s", exc)
+            self._mailbox.unwatch(watch.fileno())
+            watch.close()
+            return False
+        if came is not None:
+            self._conductor.waking.came(came)
+        return came is not None
 
     def _ready(self) -> None:
         show, self._on_first_poll = self._on_first_poll, _show_nothing
@@ -165,11 +194,9 @@ class Daemon:
             logger.warning("%s cut", _connections(left))
 
     def _next(self, wait: float) -> Optional[Message]:
-        try:
-            message = self._mailbox.get(timeout=wait)
-        except queue.Empty:
-            return None
-        self._pending.taken(message)
+        message = self._mailbox.get(wait)
+        if message is not None:
+            self._pending.taken(message)
         return message
 
     def _clean_up(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ngrokd import __version__
 from ngrokd.cloud import statefile
 from ngrokd.cloud.api import Api
-from ngrokd.cloud.registration import is_operator_id
+from ngrokd.cloud.operators import is_operator_id
 from ngrokd.config import Config
 from ngrokd.configtext.settings import KEY_FILE_VARIABLE, KEY_VARIABLE
 from ngrokd.errors import ApiError, HostError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Optional
 
@@ -16,6 +17,8 @@ from ngrokd.model import Discovered
 
 logger = logging.getLogger(__name__)
 
+STAMP_EVERY_S = 3600.0
+
 
 class Memory:
     """Owner: main thread. Files of the state folder; a damaged one is kept aside and made anew."""
@@ -25,6 +28,7 @@ class Memory:
         self._ports = folder / "network_ports.json"
         self._endpoints = folder / "endpoints.json"
         self._last_good: Optional[Discovered] = None  # as saved
+        self.answered_at: Optional[float] = None  # Unix seconds: ngrok's last answer, an hour early
         self._assignments_saved = True  # what was last to be saved is on disk
 
     def assignments(self) -> Remembered:
@@ -70,14 +74,28 @@ class Memory:
             logger.warning("%s cannot be read: %s; ngrok is asked", self._endpoints, exc.strerror)
             return None
         except (ValueError, RecursionError):
-            logger.warning("%s is damaged; ngrok is asked", self._endpoints)
+            self._set_endpoints_aside()
             return None
         self._last_good = found
+        with contextlib.suppress(FileNotFoundError):  # removed since it was read
+            self.answered_at = self._endpoints.stat().st_mtime
         return found
 
-    def save_endpoints(self, discovered: Discovered) -> None:
-        """Kept for a start without network; a full disk only costs that."""
-        if discovered == self._last_good and self._endpoints.exists():
+    def _set_endpoints_aside(self) -> None:
+        try:
+            kept = files.move_aside(self._endpoints)
+        except StateError as exc:
+            logger.warning("%s; ngrok is asked", exc)
+            return
+        logger.warning("%s is damaged: kept as %s; ngrok is asked", self._endpoints, kept.name)
+
+    def save_endpoints(self, discovered: Discovered, now: float) -> None:
+        """ngrok's answer of `now`, kept for a start without network; a full disk only costs that.
+
+        The file's time tells its age. An answer like the last one refreshes it once an hour, so
+        that a disk is left in peace.
+        """
+        if discovered == self._last_good and self._still_kept(now):
             return
         try:
             content = json.dumps(discovery.to_json(discovered), indent=1).encode()
@@ -85,4 +103,17 @@ class Memory:
         except StateError as exc:
             logger.warning("a start without network will know no endpoints: %s", exc)
             return
-        self._last_good = discovered
+        self._last_good, self.answered_at = discovered, now
+
+    def _still_kept(self, now: float) -> bool:
+        """The file is there, and says now that ngrok has answered lately."""
+        try:
+            if self.answered_at is None or not 0 <= now - self.answered_at < STAMP_EVERY_S:
+                os.utime(self._endpoints, (now, now))
+                self.answered_at = now
+            return self._endpoints.exists()
+        except FileNotFoundError:
+            return False
+        except OSError as exc:
+            logger.debug("the time of %s cannot be set: %s", self._endpoints, exc.strerror)
+            return True

@@ -14,6 +14,9 @@ class JobKind(enum.Enum):
     ENROL = "registration"  # register, renew or update the operator
     POLL = "poll"  # fetch all bound endpoints
     RESOLVE = "resolve"  # the ingress's addresses
+    LEAVE = "deregistration"  # delete the operator
+    LOOK = "ingress"  # a handshake with the ingress: is it trusted?
+    FETCH_CA = "ngrok's CA"  # the certificate of the authority that signs ngrok's ingress
     CHECK_KEY = "check key"  # a key given at run time, before it replaces a working one
 
 
@@ -61,6 +64,22 @@ class RotateCertificate:
 
 
 @dataclass(frozen=True)
+class Deregister:
+    """Take this machine out of ngrok."""
+
+    reply: Future[Any]
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Trust the ingress's CA certificate in `pem`, whose SHA-256 fingerprint is given."""
+
+    pem: str
+    sha256: str
+    reply: Future[Any]
+
+
+@dataclass(frozen=True)
 class ApiAnswered:
     """One HTTP request to the API ended: its status, or "error"."""
 
@@ -94,6 +113,8 @@ Message = Union[
     Reload,
     DumpStatus,
     RotateCertificate,
+    Deregister,
+    Trust,
     ApiAnswered,
     Stop,
     Drained,

@@ -10,13 +10,14 @@ from typing import Optional
 
 @dataclass(frozen=True, order=True)
 class Address:
-    """A local TCP address."""
+    """A TCP address."""
 
     ip: str
     port: int
 
     def __str__(self) -> str:
-        return f"{self.ip}:{self.port}"
+        """As people write it, IPv6 in brackets."""
+        return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
 
 
 @dataclass(frozen=True, order=True)
@@ -36,6 +37,20 @@ class Route:
 
     target: Target
     host: str = ""  # "": requests stay as they are
+
+
+@dataclass(frozen=True)
+class NetworkCame:
+    """A network is there that was not a moment ago."""
+
+    what: str  # for a person
+    addresses: frozenset[str] = frozenset()  # this machine's own on it
+    everywhere: bool = False  # the way to anywhere may be another: a default route came
+
+    def and_also(self, other: NetworkCame) -> NetworkCame:
+        """Both, told as the first one."""
+        addresses = self.addresses | other.addresses
+        return NetworkCame(self.what, addresses, self.everywhere or other.everywhere)
 
 
 @dataclass(frozen=True)
@@ -202,6 +217,7 @@ class Status:
 
     state: State = State.REGISTERING
     operator_id: str = ""
+    registration: str = ""  # a word of `cloud.registration.RegistrationState`
     ingress_endpoint: str = ""
     problems: tuple[str, ...] = ()
     certificate_not_after: Optional[float] = None  # Unix seconds

@@ -1,4 +1,4 @@
-"""Decides when to talk to the ngrok API: to register, to renew, to ask which endpoints exist."""
+"""Decides when to talk to the ngrok API: to enrol, and to ask which endpoints exist."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import time
 from concurrent.futures import Future
 from typing import Any, Callable, Optional
 
-from ngrokd import __version__, logs
-from ngrokd.backoff import renewal_gap_s
-from ngrokd.cloud.api import Api
-from ngrokd.cloud.apierrors import key_fault
+from ngrokd.access import Access
 from ngrokd.cloud.identity import Identity
 from ngrokd.cloud.polling import poll
-from ngrokd.cloud.registration import Operator, Step
+from ngrokd.cloud.registration import RegistrationState
 from ngrokd.config import Config
-from ngrokd.errors import ApiError, ApiRefused, ControlError, OperatorLost, StateError
-from ngrokd.messages import ApiAnswered, JobDone, JobKind, Message
+from ngrokd.enrolment import Enrolment
+from ngrokd.errors import ApiError, OperatorLost
+from ngrokd.keycheck import KeyCheck
+from ngrokd.messages import JobDone, JobKind, Message
 from ngrokd.model import Discovered
 from ngrokd.pace import Pace
+from ngrokd.tries import Tries
 from ngrokd.workers import Job
 
 logger = logging.getLogger(__name__)
@@ -44,20 +44,16 @@ class Poller:
         self._config = config
         self._identity = identity
         self._submit = submit
-        self._post = post
-        self._paces = {kind: Pace(config.bound_endpoints.poll_interval, random) for kind in JobKind}
-        self._key = ""
-        self._base: Optional[Api] = None  # made anew after a failure: a new CA may be why
-        self._busy: set[JobKind] = set()
-        self._not_before = dict.fromkeys(JobKind, 0.0)
-        self._problems: dict[JobKind, str] = {}
-        self._faults: dict[JobKind, object] = {}  # told in the log already
-        self._outages = dict.fromkeys(JobKind, 0)  # failures since it last worked
-        self._checking: Optional[tuple[str, Future[Any]]] = None
-        self._rotate = False
+        interval = config.bound_endpoints.poll_interval
+        self._paces = {kind: Pace(interval, random) for kind in (JobKind.ENROL, JobKind.POLL)}
+        enrolling, self._polls = (
+            Tries(kind.value, pace, self._request_count) for kind, pace in self._paces.items()
+        )
+        self._access = Access(config, identity, post)
+        self._enrolment = Enrolment(config, identity, self._access, submit, enrolling)
+        self._keys = KeyCheck(identity, self._access, submit, self._joined)
+        self._about = ""  # the operator of the poll that is under way
         self._again = False  # a poll was asked for while one was under way
-        self._losses = 0  # of the operator, since the last good poll
-        self._early_renewals = 0  # in a row, of certificates that were due as they came
         self.requests: dict[str, int] = {}  # HTTP status or "error": how many
         self.last_success: Optional[float] = None  # Unix seconds
         self.last_error = ""
@@ -66,84 +62,91 @@ class Poller:
 
     @property
     def has_key(self) -> bool:
-        """There is something to register with."""
-        return bool(self._key)
+        """There is something to register with, and nobody has taken this machine out."""
+        return self._enrolment.active
+
+    @property
+    def registration(self) -> RegistrationState:
+        """How we stand with ngrok."""
+        return self._enrolment.state
 
     @property
     def problems(self) -> tuple[str, ...]:
         """What keeps us from talking to the API, for a person."""
-        return tuple(self._problems.values())
+        polling = (self._polls.problem,) if self._polls.problem else ()
+        return (*self._enrolment.problems, *polling)
 
     def next_poll(self, now: float) -> Optional[float]:
         """Seconds until the next poll; None while nothing can be polled."""
-        if not self._key or not self._identity.operator_id:
+        if not self._can_poll():
             return None
-        return max(0.0, self._not_before[JobKind.POLL] - now)
+        return max(0.0, self._polls.not_before - now)
 
     def wait_s(self, now: float) -> float:
         """Seconds until `tick` has something to do again."""
-        waits = [self._config.server.cert_refresh_interval]
-        if self._key:
-            waits += [
-                self._not_before[kind] - now
-                for kind in (JobKind.ENROL, JobKind.POLL)
-                if kind not in self._busy and self._not_before[kind] > now
-            ]
+        waits = [self._enrolment.wait_s(now)]
+        if self.has_key and not self.polling and self._polls.not_before > now:
+            waits.append(self._polls.not_before - now)
         return max(0.0, min(waits))
+
+    @property
+    def polling(self) -> bool:
+        """A poll is under way: its answer may be older than what was asked for since."""
+        return self._polls.busy
 
     # What happens
 
     def take_up_key(self) -> None:
         """The key set at run time, else the configured one. Raises StateError."""
-        self._key = self._identity.saved_api_key() or self._config.api.key
-        logs.keep_secret(self._key)
+        self._access.take_up_key()
+        self._enrolment.start()
 
     def tick(self, now: float) -> None:
         """Starts what is due."""
-        if not self._key:
-            return
-        if self._due(JobKind.ENROL, now):
-            self._enrol()
-        if self._due(JobKind.POLL, now) and self._identity.operator_id:
-            job = functools.partial(poll, self._api(), self._identity.operator_id)
-            self._start(JobKind.POLL, job)
+        self._enrolment.tick(now)
+        if self._can_poll() and self._polls.due(now):
+            self._polls.begin()
+            self._about = self._identity.operator_id
+            job = functools.partial(poll, self._access.api(), self._about)
+            self._submit(JobKind.POLL, job)
 
     def settle(self, uptime_s: float, serving: bool) -> None:
         """At the start; `serving`: what the last run knew is served until ngrok answers."""
         wait = self._paces[JobKind.POLL].first_s(uptime_s, serving)
-        self._not_before[JobKind.POLL] = uptime_s + wait
+        self._polls.not_before = uptime_s + wait
 
     def poll_now(self) -> None:
-        """The next `tick` polls, after registering if that is due, whatever the schedule said."""
-        self._paces[JobKind.POLL].hurry()
-        self._not_before[JobKind.ENROL] = self._not_before[JobKind.POLL] = 0.0
-        self._again = self.polling
+        """The next `tick` polls, after enrolling if that is due, whatever the schedule said."""
+        self._enrolment.ask_now()
+        self._poll_soon()
 
     def hasten(self) -> None:
-        """A person asks, or the network is back: `poll_now`, and the back-off begins anew."""
-        for pace in self._paces.values():
-            pace.begin_anew()
-        self.poll_now()
+        """A person asks, or a network has come: `poll_now`, and the back-off begins anew."""
+        self._enrolment.hasten()
+        self._polls.hasten()
+        self._again = self.polling
 
-    @property
-    def polling(self) -> bool:
-        """A poll is under way: its answer may be older than what was asked for since."""
-        return JobKind.POLL in self._busy
+    def look_again(self) -> None:
+        """The clock may be another one: the certificate's age is judged at the next `tick`."""
+        self._enrolment.look_again()
 
-    def rotate_certificate(self) -> None:
-        """The next `tick` renews the certificate, however young it is."""
-        self._rotate = True
-        self._not_before[JobKind.ENROL] = 0.0
+    def rotate_certificate(self, reply: Future[Any]) -> None:
+        """Renews the certificate, however young it is; `reply` gets the new one's end
+        (Unix seconds)."""
+        self._enrolment.rotate(reply)
+
+    def leave(self, reply: Future[Any]) -> None:
+        """Deletes the operator and everything that says who we are; `reply` gets its id."""
+        self._enrolment.leave(reply)
 
     def configure(self, config: Config) -> None:
         """A new configuration: what it changes is asked for at the next `tick`."""
-        old, self._config, self._base = self._config, config, None
+        old, self._config = self._config, config
         for pace in self._paces.values():
             pace.configure(config.bound_endpoints.poll_interval)
-        if config.api != old.api:
-            self.take_up_key()
-        if config.api != old.api or config.bound_endpoints != old.bound_endpoints:
-            self._not_before[JobKind.ENROL] = 0.0
+        another_api = self._access.configure(config)
+        self._enrolment.configure(config, another_api)
+        if another_api or config.bound_endpoints != old.bound_endpoints:
             self.poll_now()
 
     def count_request(self, outcome: str) -> None:
@@ -152,149 +155,64 @@ class Poller:
 
     def set_key(self, key: str, reply: Future[Any]) -> None:
         """Asks ngrok about the key before it replaces another one; `reply` gets the outcome."""
-        fault = key_fault(key)
-        if fault:
-            reply.set_exception(ControlError("bad_arguments", fault))
-            return
-        logs.keep_secret(key)
-        if self._checking is not None:
-            reply.set_exception(ControlError("busy", "another API key is being checked"))
-            return
-        self._checking = (key, reply)
-        api = self._api(key)
-        self._submit(JobKind.CHECK_KEY, api.list_operators)
+        self._keys.ask(key, reply)
 
     def handle(self, done: JobDone, now: float) -> Optional[Discovered]:
-        """Takes a finished job; returns endpoints to apply if it was a good poll."""
+        """Takes a finished job; returns endpoints to apply: those of a good poll, or none at all
+        for a machine that was taken out."""
         if done.kind is JobKind.CHECK_KEY:
-            self._key_checked(done.error)
-            return None
-        self._busy.discard(done.kind)
-        if done.error is not None:
-            self._failed(done.kind, done.error, now)
-            return None
-        if done.kind is JobKind.ENROL:
-            self._enrolled(done.result, now)
-            return None
-        assert isinstance(done.result, Discovered)
-        wait = self._succeeded(JobKind.POLL)
-        self.last_success, self.last_error = time.time(), ""
-        self._losses = 0
-        self._not_before[JobKind.POLL] = now if self._again else now + wait
-        self._again = False
-        return done.result
+            self._keys.done(done.error)
+            self.last_error = self._keys.refusal or self.last_error
+        elif done.kind is JobKind.LEAVE:
+            if self._enrolment.left(done.result, done.error):
+                self._polls.forgive()
+                return Discovered()
+        elif done.kind is JobKind.ENROL:
+            if self._enrolment.done(done.result, done.error, now):
+                self._poll_soon()
+            elif done.error is not None:
+                self.last_error = str(done.error)
+        else:
+            return self._polled(done, now)
+        return None
 
     # How
 
-    def _due(self, kind: JobKind, now: float) -> bool:
-        return kind not in self._busy and now >= self._not_before[kind]
+    def _can_poll(self) -> bool:
+        return self.has_key and bool(self._identity.operator_id)
 
-    def _api(self, key: str = "") -> Api:
-        if self._base is None:
-            url, told = self._config.api.url, lambda outcome: self._post(ApiAnswered(outcome))
-            self._base = Api(url, "", __version__, on_request=told)
-        return self._base.with_key(key or self._key)
+    def _poll_soon(self) -> None:
+        self._polls.ask_now()
+        self._again = self.polling
 
-    def _start(self, kind: JobKind, job: Job) -> None:
-        self._busy.add(kind)
-        self._paces[kind].begins(sum(self.requests.values()))
-        self._submit(kind, job)
+    def _joined(self) -> None:
+        self._enrolment.join()
+        self._polls.forgive()
 
-    def _enrol(self) -> None:
-        selectors = self._config.bound_endpoints.selectors
-        step = self._identity.next_step(time.time(), selectors)
-        if step is None and self._rotate and self._identity.registered:
-            step = Step.RENEW
-        if step is None:
-            return
-        self._rotate = False
-        try:
-            job = self._identity.begin(step, self._api(), selectors)
-        except StateError as exc:
-            self._failed(JobKind.ENROL, exc, time.monotonic())
-            return
-        level = logging.DEBUG if JobKind.ENROL in self._faults else logging.INFO
-        logger.log(level, "%s with the ngrok API at %s", step.value, self._config.api.url)
-        self._start(JobKind.ENROL, job)
+    def _polled(self, done: JobDone, now: float) -> Optional[Discovered]:
+        self._polls.busy = False
+        asked_again, self._again = self._again, False
+        if done.error is not None:
+            self._poll_failed(done.error, now, asked_again)
+            return None
+        assert isinstance(done.result, Discovered)
+        if not self.has_key:
+            return None  # it was under way when this machine was taken out
+        wait = self._polls.succeeded()
+        self._enrolment.confirmed()
+        self.last_success, self.last_error = time.time(), ""
+        self._polls.not_before = now if asked_again else now + wait
+        return done.result
 
-    def _enrolled(self, result: object, now: float) -> None:
-        assert isinstance(result, Operator)
-        try:
-            self._identity.finish(result)
-        except (StateError, ApiError) as exc:
-            self._failed(JobKind.ENROL, exc, now)
-            return
-        self._succeeded(JobKind.ENROL)
-        logger.info("registered as %s", self._identity.operator_id)
-        self.poll_now()
-        self._space_renewals(now)
-
-    def _space_renewals(self, now: float) -> None:
-        """A certificate that is due as it comes (a wrong clock, a short life) is not asked for anew
-        at once: every host of the account would be shut out by the API's request limit."""
-        step = self._identity.next_step(time.time(), self._config.bound_endpoints.selectors)
-        if step is not Step.RENEW:
-            self._early_renewals = 0
-            return
-        self._early_renewals += 1
-        left = (self._identity.certificate_not_after or 0.0) - time.time()
-        self._not_before[JobKind.ENROL] = now + renewal_gap_s(self._early_renewals, left)
-        text = "the new certificate is due for renewal already: compare this machine's clock"
-        if self._problems.get(JobKind.ENROL) != text:
-            logger.warning("%s", text)
-        self._problems[JobKind.ENROL] = text
-
-    def _succeeded(self, kind: JobKind) -> float:
-        """The seconds until it is due again."""
-        if self._faults.pop(kind, None) is not None:
-            logger.info("%s works again after %d failures", kind.value, self._outages[kind])
-        self._outages[kind] = 0
-        self._problems.pop(kind, None)
-        return self._paces[kind].after_success(sum(self.requests.values()))
-
-    def _failed(self, kind: JobKind, error: BaseException, now: float) -> None:
-        if not isinstance(error, (ApiError, StateError)):
+    def _poll_failed(self, error: BaseException, now: float, asked_again: bool) -> None:
+        if not isinstance(error, ApiError):
             raise error
-        self._base = None
-        self._outages[kind] += 1
-        wait = self._paces[kind].after_failure(error, sum(self.requests.values()))
-        self._not_before[kind] = now if self._again else now + wait
-        self._again = False
-        if isinstance(error, OperatorLost):
-            self._identity.lost()
-            self._losses += 1
-            # The first loss is mended at once; an operator that keeps vanishing is not made anew
-            # at every poll.
-            self._not_before[JobKind.ENROL] = now if self._losses == 1 else now + wait
-        text = f"{kind.value} failed: {error}"
-        if self._faults.get(kind) != error.fault:
-            logger.warning("%s; next try in %.0f s", text, wait)
-        self._faults[kind] = error.fault
-        self._problems[kind] = text
+        self._access.renew()
+        wait = self._polls.wait_after(error)
+        if isinstance(error, OperatorLost) and self.has_key:
+            self._enrolment.lost(self._about, now, wait)
+        self._polls.failed(error, now, 0.0 if asked_again else wait)
         self.last_error = str(error)
 
-    def _key_checked(self, error: Optional[BaseException]) -> None:
-        assert self._checking is not None
-        (key, reply), self._checking = self._checking, None
-        if isinstance(error, ApiRefused):
-            self.last_error = str(error)
-            logger.warning("an API key is not taken: %s", error)
-            reply.set_exception(ControlError("refused", str(error)))
-        elif error is not None and self._key:
-            text = f"the key in use is kept, because the new one could not be checked: {error}"
-            reply.set_exception(ControlError("unchecked", text))
-        else:
-            self._take_key(key, reply, error)
-
-    def _take_key(self, key: str, reply: Future[Any], error: Optional[BaseException]) -> None:
-        try:
-            self._identity.save_api_key(key)
-        except (StateError, ApiError) as exc:
-            reply.set_exception(ControlError("failed", f"the API key could not be kept: {exc}"))
-            return
-        self._key = key
-        self._problems.clear()
-        self._faults.clear()
-        self._not_before = dict.fromkeys(JobKind, 0.0)
-        logger.info("a new API key was set")
-        reply.set_result({"checked": error is None, "note": str(error) if error else ""})
+    def _request_count(self) -> int:
+        return sum(self.requests.values())

@@ -26,6 +26,7 @@ class Board:
     pages: HealthPages
     reloader: Reloader
     standing: list[str] = field(default_factory=list)
+    recalled: str = ""  # which old endpoints are served until ngrok answers; "": none
     started_at: float = field(default_factory=time.time)  # Unix seconds
 
     def snapshot(self, poll_applied: bool, state: Optional[State] = None) -> Status:
@@ -35,6 +36,7 @@ class Board:
         return Status(
             state=state or self._state(poll_applied, problems),
             operator_id=self.identity.operator_id,
+            registration=self.poller.registration.value,
             ingress_endpoint=self.ingress.endpoint,
             problems=(*problems, *self.reloader.problems),  # which disturb no traffic
             certificate_not_after=self.identity.certificate_not_after,
@@ -54,7 +56,8 @@ class Board:
             *self.standing,
             *self._certificate_problem(),
             *self.poller.problems,
-            *([self.ingress.problem] if self.ingress.problem else []),
+            *([self.recalled] if self.recalled else []),
+            *self.ingress.problems,
             *self.reconciler.problems,
             *([self.pages.problem] if self.pages.problem else []),
             *([f"endpoints failed: {failed}; `ngrokctl list` says why"] if failed else []),

@@ -205,6 +205,9 @@ class Ngrok:
             return Reply(404, {"status_code": 404, "msg": "Resource not found"})
         if request.method == "GET":
             return Reply(200, known)
+        if request.method == "DELETE":
+            del self.operators[path[2]]
+            return Reply(204)
         return self._made(path[2], {**known, **request.json()}, 200)
 
     def _made(self, identity: str, body: dict[str, object], status: int) -> Reply:

@@ -12,16 +12,8 @@ from hypothesis import strategies as st
 
 from ngrokd.cloud.api import Api
 from ngrokd.cloud.apierrors import Asked
+from ngrokd.cloud.operators import is_operator_id, own_operator, parse_operator
 from ngrokd.cloud.polling import poll
-from ngrokd.cloud.registration import (
-    Operator,
-    Wish,
-    change,
-    creation,
-    is_operator_id,
-    own_operator,
-    parse_operator,
-)
 from ngrokd.errors import ApiError, ApiRefused, ApiUnavailable, OperatorLost
 from ngrokd.model import Target
 from tests.api_room import Serve, client, closed_url, fails, no_proxies, page, serve, shows_a_piece
@@ -53,32 +45,6 @@ def test_post_and_patch_send_exactly_the_body_as_json(serve: Serve) -> None:
         ("PATCH", "/kubernetes_operators/k8sop_1", {"metadata": "é"}),
     ]
     assert fake.requests[0].headers["content-type"] == "application/json"
-
-
-# ERR_NGROK_214: the API refuses a request with a member that it does not document.
-COMMON = {"description", "metadata", "enabled_features", "region", "deployment", "binding"}
-DEPLOYMENT = {
-    "POST": {"name", "namespace", "version", "cluster_name"},
-    "PATCH": {"name", "version"},
-}
-
-
-def test_what_is_said_about_this_machine_has_no_member_that_the_api_does_not_know(
-    serve: Serve,
-) -> None:
-    fake = serve(lambda _: Reply(200, {"id": "k8sop_1"}))
-    wish = Wish("installation", "host", "1.2.3", ("true",), "csr")
-    known = Operator("k8sop_1", "cert", "ingress:443", json.dumps({"team": "a"}), ("false",))
-    client(fake).create_operator(creation(wish))
-    client(fake).update_operator("k8sop_1", change(wish, known))
-    assert [each.method for each in fake.requests] == ["POST", "PATCH"]
-    for sent in fake.requests:
-        body = sent.json()
-        deployment, binding = body["deployment"], body["binding"]
-        assert isinstance(deployment, dict) and isinstance(binding, dict)
-        assert set(body) <= COMMON, "no id either: the path has it"
-        assert set(deployment) <= DEPLOYMENT[sent.method]
-        assert set(binding) <= {"endpoint_selectors", "csr", "ingress_endpoint"}
 
 
 @pytest.mark.parametrize("status", [204, 404])

@@ -12,10 +12,15 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "ngrokd"
 ROOMS = {"cloud", "forward", "host", "control", "service", "sandbox"}
 VOCABULARY = {"ngrokd", "ngrokd.errors", "ngrokd.model", "ngrokd.config"}
-ALLOWED_ACROSS = {("sandbox", "ngrokd.forward.wire")}
+ALLOWED_ACROSS = {
+    ("sandbox", "ngrokd.forward.wire"),
+    # `ngrokctl trust` works without a daemon, too: loaded for that command alone.
+    ("control", "ngrokd.trusting"),
+}
 
 PURE = {
     "backoff.py",
+    "clock.py",
     "config.py",
     "desired.py",
     "errors.py",
@@ -25,10 +30,19 @@ PURE = {
     "pace.py",
     "plan.py",
     "reload.py",
+    "wake.py",
     "logs/redaction.py",
     "logs/repeats.py",
     "cloud/apierrors.py",
+    "cloud/der.py",
     "cloud/discovery.py",
+    "cloud/distrust.py",
+    "cloud/endpointurl.py",
+    "cloud/expiry.py",
+    "cloud/facts.py",
+    "cloud/ingressaddress.py",
+    "cloud/ngrokca.py",
+    "cloud/operators.py",
     "cloud/pages.py",
     "cloud/registration.py",
     "control/completion/bash.py",
@@ -54,6 +68,10 @@ PURE = {
     "forward/wire.py",
     "host/ipam.py",
     "host/names.py",
+    "host/netif/kernelfilter.py",
+    "host/netif/networks.py",
+    "host/netif/routemessages.py",
+    "host/netif/rtnetlink.py",
     "host/ports.py",
     "service/control.py",
     "service/defaults.py",

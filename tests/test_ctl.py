@@ -109,7 +109,8 @@ class Daemon:
             "set-api-key": "API key set",
             "refresh": {"endpoints": 3, "opened": ["web.ns:80"], "closed": [], "failed": ["b:1"]},
             "reload": {"changed": ["net", "server"]},
-            "rotate-cert": {"requested": True},
+            "rotate-cert": {"not_after": "2027-02-26T14:03:00Z"},
+            "deregister": {"operator_id": "k8sop_1"},
             "log-level": {"log_level": "debug"},
         }
 
@@ -212,6 +213,7 @@ def test_without_a_daemon_every_command_exits_with_three_and_says_what_to_do(
         ("bad_configuration", 2),
         ("timeout", 4),
         ("forbidden", 5),
+        ("needs_owner", 5),
     ],
 )
 def test_the_daemons_refusals_have_their_exit_codes(
@@ -471,7 +473,11 @@ Polled: 1 endpoint
         ("reload", "Configuration read again.\nchanged  net, server"),
         (
             "rotate-cert",
-            "A new certificate is being requested. `ngrokctl status` shows the one in use.",
+            "A new certificate is in use, valid until 2027-02-26T14:03:00Z.",
+        ),
+        (
+            "deregister",
+            "Operator k8sop_1 is deleted. `ngrokctl set-api-key` registers this machine again.",
         ),
         ("log-level debug", "Log level is debug."),
         ("health", "healthy\nready\n\nProblems\n    cache.ns:6379 cannot be opened"),
@@ -505,7 +511,8 @@ def test_the_text_of_each_command(
         ),
         ("set-api-key 2abc", {"done": True, "answer": "API key set"}),
         ("reload", {"done": True, "answer": {"changed": ["net", "server"]}}),
-        ("rotate-cert", {"done": True, "answer": {"requested": True}}),
+        ("rotate-cert", {"done": True, "answer": {"not_after": "2027-02-26T14:03:00Z"}}),
+        ("deregister", {"done": True, "answer": {"operator_id": "k8sop_1"}}),
         ("log-level debug", {"done": True, "answer": {"log_level": "debug"}}),
         (
             "refresh",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import threading
@@ -15,7 +16,7 @@ from ngrokd.config import Config
 from ngrokd.configfile import Source
 from ngrokd.control import client
 from ngrokd.daemon import Daemon
-from ngrokd.errors import HostError
+from ngrokd.errors import HostError, StateError
 from ngrokd.model import State, Status
 from ngrokd.sandbox.cloud import Sandbox
 
@@ -105,6 +106,23 @@ def test_the_same_addresses_come_back_after_a_restart(house: House) -> None:
     assert house.run(look) == 0
     assert house.run(look) == 0
     assert seen[0] == seen[1] and len(seen[0]) == 3
+
+
+def test_a_second_one_with_the_same_state_folder_is_refused(house: House) -> None:
+    refused: list[str] = []
+
+    def start_another(status: Status) -> None:
+        server = dataclasses.replace(house.config.server, socket_path=f"{house.socket}.2")
+        second = Daemon(dataclasses.replace(house.config, server=server), house.source)
+        with pytest.raises(StateError) as caught:
+            second.run()
+        refused.append(str(caught.value))
+        assert client.request(house.socket, "ping") == "pong"
+        sigterm()
+
+    assert house.run(start_another) == 0
+    assert str(house.config.state_folder) in refused[0]
+    assert "server.client_cert" in refused[0]
 
 
 def test_a_second_one_on_the_same_socket_touches_nothing(house: House) -> None:

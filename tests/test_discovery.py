@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from typing import Optional
 
 import pytest
@@ -11,7 +14,14 @@ from hypothesis import strategies as st
 
 from ngrokd.cloud.discovery import discover, from_json, to_json
 from ngrokd.cloud.endpointurl import Unusable, parse
+from ngrokd.host.names import refusal
 from ngrokd.model import Discovered, Endpoint, SkippedEndpoint, Target
+
+# What is refused though it can be a name: this machine's and ngrok's own.
+REFUSED_LATER = (
+    "this name always means the machine itself",
+    "ngrokd itself must reach ngrok under this name",
+)
 
 
 def item(url: object, identity: object = "ep_1", **more: object) -> dict[str, object]:
@@ -25,7 +35,8 @@ USABLE = [
     ("tcp://db.example.com:5432", "tcp", "db.example.com", 5432, "tcp://db.example.com:5432"),
     ("http://controller.example.com", "http", "controller.example.com", 80, None),
     ("http://one", "http", "one", 80, None),
-    ("http://a.b.c.d.e.f", "http", "a.b.c.d.e.f", 80, None),
+    ("http://a.b.c.d.e", "http", "a.b.c.d.e", 80, None),
+    ("http://a.b.c.d.e.", "http", "a.b.c.d.e", 80, "http://a.b.c.d.e"),
     ("http://web.ns:8080", "http", "web.ns", 8080, "http://web.ns:8080"),
     ("http://web.ns:80", "http", "web.ns", 80, "http://web.ns"),
     ("https://web.ns:80", "https", "web.ns", 80, "https://web.ns:80"),
@@ -36,6 +47,15 @@ USABLE = [
     ("HTTP://Web.NS", "http", "web.ns", 80, "http://web.ns"),
     ("http://web.ns.", "http", "web.ns", 80, "http://web.ns"),
     ("http://xn--bcher-kva.ns", "http", "xn--bcher-kva.ns", 80, None),
+    ("http://XN--BCHER-KVA.ns", "http", "xn--bcher-kva.ns", 80, "http://xn--bcher-kva.ns"),
+    ("http://bücher.ns", "http", "xn--bcher-kva.ns", 80, "http://xn--bcher-kva.ns"),
+    ("tcp://BÜCHER.ns:5", "tcp", "xn--bcher-kva.ns", 5, "tcp://xn--bcher-kva.ns:5"),
+    ("http://bu\u0308cher.ns", "http", "xn--bcher-kva.ns", 80, "http://xn--bcher-kva.ns"),
+    ("http://\u4f8b\u3048.ns", "http", "xn--r8jz45g.ns", 80, "http://xn--r8jz45g.ns"),
+    ("http://web\u3002ns", "http", "web.ns", 80, "http://web.ns"),
+    ("http://\uff57eb.ns", "http", "web.ns", 80, "http://web.ns"),
+    ("http://xn--strae-oqa.ns", "http", "xn--strae-oqa.ns", 80, None),
+    ("http://ab--cd.ns", "http", "ab--cd.ns", 80, None),
     ("http://my_db.ns", "http", "my_db.ns", 80, None),
     ("tcp://redis.ns:65535", "tcp", "redis.ns", 65535, None),
     ("tcp://redis.ns:1", "tcp", "redis.ns", 1, None),
@@ -86,7 +106,25 @@ UNUSABLE = [
     ("http://web.ns\0", "not a name"),
     ("http://web\t.ns", "not a name"),
     ("http://web#.ns\n", "control character"),
-    ("http://bücher.ns", "not a name"),
+    ("http://a.b.c.d.e.f", "more than 5 labels"),
+    ("http://\u00fc.b.c.d.e.f", "more than 5 labels"),
+    ("http://stra\u00dfe.ns", "by its xn-- form"),
+    ("http://a\u200db.ns", "by its xn-- form"),
+    ("http://\u00fc..ns", "no hostname"),
+    ("http://\ud800.ns", "no hostname"),
+    ("http://\u05d0a.ns", "no hostname"),  # right to left and left to right
+    ("http://" + "\u00fc" * 60 + ".ns", "no hostname"),
+    ("http://" + "\u00fc" * 10_000, "longer than 253"),
+    ("http://\u00fc*.ns", "wildcard"),
+    ("http://\u3002", "no hostname"),
+    ("http://web\u3000\u00fc.ns", "not"),
+    ("http://\uff11\uff12\uff17.1", "an address"),
+    ("http://xn--.ns", "not a name"),
+    ("http://xn--a.ns", "no international name"),
+    ("http://xn--abc.ns", "no international name"),
+    ("http://xn--abc-.ns", "not a name"),
+    ("http://xn--99999999.ns", "no international name"),
+    ("http://good.xn--zzzzzzzz", "no international name"),
     ("http://web%2ens", "not a name"),
     ("http://web\\ns", "not a name"),
     ("http://" + "a" * 64 + ".ns", "not a name"),
@@ -106,6 +144,20 @@ def test_an_unusable_url_is_skipped_with_its_reason(url: str, reason: str) -> No
     (skipped,) = found.skipped
     assert skipped.id == "ep_1" and reason in skipped.reason
     assert (skipped.url + skipped.reason).isprintable()
+
+
+def test_tables_of_other_alphabets_are_loaded_for_a_name_that_needs_them_only() -> None:
+    program = (
+        "import sys\nfrom ngrokd.cloud.endpointurl import parse\nurl = sys.argv[1]\nparse(url)\n"
+        "print(bool({'encodings.idna', 'unicodedata'} & set(sys.modules)))"
+    )
+    loaded = [
+        subprocess.run(
+            [sys.executable, "-c", program, url], check=True, capture_output=True, text=True
+        ).stdout
+        for url in ("http://web.ns", "http://xn--bcher-kva.ns", "http://b\u00fccher.ns")
+    ]
+    assert loaded == ["False\n", "False\n", "True\n"]
 
 
 @pytest.mark.parametrize(
@@ -190,7 +242,7 @@ anything = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=10,
 )
-urls = st.text() | st.from_regex(
+urls = st.text() | st.builds("http://{}.ns".format, st.text(max_size=20)) | st.from_regex(
     r"(http|https|tcp|tls|udp)?(://)?[A-Za-z0-9.*@\n_-]{0,20}(:[0-9a-z]{0,6})?(/.*)?",
     fullmatch=True,
 )
@@ -265,6 +317,34 @@ def test_an_edited_file_gets_no_name_past_the_rules() -> None:
 def test_skipped_endpoints_are_saved_too() -> None:
     found = Discovered(skipped=(SkippedEndpoint("ep_1", "tcp://a.ns", "why"),))
     assert from_json(to_json(found)) == found
+
+
+hostname_texts = st.text(
+    st.sampled_from("abcXYZ019-_.:/@*# \n\t\0") | st.characters(blacklist_categories=()),
+    max_size=30,
+)
+
+
+@given(st.sampled_from(["", "http://", "tcp://", "http://xn--", "//"]), hostname_texts)
+def test_a_url_is_a_name_that_is_safe_in_a_hosts_file_or_unusable(head: str, text: str) -> None:
+    try:
+        url = parse(head + text)
+    except Unusable as exc:
+        assert str(exc)
+        return
+    assert re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+){0,4}", url.hostname)
+    assert len(url.hostname) <= 253 and 1 <= url.port <= 65535
+    assert refusal(url.hostname, (), ()) in ("", *REFUSED_LATER)
+
+
+@given(st.text(st.characters(min_codepoint=0xA1), min_size=1, max_size=15))
+def test_an_international_name_is_published_as_its_owner_can_be_asked_for(label: str) -> None:
+    try:
+        url = parse(f"http://{label}.ns")
+    except Unusable:
+        return
+    assert parse(f"http://{url.hostname}") == url
+    assert url.hostname.encode() == f"{label.lower()}.ns".encode("idna").lower()
 
 
 @given(st.text())

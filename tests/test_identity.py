@@ -19,11 +19,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from ngrokd.cloud import statefile
+from ngrokd.cloud import registration, statefile
 from ngrokd.cloud.api import Api
 from ngrokd.cloud.identity import Identity
 from ngrokd.cloud.keys import new_key, signing_request
-from ngrokd.cloud.registration import Operator, Step
+from ngrokd.cloud.operators import Operator
+from ngrokd.cloud.registration import Answer, Profile, Record, Step
 from ngrokd.config import ServerSettings
 from ngrokd.errors import ApiRefused, ApiUnavailable, StateError
 from tests.cloud_fake import KEY, Authority, FakeApi, Ngrok, Reply, Request, fifo_at
@@ -44,14 +45,27 @@ def loaded(folder: Path) -> Identity:
     return identity
 
 
+def profile(selectors: tuple[str, ...] = ALL) -> Profile:
+    wanted = Identity(settings(Path("/"))).recorded(Record(), selectors).wanted
+    assert wanted is not None
+    return wanted
+
+
+def next_step(identity: Identity, selectors: tuple[str, ...] = ALL) -> Optional[Step]:
+    """What a daemon that has a key would ask for."""
+    record = identity.recorded(Record(), selectors)
+    return registration.next_step(record, Answer.KEY, NOW)[1]
+
+
 def answer(csr: str, selectors: tuple[str, ...] = ALL, identity: str = "k8sop_1") -> Operator:
-    return Operator(identity, AUTHORITY.sign(csr), "ingress.test:443", "", selectors)
+    told = profile(selectors)
+    return Operator(identity, AUTHORITY.sign(csr), "ingress.test:443", "", told)
 
 
 def step(identity: Identity, folder: Path, which: Step = Step.REGISTER) -> None:
     """One step as if ngrok had answered at once."""
-    identity.begin(which, NOWHERE, ALL)
-    identity.finish(answer((folder / "tls.csr").read_text()))
+    identity.begin(which, NOWHERE, profile())
+    identity.finish(answer((folder / "tls.csr").read_text()), NOW)
 
 
 @pytest.fixture
@@ -59,7 +73,7 @@ def folder(tmp_path: Path) -> Path:
     """A state folder that is registered."""
     place = tmp_path / "state"
     step(loaded(place), place)
-    assert loaded(place).next_step(NOW, ALL) is None
+    assert next_step(loaded(place)) is None
     return place
 
 
@@ -88,13 +102,13 @@ def test_a_fresh_machine_registers_and_is_registered_after_a_restart(tmp_path: P
     ngrok = Ngrok()
     with FakeApi(ngrok.answer) as fake:
         api = Api(fake.url, KEY, "1")
-        assert identity.next_step(NOW, ALL) is Step.REGISTER
-        identity.finish(identity.begin(Step.REGISTER, api, ALL)())
+        assert next_step(identity) is Step.REGISTER
+        identity.finish(identity.begin(Step.REGISTER, api, profile())(), NOW)
     for each in (identity, loaded(place)):
         assert each.registered and each.operator_id == "k8sop_1"
         assert each.certificate_not_after == 2335219200
         assert each.ingress_endpoint == "ingress.test:443"
-        assert each.next_step(NOW, ALL) is None
+        assert next_step(each) is None
     assert (place / "operator_id").read_text() == "k8sop_1\n"
     assert pair_works(place)
 
@@ -132,7 +146,7 @@ def test_a_secret_has_its_mode_from_the_first_byte(
 
 
 def test_the_key_is_p256_and_the_request_names_nobody(tmp_path: Path) -> None:
-    loaded(tmp_path).begin(Step.REGISTER, NOWHERE, ALL)
+    loaded(tmp_path).begin(Step.REGISTER, NOWHERE, profile())
     key = serialization.load_pem_private_key((tmp_path / "tls.key").read_bytes(), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     assert isinstance(key.curve, ec.SECP256R1)
@@ -150,8 +164,8 @@ def test_key_and_request_are_on_disk_before_anything_is_sent(tmp_path: Path) -> 
         return ngrok.answer(request)
 
     with FakeApi(answer) as fake:
-        loaded(tmp_path).begin(Step.REGISTER, Api(fake.url, KEY, "1"), ALL)()
-    assert seen == [["installation_id", "tls.csr", "tls.key"]] * 2
+        loaded(tmp_path).begin(Step.REGISTER, Api(fake.url, KEY, "1"), profile())()
+    assert seen == [["installation_id", "tls.csr", "tls.key"]]
 
 
 def test_where_nothing_can_be_written_nothing_is_sent(
@@ -161,7 +175,7 @@ def test_where_nothing_can_be_written_nothing_is_sent(
     read_only(monkeypatch)
     with FakeApi(Ngrok().answer) as fake:
         with pytest.raises(StateError) as caught:
-            identity.begin(Step.REGISTER, Api(fake.url, KEY, "1"), ALL)
+            identity.begin(Step.REGISTER, Api(fake.url, KEY, "1"), profile())
         assert fake.requests == []
     assert str(tmp_path / "tls.key") in str(caught.value)
     assert "Read-only file system" in str(caught.value)
@@ -185,7 +199,7 @@ def test_a_registered_folder_can_be_read_where_it_cannot_be_written(
     read_only(monkeypatch)
     identity = Identity(settings(folder))
     assert identity.load() == ()
-    assert identity.registered and identity.next_step(NOW, ALL) is None
+    assert identity.registered and next_step(identity) is None
 
 
 @pytest.mark.parametrize("blocked", ["state", "state/deeper"])
@@ -214,8 +228,8 @@ def test_other_file_names_in_other_folders_are_honoured(tmp_path: Path) -> None:
     for which in (Step.REGISTER, Step.RENEW):
         identity = Identity(server)
         identity.load()
-        identity.begin(which, NOWHERE, ALL)
-        identity.finish(answer((tmp_path / "a" / "client.csr").read_text()))
+        identity.begin(which, NOWHERE, profile())
+        identity.finish(answer((tmp_path / "a" / "client.csr").read_text()), NOW)
     again = Identity(server)
     assert again.load() == () and again.registered
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
@@ -235,7 +249,7 @@ def test_one_file_for_key_and_certificate_is_refused_before_it_is_overwritten(
     identity = Identity(ServerSettings(client_cert=both, client_key=both))
     identity.load()
     with pytest.raises(StateError, match="a file each"):
-        identity.begin(Step.REGISTER, NOWHERE, ALL)
+        identity.begin(Step.REGISTER, NOWHERE, profile())
     assert not (tmp_path / "both.pem").exists()
 
 
@@ -259,9 +273,9 @@ def test_symbolic_links_stay_links(folder: Path, tmp_path: Path) -> None:
 def test_a_renewal_has_a_new_key_and_replaces_both_files(folder: Path) -> None:
     old = [(folder / name).read_bytes() for name in ("tls.key", "tls.crt")]
     identity = loaded(folder)
-    identity.begin(Step.RENEW, NOWHERE, ALL)
+    identity.begin(Step.RENEW, NOWHERE, profile())
     assert [(folder / name).read_bytes() for name in ("tls.key", "tls.crt")] == old
-    identity.finish(answer((folder / "tls.csr").read_text()))
+    identity.finish(answer((folder / "tls.csr").read_text()), NOW)
     assert (folder / "tls.key").read_bytes() != old[0]
     assert (folder / "tls.crt").read_bytes() != old[1]
     assert pair_works(folder)
@@ -269,35 +283,35 @@ def test_a_renewal_has_a_new_key_and_replaces_both_files(folder: Path) -> None:
 
 
 def test_a_renewal_without_an_answer_leaves_the_old_pair(folder: Path) -> None:
-    loaded(folder).begin(Step.RENEW, NOWHERE, ALL)
+    loaded(folder).begin(Step.RENEW, NOWHERE, profile())
     again = loaded(folder)
-    assert again.registered and again.next_step(NOW, ALL) is None
+    assert again.registered and next_step(again) is None
     assert not list(folder.glob("*.next"))
 
 
 def test_a_certificate_that_fits_no_key_is_refused_and_the_old_pair_stays(folder: Path) -> None:
     identity = loaded(folder)
-    identity.begin(Step.RENEW, NOWHERE, ALL)
+    identity.begin(Step.RENEW, NOWHERE, profile())
     foreign = answer(signing_request(new_key()))
     with pytest.raises(ApiUnavailable, match="does not fit"):
-        identity.finish(foreign)
+        identity.finish(foreign, NOW)
     assert identity.registered and pair_works(folder)
     assert loaded(folder).registered
 
 
 def test_changed_selectors_are_told_once(folder: Path) -> None:
     identity = loaded(folder)
-    assert identity.next_step(NOW, ("x", "y")) is Step.UPDATE
-    identity.finish(Operator("k8sop_1", selectors=("x", "y")))
+    assert next_step(identity, ("x", "y")) is Step.UPDATE
+    identity.finish(Operator("k8sop_1", told=profile(("x", "y"))), NOW)
     for each in (identity, loaded(folder)):
-        assert each.next_step(NOW, ("x", "y")) is None
-        assert each.next_step(NOW, ALL) is Step.UPDATE
+        assert next_step(each, ("x", "y")) is None
+        assert next_step(each) is Step.UPDATE
         assert each.ingress_endpoint == "ingress.test:443"  # an answer without one forgets nothing
 
 
 def test_an_update_needs_no_key_and_makes_none(folder: Path) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    loaded(folder).begin(Step.UPDATE, NOWHERE, ("x",))
+    loaded(folder).begin(Step.UPDATE, NOWHERE, profile(("x",)))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
@@ -307,10 +321,10 @@ def test_a_lost_operator_is_registered_again_with_the_same_key(folder: Path) -> 
     identity.lost()
     identity.lost()
     assert not identity.registered and identity.operator_id == ""
-    assert identity.next_step(NOW, ALL) is Step.REGISTER
+    assert next_step(identity) is Step.REGISTER
     identity = loaded(folder)
-    identity.begin(Step.REGISTER, NOWHERE, ALL)
-    identity.finish(answer((folder / "tls.csr").read_text(), identity="k8sop_2"))
+    identity.begin(Step.REGISTER, NOWHERE, profile())
+    identity.finish(answer((folder / "tls.csr").read_text(), identity="k8sop_2"), NOW)
     assert (folder / "tls.key").read_bytes() == key
     assert loaded(folder).operator_id == "k8sop_2"
 
@@ -320,8 +334,8 @@ def test_a_renewal_for_an_operator_that_was_lost_registers_instead(folder: Path)
     identity.lost()
     ngrok = Ngrok()
     with FakeApi(ngrok.answer) as fake:
-        job = identity.begin(Step.RENEW, Api(fake.url, KEY, "1"), ALL)
-        identity.finish(job())
+        job = identity.begin(Step.RENEW, Api(fake.url, KEY, "1"), profile())
+        identity.finish(job(), NOW)
     assert identity.registered and list(ngrok.operators) == ["k8sop_1"]
 
 
@@ -330,7 +344,7 @@ def test_two_machines_have_two_marks(tmp_path: Path) -> None:
     with FakeApi(ngrok.answer) as fake:
         for name in ("a", "b", "a"):
             identity = loaded(tmp_path / name)
-            identity.begin(Step.REGISTER, Api(fake.url, KEY, "1"), ALL)()
+            identity.begin(Step.REGISTER, Api(fake.url, KEY, "1"), profile())()
     assert len(ngrok.operators) == 2
 
 
@@ -366,7 +380,7 @@ DAMAGE: list[Optional[bytes]] = [None, b"", b"\0" * 4096, b"\xff junk \n" * 10, 
 
 @pytest.mark.parametrize("content", DAMAGE)
 @pytest.mark.parametrize(
-    ("name", "next_step"),
+    ("name", "due"),
     [
         ("operator_id", Step.REGISTER),
         ("tls.crt", Step.REGISTER),
@@ -377,21 +391,21 @@ DAMAGE: list[Optional[bytes]] = [None, b"", b"\0" * 4096, b"\xff junk \n" * 10, 
     ],
 )
 def test_a_damaged_or_missing_file_heals(
-    folder: Path, name: str, next_step: Optional[Step], content: Optional[bytes]
+    folder: Path, name: str, due: Optional[Step], content: Optional[bytes]
 ) -> None:
     (folder / name).unlink()
     if content is not None:
         (folder / name).write_bytes(content)
     identity = Identity(settings(folder))
     notes = identity.load()
-    assert identity.next_step(NOW, ALL) is next_step
-    if content is not None and next_step:
+    assert next_step(identity) is due
+    if content is not None and due:
         assert any(f"{name}.corrupt" in note for note in notes)
         assert (folder / f"{name}.corrupt").read_bytes() == content
-    step(identity, folder, next_step or Step.RENEW)
+    step(identity, folder, due or Step.RENEW)
     again = Identity(settings(folder))
     assert again.load() == ()
-    assert again.registered and again.next_step(NOW, ALL) is None and pair_works(folder)
+    assert again.registered and next_step(again) is None and pair_works(folder)
 
 
 @pytest.mark.parametrize("size", range(0, 460, 45))
@@ -411,9 +425,9 @@ def test_a_half_written_certificate_or_key_heals(folder: Path, size: int) -> Non
 def register_at(ngrok: Ngrok, identity: Identity) -> None:
     """The step that is due, with a real answer."""
     with FakeApi(ngrok.answer) as fake:
-        which = identity.next_step(NOW, ALL)
+        which = next_step(identity)
         assert which is not None
-        identity.finish(identity.begin(which, Api(fake.url, KEY, "1"), ALL)())
+        identity.finish(identity.begin(which, Api(fake.url, KEY, "1"), profile())(), NOW)
 
 
 @pytest.fixture
@@ -422,7 +436,7 @@ def running(tmp_path: Path) -> tuple[Path, Identity, Ngrok]:
     ngrok, place = Ngrok(), tmp_path / "state"
     identity = loaded(place)
     register_at(ngrok, identity)
-    assert identity.next_step(NOW, ALL) is None and identity.registered
+    assert next_step(identity) is None and identity.registered
     return place, identity, ngrok
 
 
@@ -439,12 +453,12 @@ def test_a_pair_that_goes_while_running_is_noticed_and_asked_for_anew(
         (place / name).unlink()
         if content is not None:
             (place / name).write_bytes(content)
-    assert identity.next_step(NOW, ALL) is Step.REGISTER
+    assert next_step(identity) is Step.REGISTER
     assert not identity.registered and identity.certificate_not_after is None
     assert identity.operator_id == "k8sop_1"
     register_at(ngrok, identity)
     assert identity.registered and pair_works(place)
-    assert identity.next_step(NOW, ALL) is None
+    assert next_step(identity) is None
     assert list(ngrok.operators) == ["k8sop_1"]
 
 
@@ -457,9 +471,9 @@ def test_registered_tells_the_truth_before_anybody_asks_for_the_next_step(runnin
 def test_a_pair_that_comes_back_is_used_again(running: Running, tmp_path: Path) -> None:
     place, identity, _ = running
     (place / "tls.crt").rename(tmp_path / "away")
-    assert identity.next_step(NOW, ALL) is Step.REGISTER
+    assert next_step(identity) is Step.REGISTER
     (tmp_path / "away").rename(place / "tls.crt")
-    assert identity.next_step(NOW, ALL) is None and identity.registered
+    assert next_step(identity) is None and identity.registered
 
 
 def test_a_pair_that_is_replaced_file_by_file_is_not_put_aside(running: Running) -> None:
@@ -467,9 +481,9 @@ def test_a_pair_that_is_replaced_file_by_file_is_not_put_aside(running: Running)
     key = new_key()
     certificate = AUTHORITY.sign(signing_request(key))
     (place / "tls.crt").write_text(certificate)
-    assert identity.next_step(NOW, ALL) is Step.REGISTER
+    assert next_step(identity) is Step.REGISTER
     (place / "tls.key").write_bytes(key)
-    assert identity.next_step(NOW, ALL) is None and identity.registered
+    assert next_step(identity) is None and identity.registered
     assert (place / "tls.crt").read_text() == certificate
     assert not list(place.glob("*.corrupt"))
 
@@ -477,10 +491,10 @@ def test_a_pair_that_is_replaced_file_by_file_is_not_put_aside(running: Running)
 def test_a_look_during_a_renewal_leaves_its_new_key_alone(running: Running) -> None:
     place, identity, ngrok = running
     with FakeApi(ngrok.answer) as fake:
-        job = identity.begin(Step.RENEW, Api(fake.url, KEY, "1"), ALL)
+        job = identity.begin(Step.RENEW, Api(fake.url, KEY, "1"), profile())
         (place / "tls.crt").unlink()
         assert not identity.registered
-        identity.finish(job())
+        identity.finish(job(), NOW)
     assert identity.registered and pair_works(place)
 
 
@@ -488,11 +502,11 @@ def test_a_pair_that_did_not_change_is_not_read_again(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, identity, _ = running
-    identity.next_step(NOW, ALL)
+    next_step(identity)
     reads: list[Path] = []
     monkeypatch.setattr(statefile, "read", reads.append)
     for _ in range(3):
-        assert identity.next_step(NOW, ALL) is None and identity.registered
+        assert next_step(identity) is None and identity.registered
     assert reads == []
 
 
@@ -502,9 +516,9 @@ def test_a_pair_that_goes_is_told_once(
     place, identity, _ = running
     (place / "tls.key").unlink()
     for _ in range(3):
-        identity.next_step(NOW, ALL)
+        next_step(identity)
     (place / "tls.crt").unlink()
-    identity.next_step(NOW, ALL)
+    next_step(identity)
     (line,) = [each.getMessage() for each in caplog.records]
     assert "tls.key" in line and "a new certificate is asked for" in line
 
@@ -516,20 +530,20 @@ def test_a_fifo_in_the_place_of_a_pair_that_is_used_does_not_hang(
     place, identity, _ = running
     (place / name).unlink()
     with fifo_at(place / name):
-        assert identity.next_step(NOW, ALL) is Step.REGISTER
+        assert next_step(identity) is Step.REGISTER
         assert not identity.registered
 
 
 def test_a_state_folder_that_is_removed_while_running_is_made_again(running: Running) -> None:
     place, identity, ngrok = running
     shutil.rmtree(place)
-    assert identity.next_step(NOW, ALL) is Step.REGISTER
+    assert next_step(identity) is Step.REGISTER
     register_at(ngrok, identity)
     assert mode(place) == 0o700
     for each in (identity, loaded(place)):
         assert each.registered and each.operator_id == "k8sop_1"
         assert each.ingress_endpoint == "ingress.test:443"
-        assert each.next_step(NOW, ALL) is None
+        assert next_step(each) is None
     assert pair_works(place) and list(ngrok.operators) == ["k8sop_1"]
 
 
@@ -541,7 +555,7 @@ def test_a_renewal_makes_the_folders_that_are_gone(tmp_path: Path) -> None:
     identity.load()
     for name in ("a", "b"):
         (tmp_path / name).rmdir()
-    identity.begin(Step.RENEW, NOWHERE, ALL)
+    identity.begin(Step.RENEW, NOWHERE, profile())
     assert (tmp_path / "a" / "tls.csr").exists() and mode(tmp_path / "b") == 0o700
 
 
@@ -550,10 +564,10 @@ def test_a_folder_that_goes_while_ngrok_is_asked_is_a_fault_that_the_next_try_me
 ) -> None:
     place, identity, ngrok = running
     with FakeApi(ngrok.answer) as fake:
-        job = identity.begin(Step.RENEW, Api(fake.url, KEY, "1"), ALL)
+        job = identity.begin(Step.RENEW, Api(fake.url, KEY, "1"), profile())
         shutil.rmtree(place)
         with pytest.raises(StateError):
-            identity.finish(job())
+            identity.finish(job(), NOW)
     assert not identity.registered
     register_at(ngrok, identity)
     assert loaded(place).registered
@@ -639,7 +653,7 @@ def test_the_folder_of_the_existing_daemon_is_taken_over(folder: Path) -> None:
     (folder / "tls.crt").write_text(AUTHORITY.sign(signing_request(key)))
     identity = Identity(settings(folder))
     assert identity.load() == ()
-    assert identity.registered and identity.next_step(NOW, ALL) is Step.UPDATE
+    assert identity.registered and next_step(identity) is Step.UPDATE
 
 
 def test_a_key_that_everyone_can_read_is_closed_and_reported(folder: Path) -> None:
@@ -784,26 +798,26 @@ def test_a_renewal_cut_anywhere_leaves_a_pair_that_works(
                 break
             identity = loaded(place)
             assert identity.registered and pair_works(place)
-            assert identity.next_step(NOW, ALL) is None
+            assert next_step(identity) is None
             assert not list(place.glob("*.next")) and not list(place.glob(".*.tmp"))
     assert ended[0] is False and ended[-1] is True and len(ended) > 15
 
 
 def run_step(place: Path, api: Api, which: Step = Step.REGISTER) -> None:
     identity = loaded(place)
-    identity.finish(identity.begin(which, api, ALL)())
+    identity.finish(identity.begin(which, api, profile())(), NOW)
 
 
 def heal(place: Path, api: Api) -> None:
     """The next start: whatever is asked for is done, and then all is well."""
     identity = loaded(place)
     for _ in range(2):
-        wanted = identity.next_step(NOW, ALL)
+        wanted = next_step(identity)
         if wanted is not None:
-            identity.finish(identity.begin(wanted, api, ALL)())
+            identity.finish(identity.begin(wanted, api, profile())(), NOW)
     again = Identity(settings(place))
     assert again.load() == ()
-    assert again.registered and again.next_step(NOW, ALL) is None and pair_works(place)
+    assert again.registered and next_step(again) is None and pair_works(place)
 
 
 def test_a_daemon_that_goes_on_after_a_full_disk_heals_without_a_restart(folder: Path) -> None:
@@ -814,13 +828,13 @@ def test_a_daemon_that_goes_on_after_a_full_disk_heals_without_a_restart(folder:
         for fatal in range(1, MAX_CHANGES):
             identity = loaded(folder)
             disk = Disk(fatal, lambda: OSError(errno.ENOSPC, "full"), lasting=True)
-            renew = lambda at=identity: at.finish(at.begin(Step.RENEW, api, ALL)())  # noqa: E731
+            renew = lambda at=identity: at.finish(at.begin(Step.RENEW, api, profile())(), NOW)  # noqa: E731
             if run_until_dead(renew, disk):
                 break
             assert identity.registered is pair_works(folder)
             again = Step.RENEW if identity.registered else Step.REGISTER
-            assert identity.next_step(NOW, ALL) in (None, again)
-            identity.finish(identity.begin(again, api, ALL)())
+            assert next_step(identity) in (None, again)
+            identity.finish(identity.begin(again, api, profile())(), NOW)
             assert identity.registered and pair_works(folder)
     assert fatal > 10
 
@@ -830,4 +844,4 @@ def test_nothing_of_a_secret_is_in_the_notes_or_files_of_others(folder: Path) ->
     identity.save_api_key(KEY)
     assert KEY not in repr(identity)
     told = json.loads((folder / "registration.json").read_text())
-    assert set(told) == {"operator_id", "ingress_endpoint", "selectors"}
+    assert set(told) == {"operator_id", "ingress_endpoint", "selectors", "host_name", "version"}

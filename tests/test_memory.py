@@ -15,6 +15,8 @@ from ngrokd.model import Discovered, Endpoint, Target
 
 SEEN = Discovered((Endpoint(Target("a.ns", 80), "http", "http://a.ns", ("ep_1",)),))
 
+NOW = 1_800_000_000.0
+
 
 def test_assignments_come_back_in_their_order(tmp_path: Path) -> None:
     remembered = Remembered({"b.ns": "10.107.0.3", "a.ns": "10.107.0.2"}, {"a.ns:80": 9080})
@@ -25,19 +27,19 @@ def test_assignments_come_back_in_their_order(tmp_path: Path) -> None:
 
 
 def test_the_last_good_answer_comes_back(tmp_path: Path) -> None:
-    Memory(tmp_path).save_endpoints(SEEN)
+    Memory(tmp_path).save_endpoints(SEEN, NOW)
     assert Memory(tmp_path).endpoints() == SEEN
 
 
 def test_files_that_somebody_removed_are_written_again(tmp_path: Path) -> None:
     memory = Memory(tmp_path)
-    memory.save_endpoints(SEEN)
+    memory.save_endpoints(SEEN, NOW)
     memory.save_assignments(Remembered())
     assert memory.holds_assignments()
     for name in ("endpoints.json", "ip_mappings.json"):
         (tmp_path / name).unlink()
     assert not memory.holds_assignments()
-    memory.save_endpoints(SEEN)
+    memory.save_endpoints(SEEN, NOW)
     assert Memory(tmp_path).endpoints() == SEEN
 
 
@@ -53,8 +55,39 @@ def test_damage_costs_only_what_was_damaged(tmp_path: Path, content: bytes) -> N
     memory = Memory(tmp_path)
     assert memory.endpoints() is None
     assert memory.assignments() == Remembered()
-    memory.save_endpoints(SEEN)
+    memory.save_endpoints(SEEN, NOW)
     assert Memory(tmp_path).endpoints() == SEEN
+
+
+def test_a_damaged_file_of_endpoints_is_kept_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "endpoints.json").write_bytes(b'{"endpoints": 7}')
+    assert Memory(tmp_path).endpoints() is None
+    assert (tmp_path / "endpoints.json.corrupt").read_bytes() == b'{"endpoints": 7}'
+    assert not (tmp_path / "endpoints.json").exists()
+    assert "kept as endpoints.json.corrupt" in caplog.text
+
+
+def test_the_time_of_the_last_answer_comes_back(tmp_path: Path) -> None:
+    Memory(tmp_path).save_endpoints(SEEN, NOW)
+    os.utime(tmp_path / "endpoints.json", (NOW, NOW))
+    memory = Memory(tmp_path)
+    memory.endpoints()
+    assert memory.answered_at == NOW
+
+
+@pytest.mark.parametrize(("later_s", "stamped"), [(3599, False), (3600, True), (-1, True)])
+def test_an_answer_like_the_last_one_is_noted_once_an_hour(
+    tmp_path: Path, later_s: float, stamped: bool
+) -> None:
+    file = tmp_path / "endpoints.json"
+    memory = Memory(tmp_path)
+    memory.save_endpoints(SEEN, NOW)
+    before = file.stat()
+    memory.save_endpoints(SEEN, NOW + later_s)
+    assert file.stat().st_ino == before.st_ino  # it was not written again
+    assert file.stat().st_mtime == (NOW + later_s if stamped else before.st_mtime)
 
 
 def test_a_pipe_in_its_place_holds_nothing_up(tmp_path: Path) -> None:
@@ -63,12 +96,12 @@ def test_a_pipe_in_its_place_holds_nothing_up(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_does_not_stop_the_daemon(tmp_path: Path) -> None:
-    Memory(tmp_path / "gone").save_endpoints(SEEN)
+    Memory(tmp_path / "gone").save_endpoints(SEEN, NOW)
     assert not (tmp_path / "gone").exists()
 
 
 def test_what_a_killed_run_wrote_half_goes_at_the_next_start(tmp_path: Path) -> None:
-    Memory(tmp_path).save_endpoints(SEEN)
+    Memory(tmp_path).save_endpoints(SEEN, NOW)
     halves = [
         tmp_path / f".{name}.ngrokd-99999999-{'f' * 16}"
         for name in ("endpoints.json", "ip_mappings.json", "network_ports.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from concurrent.futures import Future
 from pathlib import Path
@@ -9,8 +10,10 @@ from typing import Any, Callable, Optional
 
 import pytest
 
+from ngrokd.cloud.certificate import Validity
 from ngrokd.cloud.identity import Identity
-from ngrokd.cloud.registration import Operator, Step
+from ngrokd.cloud.operators import Operator
+from ngrokd.cloud.registration import Profile, Record, RegistrationState, Step
 from ngrokd.config import ApiSettings, Config, PollSettings, ServerSettings
 from ngrokd.errors import (
     ApiRefused,
@@ -28,18 +31,26 @@ NOW = 1000.0
 OLD_KEY, NEW_KEY, ANOTHER_KEY = "old-key-0123456789", "new-key-0123456789", "two-key-0123456789"
 
 
+LASTING = Validity(0, 1e11)
+
+
 class FakeIdentity:
     """The state folder's answers, in memory. `full` makes every write fail."""
 
     def __init__(self) -> None:
         self.operator_id = ""
-        self.registered = False
+        self.validity: Optional[Validity] = None
+        self.next_validity = LASTING  # of the certificate that comes next
+        self.installation_id = "mark"
+        self.left = False
+        self.told: Optional[Profile] = None
         self.kept_key = ""
-        self.step: Optional[Step] = Step.REGISTER
         self.full = False
-        self.certificate_not_after = 1e12
-        self.always_due = False  # every certificate is due for renewal as it comes
         self.begun: list[Step] = []
+
+    @property
+    def certificate_not_after(self) -> Optional[float]:
+        return self.validity.not_after if self.validity else None
 
     def saved_api_key(self) -> str:
         return self.kept_key
@@ -49,21 +60,40 @@ class FakeIdentity:
             raise StateError("no space left on device")
         self.kept_key = key
 
-    def next_step(self, now: float, selectors: tuple[str, ...]) -> Optional[Step]:
-        return self.step
+    def recorded(self, record: Record, selectors: tuple[str, ...]) -> Record:
+        return dataclasses.replace(
+            record,
+            operator_id=self.operator_id,
+            validity=self.validity,
+            told=self.told,
+            wanted=Profile(selectors, "host-1", "1"),
+        )
 
-    def begin(self, step: Step, api: Any, selectors: tuple[str, ...]) -> Callable[[], Operator]:
+    def begin(self, step: Step, api: Any, profile: Profile) -> Callable[[], Operator]:
         if self.full:
             raise StateError("/etc/ngrokd is read-only")
         self.begun.append(step)
+        self.told = profile
         return lambda: Operator("k8sop_1")
 
-    def finish(self, operator: Operator) -> None:
-        self.operator_id, self.registered = operator.id, True
-        self.step = Step.RENEW if self.always_due else None
+    def finish(self, operator: Operator, now: float) -> None:
+        self.operator_id, self.validity = operator.id, self.next_validity
 
     def lost(self) -> None:
-        self.operator_id, self.registered, self.step = "", False, Step.REGISTER
+        self.operator_id = ""
+
+    def mark_left(self, left: bool) -> None:
+        if self.full:
+            raise StateError("no space left on device")
+        self.left = left
+
+    def forget(self) -> None:
+        self.operator_id, self.validity, self.kept_key = "", None, ""
+
+
+def of_short_life(left: float) -> Validity:
+    """Due for renewal, with `left` seconds to go."""
+    return Validity(time.time() - 4 * left, time.time() + left)
 
 
 class Desk:
@@ -140,7 +170,7 @@ def test_a_poll_of_many_requests_is_not_soon_followed_by_another() -> None:
 
 def test_a_machine_that_has_just_booted_and_serves_what_it_knew_puts_its_first_poll_off() -> None:
     desk = Desk()
-    desk.identity.operator_id, desk.identity.step = "k8sop_1", None
+    desk.enrolled()
     desk.poller.settle(20.0, serving=True)
     assert desk.started(20.0 + INTERVAL / 2 - 1) == []
     assert desk.started(20.0 + INTERVAL / 2) == [JobKind.POLL]
@@ -149,7 +179,7 @@ def test_a_machine_that_has_just_booted_and_serves_what_it_knew_puts_its_first_p
 @pytest.mark.parametrize(("uptime_s", "serving"), [(20.0, False), (301.0, True)])
 def test_any_other_start_polls_at_once(uptime_s: float, serving: bool) -> None:
     desk = Desk()
-    desk.identity.operator_id, desk.identity.step = "k8sop_1", None
+    desk.enrolled()
     desk.poller.settle(uptime_s, serving)
     assert desk.started(uptime_s) == [JobKind.POLL]
 
@@ -192,28 +222,24 @@ def test_what_a_person_asks_for_does_not_lengthen_the_back_off() -> None:
 
 
 def test_a_certificate_that_is_due_as_it_comes_is_not_renewed_in_a_loop() -> None:
-    desk = Desk().enrolled()
-    desk.identity.step = Step.RENEW
-    desk.started()
-    desk.identity.always_due = True
-    desk.done(JobKind.ENROL, Operator("k8sop_1"))
+    desk = Desk()
+    desk.identity.next_validity = of_short_life(1e6)
+    desk.enrolled()
     assert "clock" in desk.poller.problems[0]
     assert JobKind.ENROL not in desk.started(NOW + 59)
     assert JobKind.ENROL in desk.started(NOW + 60)
     desk.done(JobKind.ENROL, Operator("k8sop_1"), now=NOW + 60)
     assert JobKind.ENROL not in desk.started(NOW + 60 + 119)
-    desk.identity.always_due = False
+    desk.identity.next_validity = LASTING
     assert JobKind.ENROL in desk.started(NOW + 60 + 120)
     desk.done(JobKind.ENROL, Operator("k8sop_1"))
     assert not desk.poller.problems
 
 
 def test_a_short_life_is_renewed_before_it_ends() -> None:
-    desk = Desk().enrolled()
-    desk.identity.step, desk.identity.always_due = Step.RENEW, True
-    desk.identity.certificate_not_after = time.time() + 40
-    desk.started()
-    desk.done(JobKind.ENROL, Operator("k8sop_1"))
+    desk = Desk()
+    desk.identity.next_validity = of_short_life(40)
+    desk.enrolled()
     assert JobKind.ENROL not in desk.started(NOW + 10)
     assert JobKind.ENROL in desk.started(NOW + 21)
 
@@ -255,6 +281,29 @@ def test_an_operator_lost_at_ngrok_is_registered_again_at_once_but_not_for_ever(
     assert desk.started(NOW + 2 * INTERVAL) == [JobKind.ENROL]
 
 
+def test_two_answers_about_one_lost_operator_are_one_loss() -> None:
+    desk = Desk().enrolled()
+    desk.identity.told = None
+    assert desk.started() == [JobKind.ENROL, JobKind.POLL]
+    desk.done(JobKind.POLL, error=OperatorLost("gone", 404))
+    desk.done(JobKind.ENROL, error=OperatorLost("gone", 404))
+    assert desk.started() == [JobKind.ENROL]
+    desk.done(JobKind.ENROL, Operator("k8sop_2"))
+    assert desk.identity.operator_id == "k8sop_2"
+
+
+def test_a_late_answer_about_the_operator_before_does_not_lose_the_new_one() -> None:
+    desk = Desk().enrolled()
+    desk.identity.told = None
+    assert desk.started() == [JobKind.ENROL, JobKind.POLL]
+    desk.done(JobKind.ENROL, error=OperatorLost("gone", 404))
+    assert desk.started() == [JobKind.ENROL]
+    desk.done(JobKind.ENROL, Operator("k8sop_2"))
+    desk.done(JobKind.POLL, error=OperatorLost("gone", 404))
+    assert desk.identity.operator_id == "k8sop_2"
+    assert desk.poller.registration is RegistrationState.REGISTERED
+
+
 def test_a_folder_that_cannot_be_written_sends_nothing_and_is_tried_again() -> None:
     desk = Desk()
     desk.identity.full = True
@@ -271,12 +320,147 @@ def test_an_error_that_nobody_foresaw_is_let_out() -> None:
         desk.done(JobKind.POLL, error=ZeroDivisionError())
 
 
-def test_rotation_renews_a_young_certificate() -> None:
+def test_rotation_renews_a_young_certificate_and_tells_its_end() -> None:
+    desk = Desk().enrolled()
+    reply: Future[Any] = Future()
+    desk.poller.rotate_certificate(reply)
+    desk.started()
+    assert desk.poller.registration is RegistrationState.RENEWING and not reply.done()
+    desk.identity.next_validity = Validity(0, 2e11)
+    desk.done(JobKind.ENROL, Operator("k8sop_1"))
+    assert desk.identity.begun == [Step.REGISTER, Step.RENEW]
+    assert reply.result(0) == 2e11
+
+
+def test_a_rotation_that_fails_is_told_and_goes_on() -> None:
+    desk = Desk().enrolled()
+    reply: Future[Any] = Future()
+    desk.poller.rotate_certificate(reply)
+    desk.started()
+    desk.done(JobKind.ENROL, error=ApiUnavailable("503"))
+    with pytest.raises(ControlError, match="old certificate stays in use: 503"):
+        reply.result(0)
+    assert JobKind.ENROL in desk.started(NOW + INTERVAL)
+
+
+def test_a_rotation_is_not_lost_to_an_update_that_is_under_way() -> None:
+    desk = Desk().enrolled()
+    desk.identity.told = None
+    assert JobKind.ENROL in desk.started()
+    reply: Future[Any] = Future()
+    desk.poller.rotate_certificate(reply)
+    desk.done(JobKind.ENROL, Operator("k8sop_1"))
+    assert not reply.done() and JobKind.ENROL in desk.started()
+    assert desk.identity.begun == [Step.REGISTER, Step.UPDATE, Step.RENEW]
+
+
+def test_a_certificate_that_is_not_renewed_is_told_of_in_steps(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    desk = Desk()
+    day = 86400.0
+    end = time.time() + 8 * day
+    desk.identity.next_validity = Validity(end - 90 * day, end)
+    desk.enrolled()
+    for at, days in ((1, 8), (2, 7.5), (3, 6.9), (4, 6), (5, 2.5), (6, 0.5), (7, -1)):
+        desk.identity.validity = Validity(end - 90 * day, time.time() + days * day)
+        now = NOW + at * 10_000
+        desk.poller.look_again()
+        desk.started(now)
+        desk.done(JobKind.ENROL, error=ApiUnavailable("no network"), now=now)
+    told = [r.getMessage() for r in caplog.records if "could not be renewed" in r.getMessage()]
+    assert [text.split()[4] for text in told] == ["8.0", "6.9", "2.5", "12.0", "and"]
+    assert "has ended" in told[-1] and "no network" in told[-1]
+
+
+def years_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wall clock jumps to ten days before the certificate's end."""
+    monkeypatch.setattr(time, "time", lambda: LASTING.not_after - 10 * 86400)
+
+
+def test_the_age_is_looked_at_when_the_clock_may_be_another_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     desk = Desk().enrolled()
     desk.started()
-    desk.poller.rotate_certificate()
+    years_later(monkeypatch)
+    assert JobKind.ENROL not in desk.started(NOW + 1)
+    desk.poller.look_again()
+    assert JobKind.ENROL in desk.started(NOW + 1)
+    assert desk.identity.begun[-1] is Step.RENEW
+
+
+def test_the_age_is_looked_at_every_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk().enrolled()
+    years_later(monkeypatch)
+    assert JobKind.ENROL not in desk.started(NOW + 3599)
+    assert JobKind.ENROL in desk.started(NOW + 3600)
+
+
+# Leaving
+
+
+def left() -> Desk:
+    desk = Desk().enrolled()
+    desk.identity.kept_key = OLD_KEY
+    reply: Future[Any] = Future()
+    desk.poller.leave(reply)
+    assert desk.identity.left, "a crash from here on must not bring it back"
+    assert desk.done(JobKind.LEAVE, "k8sop_1") == Discovered()
+    assert reply.result(0) == {"operator_id": "k8sop_1"}
+    return desk
+
+
+def test_who_has_left_asks_nothing_until_a_key_is_set() -> None:
+    desk = left()
+    assert desk.identity.operator_id == "" and not desk.poller.has_key
+    assert desk.started(NOW + 1e6) == [] and desk.poller.next_poll(NOW) is None
+    assert "deregister" in desk.poller.problems[0]
+    reply: Future[Any] = Future()
+    desk.poller.set_key(NEW_KEY, reply)
+    desk.done(JobKind.CHECK_KEY)
+    assert reply.result(0)["checked"] and not desk.identity.left
+    assert desk.started() == [JobKind.ENROL] and not desk.poller.problems
+
+
+def test_who_has_left_stays_out_over_a_restart_with_a_key_in_the_configuration() -> None:
+    desk = left()
+    desk.poller.take_up_key()
+    assert desk.started(NOW + 1e6) == [] and not desk.poller.has_key
+
+
+def test_a_poll_that_was_under_way_brings_nothing_back() -> None:
+    desk = Desk().enrolled()
+    assert desk.started() == [JobKind.POLL]
+    desk.poller.leave(Future())
+    desk.done(JobKind.LEAVE, "k8sop_1")
+    assert desk.done(JobKind.POLL, Discovered()) is None
+    desk.done(JobKind.POLL, error=OperatorLost("gone", 404))
+    assert desk.started(NOW + 1e6) == []
+
+
+def test_leaving_without_an_answer_changes_nothing() -> None:
+    desk = Desk().enrolled()
+    reply: Future[Any] = Future()
+    desk.poller.leave(reply)
+    assert desk.started() == [JobKind.POLL]
+    desk.done(JobKind.LEAVE, error=ApiUnavailable("no network"))
+    with pytest.raises(ControlError, match="still registered: no network"):
+        reply.result(0)
+    assert desk.poller.has_key and not desk.identity.left and desk.identity.operator_id
+
+
+def test_leaving_during_a_step_is_put_off_by_a_word() -> None:
+    desk = Desk()
     desk.started()
-    assert desk.identity.begun == [Step.REGISTER, Step.RENEW]
+    reply: Future[Any] = Future()
+    desk.poller.leave(reply)
+    with pytest.raises(ControlError, match="try again"):
+        reply.result(0)
+    assert not desk.identity.left
+
+
+# Keys
 
 
 def test_a_key_that_ngrok_refuses_does_not_replace_the_one_in_use() -> None:

@@ -58,6 +58,7 @@ SKIPPED = EndpointStatus(
 STATUS = Status(
     state=State.DEGRADED,
     operator_id="k8sop_1",
+    registration="registered",
     ingress_endpoint="ingress.example:443",
     problems=("busy.ns:443 cannot be opened",),
     certificate_not_after=NOW + 36 * 3600,
@@ -100,6 +101,7 @@ WARM = WarmStatus("auto", ready=3, wanted=4, used=120, missed=4, max_age_s=44.96
 def test_status_has_every_key_of_the_interface() -> None:
     assert status_json(STATUS, Traffic(COUNTERS, WARM), "0.1.0", 42, NOW) == {
         "registered": True,
+        "registration": "registered",
         "operator_id": "k8sop_1",
         "endpoint_count": 2,
         "ingress_endpoint": "ingress.example:443",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -14,7 +15,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ngrokd.sandbox.books import Books
+from ngrokd.sandbox.ca import Authority
 from ngrokd.sandbox.cloud import EndpointSpec, Sandbox
+from ngrokd.sandbox.messages import Request
+from ngrokd.sandbox.service import Service
 from tests.sandbox_client import (
     JSON_HEADERS,
     KEY_HEADERS,
@@ -361,6 +366,26 @@ def test_the_rate_limit_is_429_with_its_code(own: Sandbox) -> None:
     statuses = [call(own, "GET", OPERATORS).status for _ in range(3)]
     assert statuses == [200, 200, 429]
     assert_error(call(own, "GET", OPERATORS), 429, "ERR_NGROK_226")
+
+
+def test_the_rate_limit_counts_what_faults_answer_and_a_minute_at_a_time(tmp_path: Path) -> None:
+    now = 1_800_000_000.0
+    books = Books(tmp_path / "operators.json", lambda: now)
+    books.settings = replace(books.settings, rate_limit=2)
+    service = Service(books, Authority(tmp_path / "cloud"), "sandbox-key")
+    asked = Request(
+        "GET", OPERATORS, headers={name.lower(): KEY_HEADERS[name] for name in KEY_HEADERS}
+    )
+
+    service.count_call()
+    now += 30
+    assert [service.answer(asked).status for _ in range(2)] == [200, 429]
+    now += 30
+    assert [service.answer(asked).status for _ in range(2)] == [200, 429]
+    now += 29.9
+    assert service.answer(asked).status == 429
+    now += 0.1
+    assert service.answer(asked).status == 200
 
 
 def test_a_connection_serves_several_requests(sandbox: Sandbox) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
+from cryptography import x509
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +22,7 @@ from ngrokd.model import Target
 from ngrokd.sandbox.cloud import Sandbox
 from tests.sandbox_client import (
     JSON_HEADERS,
+    KEY_HEADERS,
     TIMEOUT_S,
     Answer,
     Operator,
@@ -113,6 +115,13 @@ def test_endpoints_are_removed_by_id_by_url_and_altogether(sandbox: Sandbox) -> 
         ("POST", "faults/api", {"kind": "status", "count": 0}, 400, "count"),
         ("POST", "faults/api", {"kind": "delay", "delay_s": -1}, 400, "delay_s"),
         ("POST", "faults/api", {"kind": "status", "retry_after": "1\r\nX: y"}, 400, "retry_after"),
+        ("POST", "faults/api", {"kind": "redirect"}, 400, "location"),
+        ("POST", "faults/api", {"kind": "redirect", "location": "x\ny"}, 400, "location"),
+        ("POST", "faults/api", {"kind": "redirect", "location": "x", "status": 200}, 400, "308"),
+        ("POST", "faults/api", {"kind": "certificate", "identity": "x"}, 400, "other_key"),
+        ("POST", "faults/api", {"kind": "replace"}, 400, "fields"),
+        ("POST", "faults/api", {"kind": "replace", "fields": [1]}, 400, "fields"),
+        ("POST", "faults/api", {"kind": "replace", "omit": [1]}, 400, "omit"),
         ("POST", "faults/ingress", {"kind": "refuse", "count": 1}, 400, "count"),
         ("POST", "faults/ingress", {"kind": "certificate"}, 400, "identity"),
         ("POST", "faults/ingress", {"kind": "error"}, 400, "error_code"),
@@ -145,7 +154,10 @@ JSON_VALUES = st.recursive(
     max_leaves=5,
 )
 NAMES = st.sampled_from(
-    ["url", "upstream", "members", "fields", "omit", "kind", "at", "count", "delay_s", "rate_limit"]
+    [
+        *("url", "upstream", "members", "fields", "omit", "kind", "at", "count"),
+        *("delay_s", "rate_limit", "location", "identity"),
+    ]
 )
 
 
@@ -258,6 +270,146 @@ def test_stop_does_not_wait_for_a_delayed_answer(tmp_path: Path) -> None:
         sandbox.stop()
         assert time.monotonic() - began < 5
         assert waiting.recv(100) == b""
+
+
+def raw_answer(sandbox: Sandbox, limit: int) -> bytes:
+    """What comes of a request for the operators, up to that many bytes."""
+    port = int(sandbox.api_url.rpartition(":")[2])
+    headers = "".join(f"{name}: {value}\r\n" for name, value in KEY_HEADERS.items())
+    received = b""
+    with socket.create_connection(("127.0.0.1", port), TIMEOUT_S) as connection:
+        request = (
+            f"GET {OPERATORS} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n"
+        )
+        connection.sendall(request.encode())
+        while len(received) < limit:
+            part = connection.recv(1 << 16)
+            if not part:
+                break
+            received += part
+    return received
+
+
+@pytest.mark.parametrize("kind", ["drip", "drip_head"])
+def test_a_dripping_answer_is_true_but_slow(sandbox: Sandbox, kind: str) -> None:
+    true = call(sandbox, "GET", OPERATORS).content
+    fault(sandbox, kind=kind, delay_s=0.002, count=1)
+    began = time.monotonic()
+    assert call(sandbox, "GET", OPERATORS).content == true
+    assert time.monotonic() - began >= 0.002 * len(true)
+
+
+def test_only_drip_head_holds_the_head_back(sandbox: Sandbox) -> None:
+    fault(sandbox, kind="drip", delay_s=60, count=1)
+    fault(sandbox, kind="drip_head", delay_s=60, count=1)
+    assert b"\r\n\r\n" in raw_answer(sandbox, 1)
+    port = int(sandbox.api_url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), 0.3) as connection:
+        connection.sendall(b"GET /kubernetes_operators HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        with pytest.raises(socket.timeout):
+            connection.recv(1)
+
+
+def test_an_endless_answer_goes_on_while_somebody_reads(sandbox: Sandbox) -> None:
+    fault(sandbox, kind="endless", count=1)
+    head, _, body = raw_answer(sandbox, 4 << 20).partition(b"\r\n\r\n")
+    assert b"content-length" not in head.lower()
+    assert body.startswith(b'{"operators"') and len(body) > 3 << 20
+    assert call(sandbox, "GET", OPERATORS).status == 200
+
+
+@pytest.mark.parametrize("kind", ["drip", "drip_head", "endless"])
+def test_stop_does_not_wait_for_an_answer_without_end(tmp_path: Path, kind: str) -> None:
+    sandbox = Sandbox(tmp_path, samples=False)
+    sandbox.start()
+    fault(sandbox, kind=kind, delay_s=600)
+    port = int(sandbox.api_url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), TIMEOUT_S) as waiting:
+        waiting.sendall(b"GET /kubernetes_operators HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        while not control(sandbox, "GET", "requests")["requests"]:
+            continue
+        began = time.monotonic()
+        sandbox.stop()
+        assert time.monotonic() - began < 5
+
+
+def test_a_redirect_names_its_location(sandbox: Sandbox) -> None:
+    fault(sandbox, kind="redirect", location="http://127.0.0.1:9/x", count=1)
+    fault(sandbox, kind="redirect", location="/y", status=308, count=1)
+    first, second = (call(sandbox, "GET", OPERATORS) for _ in range(2))
+    assert (first.status, first.headers["location"]) == (302, "http://127.0.0.1:9/x")
+    assert (second.status, second.headers["location"]) == (308, "/y")
+
+
+def certificate_of(answer: Answer) -> tuple[str, str, str]:
+    shown = answer.json["binding"]["cert"]
+    return shown["cert"], shown["not_before"], shown["not_after"]
+
+
+@pytest.mark.parametrize(
+    ("identity", "same_key", "begun", "ended"),
+    [
+        ("other_key", False, True, False),
+        ("not_yet_valid", True, False, False),
+        ("expired", True, True, True),
+    ],
+)
+def test_a_certificate_is_wrong_as_it_was_asked_for(
+    sandbox: Sandbox, tmp_path: Path, identity: str, same_key: bool, begun: bool, ended: bool
+) -> None:
+    operator = Operator(sandbox, tmp_path)
+    true_text, *_ = certificate_of(call(sandbox, "GET", f"{OPERATORS}/{operator.id}"))
+    fault(sandbox, kind="certificate", identity=identity)
+    text, not_before, not_after = certificate_of(call(sandbox, "GET", f"{OPERATORS}/{operator.id}"))
+    true, false = (x509.load_pem_x509_certificate(each.encode()) for each in (true_text, text))
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    assert (true.public_key() == false.public_key()) is same_key
+    assert ((not_before <= now), (not_after < now)) == (begun, ended)
+    assert not_before == f"{false.not_valid_before_utc:%Y-%m-%dT%H:%M:%SZ}"
+    assert not_after == f"{false.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}"
+    [listed] = call(sandbox, "GET", OPERATORS).json["operators"]
+    assert listed["binding"]["cert"]["cert"] != true_text
+    control(sandbox, "DELETE", "faults")
+    assert certificate_of(call(sandbox, "GET", f"{OPERATORS}/{operator.id}"))[0] == true_text
+
+
+@pytest.mark.parametrize("identity", ["cut", "garbled"])
+def test_a_certificate_may_be_none_at_all(sandbox: Sandbox, tmp_path: Path, identity: str) -> None:
+    operator = Operator(sandbox, tmp_path)
+    fault(sandbox, kind="certificate", identity=identity)
+    text, *_ = certificate_of(call(sandbox, "GET", f"{OPERATORS}/{operator.id}"))
+    assert text.startswith("-----BEGIN CERTIFICATE-----")
+    with pytest.raises(ValueError):
+        x509.load_pem_x509_certificate(text.encode())
+
+
+def test_an_answer_without_a_certificate_has_none_to_be_wrong(sandbox: Sandbox) -> None:
+    fault(sandbox, kind="certificate", identity="other_key")
+    created = call(sandbox, "POST", OPERATORS, {"binding": {}})
+    assert certificate_of(created)[0] == ""
+    assert call(sandbox, "DELETE", f"{OPERATORS}/{created.json['id']}").status == 204
+    assert call(sandbox, "GET", f"{OPERATORS}/k8sop_none").status == 404
+
+
+def test_any_field_may_be_replaced_by_any_value_or_left_out(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    path = f"{OPERATORS}/{Operator(sandbox, tmp_path).id}"
+    for url in ("http://a.ns", "http://b.ns"):
+        control(sandbox, "POST", "endpoints", {"url": url})
+    fields: dict[str, object] = {"binding.cert.not_after": [1], "new.deep": 1, "region": None}
+    fault(sandbox, kind="replace", fields=fields, omit=["id"], count=1)
+    fault(sandbox, kind="replace", fields={"endpoints.*.url": 7, "endpoints.0": "x"}, count=1)
+    fault(sandbox, kind="replace", fields={"": {}, "a": {}, "a.b": [2]}, count=1)
+    fault(sandbox, kind="replace", omit=["endpoints.0", "endpoints.99", "uri.x"], count=1)
+    operator = call(sandbox, "GET", path).json
+    urls, whole, shorter = (call(sandbox, "GET", f"{path}/bound_endpoints").json for _ in range(3))
+    assert operator["binding"]["cert"]["not_after"] == [1]
+    assert operator["region"] is None and "id" not in operator and "new" not in operator
+    assert urls["endpoints"][0] == "x"
+    assert {each["url"] for each in urls["endpoints"][1:]} == {7}
+    assert whole == {"a": {"b": [2]}}
+    assert len(shorter["endpoints"]) == len(urls["endpoints"]) - 1
 
 
 # Faults of the ingress

@@ -1,8 +1,8 @@
 """The URL of a bound endpoint: scheme, hostname and port, or the reason why it has none.
 
 Liberal, because ngrok's own sources disagree (ngrok's documents show two and three labels, tcp
-only and tls too): http, https, tls and tcp, any number of labels, default ports. Not `urlsplit`:
-it silently drops tabs and line breaks, which must be refused here.
+only and tls too): http, https, tls and tcp, one to five labels (ERR_NGROK_9031), default ports. Not
+`urlsplit`: it silently drops tabs and line breaks, which must be refused here.
 """
 
 from __future__ import annotations
@@ -13,10 +13,16 @@ from typing import Optional
 
 DEFAULT_PORTS = {"http": 80, "https": 443, "tls": 443, "tcp": None}
 
+MAX_LABELS = 5
 MAX_HOSTNAME = 253  # RFC 1035 section 2.3.4, without the root's dot
 _WHOLE = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*)://)?([^/?#]*)[^\s\x00-\x1f\x7f]*")
 # Underscores are no hostname by RFC 952, yet resolvers and certificates carry them.
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+_ACE_PREFIX = "xn--"
+# IDNA 2003, which Python's codec and old resolvers follow, maps these to something else or to
+# nothing; IDNA 2008, which curl and browsers follow, keeps them: they ask for different names.
+_DISPUTED = re.compile("[\u00df\u03c2\u200c\u200d]")
+_CONTROL = re.compile("[\x80-\xa0\ud800-\udfff]")  # what `xn--a` and other accidents come to
 _PORT = re.compile(r"[0-9]{1,5}")
 
 
@@ -54,22 +60,62 @@ def parse(text: str, default_scheme: str = "https") -> EndpointUrl:
 
 def _hostname(text: str) -> str:
     name = text.lower()
+    if "*" in name:
+        raise Unusable("a wildcard name cannot be published: name each host in an endpoint")
+    if not name.isascii():
+        name = _in_ascii(name)
     if name.endswith("."):  # the root: web.ns. is web.ns
         name = name[:-1]
     if not name:
         raise Unusable("the URL names no host")
-    if "*" in name:
-        raise Unusable("a wildcard name cannot be published: name each host in an endpoint")
     if len(name) > MAX_HOSTNAME:
         raise Unusable(f"the hostname is longer than {MAX_HOSTNAME} characters")
     labels = name.split(".")
     for label in labels:
-        if not _LABEL.fullmatch(label):
-            raise Unusable(f"{label[:80]!r} in the hostname is not a name")
+        _check_label(label)
+    if len(labels) > MAX_LABELS:
+        raise Unusable(f"the hostname has more than {MAX_LABELS} labels, ngrok's limit")
     if re.fullmatch(r"[0-9]+|0x[0-9a-f]*", labels[-1]):
         # What inet_aton takes for an address (1, 127.1, 0x7f.1) never reaches the hosts file.
         raise Unusable("the host is an address, not a name")
     return name
+
+
+def _check_label(label: str) -> None:
+    if not _LABEL.fullmatch(label):
+        raise Unusable(f"{label[:80]!r} in the hostname is not a name")
+    if label.startswith(_ACE_PREFIX) and not _decodes(label):
+        raise Unusable(f"{label!r} in the hostname stands for no international name (IDNA)")
+
+
+def _in_ascii(name: str) -> str:
+    """The form that resolvers ask for: `xn--...` in place of each label with other letters.
+
+    The codec loads its tables with the first such name: a daemon without one does not pay for them.
+    """
+    if len(name) > MAX_HOSTNAME:  # before the codec, whose time grows with the square
+        raise Unusable(f"the hostname is longer than {MAX_HOSTNAME} characters")
+    disputed = _DISPUTED.search(name)
+    if disputed:
+        raise Unusable(
+            f"programs disagree about {disputed.group()!a} in a hostname: name it in ngrok by"
+            f" its {_ACE_PREFIX} form"
+        )
+    try:
+        return name.encode("idna").decode("ascii").lower()
+    except UnicodeError as exc:
+        raise Unusable(f"{name[:80]!r} is no hostname, not even an international one") from exc
+
+
+def _decodes(label: str) -> bool:
+    """There is a name with other letters that is written like this, and only like this."""
+    encoded = label[len(_ACE_PREFIX) :]
+    try:
+        name = encoded.encode("ascii").decode("punycode")
+        again = name.encode("punycode").decode("ascii")
+    except UnicodeError:
+        return False
+    return again == encoded and not name.isascii() and not _CONTROL.search(name)
 
 
 def _port(text: str, default: Optional[int]) -> int:

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import json
 import logging
 import os
 import re
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
 from ngrokd import __version__
-from ngrokd.cloud import registrar, statefile
+from ngrokd.cloud import recordfile, registrar, statefile
 from ngrokd.cloud.api import Api
 from ngrokd.cloud.apierrors import key_fault
 from ngrokd.cloud.certificate import Validity
 from ngrokd.cloud.keymaker import KeyMaker, Run
+from ngrokd.cloud.operators import Operator, Wish, is_operator_id
 from ngrokd.cloud.pair import Pair
-from ngrokd.cloud.registration import (
-    Operator,
-    Standing,
-    Step,
-    Wish,
-    is_operator_id,
-    next_step,
-)
+from ngrokd.cloud.recordfile import Told
+from ngrokd.cloud.registration import Profile, Record, Step
 from ngrokd.config import ServerSettings
 from ngrokd.errors import ApiRefused
 
@@ -35,15 +29,6 @@ logger = logging.getLogger(__name__)
 
 _FILES = ("operator_id", "registration.json", "api_key", "installation_id")
 _INSTALLATION_ID = re.compile(r"[0-9a-f]{32}")
-
-
-@dataclass(frozen=True)
-class _Told:
-    """What ngrok and we last told each other; `registration.json`. All of it can be asked again."""
-
-    operator_id: str = ""
-    ingress_endpoint: str = ""
-    selectors: Optional[tuple[str, ...]] = None
 
 
 class Identity:
@@ -59,7 +44,7 @@ class Identity:
         self._key_folder = key.parent
         self._pair = Pair(certificate, key, KeyMaker(run))
         self._operator_id = ""
-        self._told = _Told()
+        self._told = Told()
 
     @property
     def operator_id(self) -> str:
@@ -88,6 +73,11 @@ class Identity:
         """There is an operator, and a certificate and key that work for it."""
         return bool(self._operator_id) and self._validity() is not None
 
+    @property
+    def left(self) -> bool:
+        """A person took this machine out of ngrok, and nobody has given a key since."""
+        return self._told.left
+
     def load(self) -> tuple[str, ...]:
         """Read the state folder, making it if need be. Returns notes for the log.
 
@@ -97,7 +87,7 @@ class Identity:
         statefile.sweep(self._folder, _FILES)
         notes = list(self._pair.load())
         self._operator_id = self._read_word("operator_id", is_operator_id, notes)
-        self._told = self._read_told(notes)
+        self._told = recordfile.read(self._folder, notes)
         return tuple(notes)
 
     def saved_api_key(self) -> str:
@@ -117,14 +107,18 @@ class Identity:
         self._make_folders()  # they may be gone since `load`
         self._write("api_key", word, 0o600)
 
-    def next_step(self, now: float, selectors: tuple[str, ...]) -> Optional[Step]:
-        """What to ask of ngrok next; None: nothing. `now`: Unix seconds."""
-        told = self._told.selectors if self._told.operator_id == self._operator_id else None
-        return next_step(Standing(self._operator_id, self._validity(), told), now, selectors)
+    def recorded(self, record: Record, selectors: tuple[str, ...]) -> Record:
+        """The record with what is on disk now, and what ngrok is to know now."""
+        known = self._told.operator_id == self._operator_id
+        return dataclasses.replace(
+            record,
+            operator_id=self._operator_id,
+            validity=self._validity(),
+            told=self._told.profile if known else None,
+            wanted=Profile(selectors, socket.gethostname(), __version__),
+        )
 
-    def begin(
-        self, step: Step, api: Api, selectors: tuple[str, ...]
-    ) -> Callable[[], Operator]:
+    def begin(self, step: Step, api: Api, profile: Profile) -> Callable[[], Operator]:
         """Save what must not be lost, and return the job for the pool; its result is `finish`ed.
 
         The job raises ApiError; OperatorLost is for `lost`.
@@ -133,13 +127,8 @@ class Identity:
             step = Step.REGISTER
         self._make_folders()  # they may be gone since `load`
         csr = "" if step is Step.UPDATE else self._pair.prepare(renew=step is Step.RENEW)
-        wish = Wish(
-            installation_id=self._installation_id(),
-            host_name=socket.gethostname(),
-            version=__version__,
-            selectors=selectors,
-            csr=csr,
-        )
+        first = not self._kept("installation_id")
+        wish = Wish(self._marked(), profile, csr, first)
         job: registrar.Job = {
             Step.REGISTER: registrar.register,
             Step.RENEW: registrar.renew,
@@ -147,23 +136,42 @@ class Identity:
         }[step]
         return functools.partial(job, api, wish, self._operator_id)
 
-    def finish(self, operator: Operator) -> None:
-        """Save the job's result. ApiUnavailable: its certificate does not fit; the old pair stays.
+    def finish(self, operator: Operator, now: float) -> None:
+        """Save the job's result. `now`: Unix seconds.
 
-        The pair first: an id with the certificate of another operator would look registered.
+        ApiUnavailable: its certificate does not fit the key or the clock; the old pair stays. The
+        pair is saved first: an id with another operator's certificate would look registered.
         """
         if operator.certificate:
-            self._pair.install(operator.certificate)
+            self._pair.install(operator.certificate, now)
         if operator.id != self._operator_id or not self._kept("operator_id"):
             self._write("operator_id", operator.id, 0o644)
             self._operator_id = operator.id
         ingress = operator.ingress_endpoint or self._told.ingress_endpoint
-        self._save_told(_Told(operator.id, ingress, operator.selectors))
+        self._save_told(Told(operator.id, ingress, operator.told))
 
     def lost(self) -> None:
         """ngrok no longer knows the operator: forget its id. The key stays, for the next one."""
         self._operator_id = ""
         statefile.remove(self._folder / "operator_id")
+
+    @property
+    def installation_id(self) -> str:
+        """What marks our operator as ours at ngrok; "": none was made yet. Raises StateError."""
+        return self._read_word("installation_id", _is_installation_id, [])
+
+    def mark_left(self, left: bool) -> None:
+        """Remember over a restart that a person took this machine out, or that it is back."""
+        self._make_folders()
+        self._save_told(dataclasses.replace(self._told, left=left))
+
+    def forget(self) -> None:
+        """Remove all that says who we are: the operator is gone, and no key is of use any more."""
+        for name in ("operator_id", "api_key", "installation_id"):
+            statefile.remove(self._folder / name)
+        self._operator_id = ""
+        self._pair.remove()
+        self._save_told(Told(left=True))
 
     def _validity(self) -> Optional[Validity]:
         """Of the pair that is on disk now: somebody may have removed or replaced it."""
@@ -179,11 +187,10 @@ class Identity:
     def _kept(self, name: str) -> bool:
         return os.path.lexists(self._folder / name)
 
-    def _installation_id(self) -> str:
+    def _marked(self) -> str:
         """What marks our operator as ours at ngrok; made once."""
         notes: list[str] = []
-        valid = _INSTALLATION_ID.fullmatch
-        known = self._read_word("installation_id", lambda text: bool(valid(text)), notes)
+        known = self._read_word("installation_id", _is_installation_id, notes)
         for note in notes:
             logger.warning("%s", note)
         if known:
@@ -207,37 +214,11 @@ class Identity:
     def _write(self, name: str, word: str, mode: int) -> None:
         statefile.write_atomic(self._folder / name, f"{word}\n".encode(), mode)
 
-    def _read_told(self, notes: list[str]) -> _Told:
-        path = self._folder / "registration.json"
-        content = statefile.read(path)
-        if content is None:
-            return _Told()
-        try:
-            return _told_of(json.loads(content))
-        except (ValueError, RecursionError):
-            notes.append(statefile.set_aside(path, "is damaged"))
-            return _Told()
-
-    def _save_told(self, told: _Told) -> None:
-        if told != self._told or not self._kept("registration.json"):
-            document = {
-                "operator_id": told.operator_id,
-                "ingress_endpoint": told.ingress_endpoint,
-                "selectors": told.selectors,
-            }
-            content = json.dumps(document, indent=2).encode() + b"\n"
-            statefile.write_atomic(self._folder / "registration.json", content, 0o644)
+    def _save_told(self, told: Told) -> None:
+        if told != self._told or not self._kept(recordfile.NAME):
+            recordfile.write(self._folder, told)
         self._told = told
 
 
-def _told_of(document: object) -> _Told:
-    """ValueError: not what `_save_told` writes."""
-    if not isinstance(document, dict):
-        raise ValueError("it is not an object")
-    operator_id, ingress = document.get("operator_id"), document.get("ingress_endpoint")
-    selectors = document.get("selectors")
-    if not isinstance(operator_id, str) or not isinstance(ingress, str):
-        raise ValueError("it lacks text")
-    if not isinstance(selectors, list) or not all(isinstance(each, str) for each in selectors):
-        raise ValueError("its selectors are no list of texts")
-    return _Told(operator_id, ingress, tuple(selectors))
+def _is_installation_id(text: str) -> bool:
+    return _INSTALLATION_ID.fullmatch(text) is not None

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Optional
 
 from ngrokd.cloud import statefile
-from ngrokd.cloud.certificate import Validity, validity
+from ngrokd.cloud.certificate import Validity, replacement_fault, validity
 from ngrokd.cloud.keymaker import KeyMaker, Made, UnusableKey
 from ngrokd.errors import ApiUnavailable, StateError
 
@@ -102,12 +102,15 @@ class Pair:
         statefile.write_atomic(self.request_path, made.request.encode(), 0o644)
         return made.request
 
-    def install(self, certificate: str) -> None:
-        """Make this certificate and the key it was asked for with the pair.
+    def install(self, certificate: str, now: float) -> None:
+        """Make this certificate and the key it was asked for with the pair. `now`: Unix seconds.
 
-        ApiUnavailable: it does not fit the key. StateError: it cannot be saved. The old pair
-        stays in both cases.
+        ApiUnavailable: it does not fit the key, or is worse than what it replaces. StateError: it
+        cannot be saved. The old pair stays in all these cases.
         """
+        fault = replacement_fault(self._validity, validity(certificate), now)
+        if fault:
+            raise ApiUnavailable(f"{fault}; the old one stays, and a new one is asked for")
         statefile.write_atomic(self._next_certificate, certificate.encode(), 0o644)
         if not self._fits(self._next_certificate):
             statefile.remove(self._next_certificate)
@@ -117,6 +120,15 @@ class Pair:
             )
         self._commit()
         self._validity = validity(certificate)
+
+    def remove(self) -> None:
+        """Take key, certificate and request away, where links lead as well. Raises StateError."""
+        for path in (
+            self._next_certificate, self._next_key, self.request_path, self._certificate, self._key
+        ):
+            statefile.remove(_real(path))
+            statefile.remove(path)
+        self._look()
 
     def _recover(self) -> list[str]:
         """Apply the table of this module's docstring."""

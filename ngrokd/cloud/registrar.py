@@ -1,4 +1,4 @@
-"""Register, renew and update at ngrok: jobs for a pool thread, functions of their arguments."""
+"""Register, renew, update, leave: jobs for a pool thread, functions of their arguments."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from ngrokd.cloud.api import Api
 from ngrokd.cloud.certificate import validity
-from ngrokd.cloud.registration import (
+from ngrokd.cloud.operators import (
     Operator,
     Wish,
     change,
@@ -33,7 +33,7 @@ def register(api: Api, wish: Wish, known_id: str) -> Operator:
             return renew(api, wish, known_id)
         except OperatorLost as exc:
             logger.warning("operator %s: %s", known_id, exc)
-    own_id = own_operator(api.list_operators(), wish.installation_id)
+    own_id = "" if wish.first else own_operator(api.list_operators(), wish.installation_id)
     if own_id:
         logger.info("operator %s is this installation's; it is used again", own_id)
         return renew(api, wish, own_id)
@@ -46,10 +46,22 @@ def renew(api: Api, wish: Wish, operator_id: str) -> Operator:
 
 
 def update(api: Api, wish: Wish, operator_id: str) -> Operator:
-    """Tell ngrok the selectors. Raises ApiError; OperatorLost: it is gone."""
+    """Tell ngrok the profile. Raises ApiError; OperatorLost: it is gone."""
     answer = _changed(api, wish, operator_id)
     # Whatever certificate the answer repeats was not asked for and changes nothing.
     return dataclasses.replace(_parsed(answer, wish), certificate="")
+
+
+def leave(api: Api, operator_id: str, installation_id: str) -> str:
+    """Have no operator: the known one, else our own, is deleted. Its id, "" if there was none.
+
+    That it is gone already is fine. Raises ApiError.
+    """
+    if not operator_id and installation_id:
+        operator_id = own_operator(api.list_operators(), installation_id)
+    if operator_id:
+        api.delete_operator(operator_id)
+    return operator_id
 
 
 def _changed(api: Api, wish: Wish, operator_id: str) -> object:
@@ -62,7 +74,7 @@ def _parsed(answer: object, wish: Wish) -> Operator:
         operator = parse_operator(answer)
     except ValueError as exc:
         raise _unusable(f"it is not an operator: {exc}") from exc
-    return dataclasses.replace(operator, selectors=wish.selectors)
+    return dataclasses.replace(operator, told=wish.profile)
 
 
 def _certified(answer: object, wish: Wish) -> Operator:

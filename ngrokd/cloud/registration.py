@@ -1,11 +1,17 @@
-"""What is said to ngrok about this machine, what its answer means, and what to do next."""
+"""The registration as a state machine: what an answer of ngrok changes, and what to ask next.
+
+Theory of operation. `TRANSITIONS` is the whole of it: for each state and each answer the state that
+follows. Some answers come from outside (the API, a person); the others are read off the record
+itself, what is on disk about us: something is missing, due, outdated, or all is complete. A start,
+a start after a crash and a running daemon so take the same way: a record in, a step out, whatever
+came before. A crash forgets the state alone, and the record says it again.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import enum
-import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Optional
 
@@ -16,67 +22,151 @@ RENEW_BEFORE_S = 30 * DAY_S  # as ngrok's own operator does
 # Of a life shorter than 90 days, the last third: 30 days before its end would be all of it.
 RENEW_LAST_PART = 3
 
-# Limits of the API, in bytes of UTF-8.
-MAX_DESCRIPTION_BYTES = 255
-MAX_METADATA_BYTES = 4096
 
-# The operator's metadata is a JSON object of its owner; this member marks the operator as ours.
-INSTALLATION_MEMBER = "ngrokd.installation_id"
-NAMESPACE = "ngrokd"
+class RegistrationState(enum.Enum):
+    """How we stand with ngrok; the values are words for a person."""
 
-# Goes into URLs and into a file of one line. ngrok's look like `k8sop_2Nc...`.
-_ID = re.compile(r"[A-Za-z0-9._:-]{1,200}")
-_INGRESS = re.compile(r"[A-Za-z0-9._-]{1,253}(?::[0-9]{1,5})?")
+    UNREGISTERED = "unregistered"  # no API key: nothing is asked
+    REGISTERING = "registering"  # no operator yet, or no usable key and certificate for it
+    REGISTERED = "registered"  # operator, key and certificate are there
+    RENEWING = "renewing"  # a new key and certificate are asked for; the old pair is in use
+    LOST = "lost"  # ngrok no longer knows our operator: another one is asked for, with the same key
+    REFUSED = "refused"  # what is asked is refused: a person has to act; asked again, but slowly
+    LEFT = "left"  # a person took this machine out: nothing is asked until a key is set
+
+
+class Answer(enum.Enum):
+    """What happened; the values are the words of the diagram."""
+
+    # From outside
+    KEY = "an API key is set"
+    NO_KEY = "the API key is gone"
+    GRANTED = "ngrok grants what was asked"
+    UNAVAILABLE = "no usable answer"
+    REFUSED = "ngrok refuses (401, 403, plan)"
+    GONE = "the operator is gone (404)"
+    ROTATE = "rotate-cert"
+    LEFT = "deregister"
+    # Of the record itself
+    MISSING = "operator, key or certificate missing"
+    DUE = "certificate due"
+    OUTDATED = "selectors, host name or version changed"
+    COMPLETE = "nothing to ask for"
 
 
 class Step(enum.Enum):
     """What has to be asked of ngrok next."""
 
-    REGISTER = "register"  # no operator, or no usable key and certificate for it
-    RENEW = "renew"  # the certificate ends soon, or a new one is wanted: new key, new certificate
-    UPDATE = "update"  # the selectors changed
+    REGISTER = "register"  # an operator and a certificate: the known one, else our own, else a new
+    RENEW = "renew"  # a new key and a new certificate
+    UPDATE = "update"  # tell it the profile
 
 
 @dataclass(frozen=True)
-class Standing:
-    """What is on disk about us."""
+class Profile:
+    """What ngrok is to know of this machine, and can be told at any time."""
 
+    selectors: tuple[str, ...]
+    host_name: str
+    version: str  # of ngrokd
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known about us: the state, and what is on disk."""
+
+    state: RegistrationState = RegistrationState.UNREGISTERED
     operator_id: str = ""
     validity: Optional[Validity] = None  # of the certificate; None: no usable pair
-    selectors: Optional[tuple[str, ...]] = None  # what this operator was last told; None: unknown
+    told: Optional[Profile] = None  # what this operator was last told; None: unknown
+    wanted: Optional[Profile] = None  # what it is to be told
 
 
-@dataclass(frozen=True)
-class Wish:
-    """What ngrok is to know about this machine."""
+_S, _A = RegistrationState, Answer
 
-    installation_id: str
-    host_name: str
-    version: str
-    selectors: tuple[str, ...]
-    csr: str = ""  # PEM; "": the certificate is not asked for
+# What is not listed leaves the state as it is.
+TRANSITIONS: Mapping[RegistrationState, Mapping[Answer, RegistrationState]] = {
+    _S.UNREGISTERED: {_A.KEY: _S.REGISTERING, _A.LEFT: _S.LEFT},
+    _S.REGISTERING: {
+        _A.COMPLETE: _S.REGISTERED,
+        _A.OUTDATED: _S.REGISTERED,
+        _A.DUE: _S.REGISTERED,
+        _A.GRANTED: _S.REGISTERED,
+        _A.GONE: _S.LOST,
+        _A.REFUSED: _S.REFUSED,
+        _A.NO_KEY: _S.UNREGISTERED,
+        _A.LEFT: _S.LEFT,
+    },
+    _S.REGISTERED: {
+        _A.MISSING: _S.REGISTERING,
+        _A.DUE: _S.RENEWING,
+        _A.ROTATE: _S.RENEWING,
+        _A.GONE: _S.LOST,
+        _A.REFUSED: _S.REFUSED,
+        _A.NO_KEY: _S.UNREGISTERED,
+        _A.LEFT: _S.LEFT,
+    },
+    _S.RENEWING: {
+        _A.GRANTED: _S.REGISTERED,
+        _A.MISSING: _S.REGISTERING,
+        _A.GONE: _S.LOST,
+        _A.REFUSED: _S.REFUSED,
+        _A.NO_KEY: _S.UNREGISTERED,
+        _A.LEFT: _S.LEFT,
+    },
+    _S.LOST: {
+        _A.GRANTED: _S.REGISTERED,
+        _A.REFUSED: _S.REFUSED,
+        _A.NO_KEY: _S.UNREGISTERED,
+        _A.LEFT: _S.LEFT,
+    },
+    _S.REFUSED: {
+        _A.GRANTED: _S.REGISTERED,
+        _A.ROTATE: _S.RENEWING,
+        _A.COMPLETE: _S.REGISTERED,
+        _A.KEY: _S.REGISTERING,
+        _A.GONE: _S.LOST,
+        _A.NO_KEY: _S.UNREGISTERED,
+        _A.LEFT: _S.LEFT,
+    },
+    _S.LEFT: {_A.KEY: _S.REGISTERING},
+}
+
+_SILENT = (_S.UNREGISTERED, _S.LEFT)  # nothing is asked
+
+_STEPS: Mapping[Answer, Step] = {
+    _A.MISSING: Step.REGISTER,
+    _A.DUE: Step.RENEW,
+    _A.OUTDATED: Step.UPDATE,
+}
 
 
-@dataclass(frozen=True)
-class Operator:
-    """What the API says an operator is."""
+def next_step(
+    record: Record, answer: Optional[Answer], now: float
+) -> tuple[Record, Optional[Step]]:
+    """The record after this answer, and what to ask ngrok next; None: nothing.
 
-    id: str
-    certificate: str = ""  # PEM; "": the answer brings none
-    ingress_endpoint: str = ""
-    metadata: str = ""
-    selectors: tuple[str, ...] = ()  # those it was told last
+    `answer` None: only time has passed, or what is on disk changed. `now`: Unix seconds.
+    """
+    state = record.state
+    if answer is not None:
+        state = TRANSITIONS[state].get(answer, state)
+    if answer is Answer.GONE:
+        record = dataclasses.replace(record, operator_id="", told=None)
+    found = judge(record, now)
+    # What is on disk may lead on twice: registering, registered, renewing.
+    for _ in RegistrationState:
+        state = TRANSITIONS[state].get(found, state)
+    return dataclasses.replace(record, state=state), _step(state, found)
 
 
-def next_step(standing: Standing, now: float, selectors: tuple[str, ...]) -> Optional[Step]:
-    """The most urgent step; None: nothing to do."""
-    if not standing.operator_id or standing.validity is None:
-        return Step.REGISTER
-    if now >= renewal_time(standing.validity):
-        return Step.RENEW
-    if standing.selectors != selectors:
-        return Step.UPDATE
-    return None
+def judge(record: Record, now: float) -> Answer:
+    """What the record itself says, the most urgent first."""
+    if not record.operator_id or record.validity is None:
+        return Answer.MISSING
+    if now >= renewal_time(record.validity):
+        return Answer.DUE
+    return Answer.COMPLETE if record.told == record.wanted else Answer.OUTDATED
 
 
 def renewal_time(validity: Validity) -> float:
@@ -85,110 +175,46 @@ def renewal_time(validity: Validity) -> float:
     return validity.not_after - min(RENEW_BEFORE_S, max(life, 0) / RENEW_LAST_PART)
 
 
-def creation(wish: Wish) -> dict[str, object]:
-    """Body of `POST /kubernetes_operators`. The API refuses any field it does not know."""
-    return {
-        "description": _shortened(f"ngrokd on {wish.host_name}", MAX_DESCRIPTION_BYTES),
-        "metadata": merged_metadata("", wish.installation_id),
-        "enabled_features": ["bindings"],
-        "region": "global",
-        "deployment": {
-            "name": wish.host_name,
-            "namespace": NAMESPACE,
-            "version": wish.version,
-        },
-        "binding": _binding(wish),
-    }
+def diagram() -> str:
+    """`TRANSITIONS` as a Mermaid state diagram, for the documents.
 
-
-def change(wish: Wish, known: Operator) -> dict[str, object]:
-    """Body of `PATCH /kubernetes_operators/{id}`: what is ours to say, nothing a person wrote."""
-    body: dict[str, object] = {
-        "enabled_features": ["bindings"],
-        "deployment": {"name": wish.host_name, "version": wish.version},
-        "binding": _binding(wish),
-    }
-    metadata = merged_metadata(known.metadata, wish.installation_id)
-    if metadata is not None:
-        body["metadata"] = metadata
-    return body
-
-
-def merged_metadata(known: str, installation_id: str) -> Optional[str]:
-    """The metadata with our mark. None: it stays as it is, marked already or not ours to edit."""
-    members = _members(known or "{}")
-    if members is None or members.get(INSTALLATION_MEMBER) == installation_id:
-        return None
-    merged = json.dumps({**members, INSTALLATION_MEMBER: installation_id})
-    return merged if len(merged.encode()) <= MAX_METADATA_BYTES else None
-
-
-def own_operator(items: Sequence[object], installation_id: str) -> str:
-    """The id of the operator that carries our mark; "" if there is none.
-
-    A crash after the request and before the answer was saved must not cost a second operator.
+    What leads from every state that has a key to the same one is drawn once.
     """
-    for item in items:
-        try:
-            operator = parse_operator(item)
-        except ValueError:
-            continue  # another client's; whatever it is, it is not ours
-        members = _members(operator.metadata)
-        if members is not None and members.get(INSTALLATION_MEMBER) == installation_id:
-            return operator.id
-    return ""
+    active = [state for state in TRANSITIONS if state not in _SILENT]
+    shared = {
+        answer: to
+        for answer, to in TRANSITIONS[active[0]].items()
+        if all(TRANSITIONS[state].get(answer) is to for state in active)
+    }
+    inner: list[str] = []
+    for state in active:
+        row = {answer: to for answer, to in TRANSITIONS[state].items() if answer not in shared}
+        inner += _arrows(state.value, row)
+    outer = [line for state in _SILENT for line in _arrows(state.value, TRANSITIONS[state])]
+    lines = [
+        "stateDiagram-v2",
+        f"    [*] --> {RegistrationState.UNREGISTERED.value}",
+        '    state "with an API key" as active {',
+        *(f"    {line}" for line in inner),
+        "    }",
+        *outer,
+        *_arrows("active", shared),
+    ]
+    return "\n".join(lines) + "\n"
 
 
-def parse_operator(document: object) -> Operator:
-    """The operator in an answer. ValueError: it is none.
-
-    The certificate's dates are not read: without a CSR the API answers `cert: ""` and dates of
-    the year 1, and with one the certificate itself says them.
-    """
-    if not isinstance(document, Mapping):
-        raise ValueError("it is not an object")
-    identity = document.get("id")
-    if not isinstance(identity, str) or not is_operator_id(identity):
-        raise ValueError("it has no usable id")
-    binding = _object(document.get("binding"))
-    ingress = _text(binding.get("ingress_endpoint"))
-    return Operator(
-        id=identity,
-        certificate=_text(_object(binding.get("cert")).get("cert")),
-        ingress_endpoint=ingress if _INGRESS.fullmatch(ingress) else "",
-        metadata=_text(document.get("metadata")),
-    )
+def _arrows(start: str, row: Mapping[Answer, RegistrationState]) -> list[str]:
+    found = []
+    for target in RegistrationState:
+        words = [answer.value for answer, to in row.items() if to is target]
+        if words:
+            found.append(f"    {start} --> {target.value}: {' / '.join(words)}")
+    return found
 
 
-def is_operator_id(text: str) -> bool:
-    """This can be an operator's id."""
-    # A lone "." or ".." would change the path of the request.
-    return _ID.fullmatch(text) is not None and text.strip(".") != ""
-
-
-def _binding(wish: Wish) -> dict[str, object]:
-    binding: dict[str, object] = {"endpoint_selectors": list(wish.selectors)}
-    if wish.csr:
-        binding["csr"] = wish.csr
-    return binding
-
-
-def _members(text: str) -> Optional[dict[str, object]]:
-    """The members of a JSON object; None: it is something else."""
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
+def _step(state: RegistrationState, found: Answer) -> Optional[Step]:
+    if state in _SILENT:
         return None
-    return document if isinstance(document, dict) else None
-
-
-def _object(value: object) -> Mapping[object, object]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _shortened(text: str, limit: int) -> str:
-    return text.encode()[:limit].decode(errors="ignore")
+    if state is RegistrationState.RENEWING:  # also where nothing is due: a person asked
+        return Step.RENEW
+    return _STEPS.get(found)

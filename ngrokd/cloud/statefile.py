@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import logging
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Optional
 
@@ -120,6 +121,33 @@ def make_folder(path: Path) -> None:
         raise StateError(f"{path} is not a folder; name one in server.client_cert") from exc
     except OSError as exc:
         raise _fault(path, "cannot be made", exc) from exc
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep every other daemon from this folder, until the end or however this process ends.
+
+    Two with one identity would renew, adopt and remove each other's. StateError: another has it.
+    """
+    make_folder(folder)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as exc:
+        raise _fault(folder, "cannot be opened", exc) from exc
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as exc:
+        os.close(descriptor)
+        raise StateError(
+            f"another ngrokd uses the state folder {folder}: end that one, or name a file of"
+            " another folder in server.client_cert"
+        ) from exc
+    except OSError as exc:  # a file system without locks; who shares one knows
+        logger.debug("%s cannot be locked: %s", folder, exc.strerror)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def sweep(folder: Path, names: Iterable[str]) -> None:

@@ -13,8 +13,9 @@ from ngrokd import __version__
 from ngrokd.control import pages
 from ngrokd.control.answers import at, mapping, mappings, text
 from ngrokd.control.client import request
+from ngrokd.control.question import agreed
 from ngrokd.control.waiting import Goal, wait
-from ngrokd.errors import DaemonUnreachable, NotPermitted, TimedOut
+from ngrokd.errors import ControlError, DaemonUnreachable, NotPermitted, TimedOut
 
 ASK_S = 10.0
 POLL_S = 90.0  # the API may take 30 s for a page
@@ -116,12 +117,21 @@ def log_level(call: Call) -> Outcome:
 
 
 def rotate_cert(call: Call) -> Outcome:
-    """The daemon answers once it has taken the request; ngrok's answer comes later."""
-    answer = call.ask("rotate-cert", timeout_s=POLL_S)
-    return Outcome(
-        {"done": True, "answer": answer},
-        "A new certificate is being requested. `ngrokctl status` shows the one in use.",
-    )
+    """Returns once the new certificate is in use."""
+    answer = mapping(call.ask("rotate-cert", timeout_s=POLL_S))
+    page = f"A new certificate is in use, valid until {text(answer, 'not_after')}."
+    return Outcome({"done": True, "answer": answer}, page)
+
+
+def deregister(call: Call) -> Outcome:
+    """Asks on a terminal first: what it removes cannot be had back."""
+    if not call.options.yes:
+        operator_id = text(mapping(call.ask("status")), "operator_id")
+        what = f"operator {operator_id}" if operator_id else "the registration"
+        if not agreed(f"Delete {what} at ngrok, and this machine's certificate, key and API key?"):
+            raise ControlError("not_confirmed", "nothing was changed")
+    answer = mapping(call.ask("deregister", timeout_s=POLL_S))
+    return Outcome({"done": True, "answer": answer}, pages.deregistration_page(answer))
 
 
 def version(call: Call) -> Outcome:
@@ -149,6 +159,7 @@ COMMANDS: Mapping[str, Callable[[Call], Outcome]] = {
     "refresh": refresh,
     "reload": reload,
     "rotate-cert": rotate_cert,
+    "deregister": deregister,
     "log-level": log_level,
     "ping": ping,
     "version": version,

@@ -48,6 +48,7 @@ def status_json(
     counted = traffic.counters.values()
     return {
         "registered": status.registered,
+        "registration": status.registration,
         "operator_id": status.operator_id,
         "endpoint_count": states.count(EndpointState.OPEN),
         "ingress_endpoint": status.ingress_endpoint,

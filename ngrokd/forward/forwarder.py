@@ -76,6 +76,10 @@ class Forwarder:
             ipaddress.ip_address(address.ip)
         self._loop.call_soon(functools.partial(self._set_ingress, ingress))
 
+    def distrust_warm(self, addresses: Optional[frozenset[str]]) -> None:
+        """The network is another for what was made from these addresses; `None`: from any."""
+        self._loop.call_soon(functools.partial(self._pool.distrust, addresses))
+
     def configure(self, settings: ForwardSettings) -> None:
         """New settings, for new connections."""
         self._loop.call_soon(functools.partial(self._configure, settings))
@@ -115,6 +119,10 @@ class Forwarder:
             self._loop.call_soon(lambda: self._board.when_empty(done))
         else:
             done()
+
+    def verdicts(self) -> tuple[int, int]:
+        """How often the ingress's certificate was verified, and how often it was refused."""
+        return self._board.verified, self._board.distrusted
 
     def heartbeat(self) -> float:
         """`time.monotonic()` of the loop's last turn."""

@@ -96,6 +96,14 @@ class Leg:
             raise LegLost(self, bare(exc)) from exc
 
     @property
+    def local_ip(self) -> str:
+        """This machine's address of it; "" once the kernel has forgotten that."""
+        try:
+            return str(self._sock.getsockname()[0])
+        except OSError:  # BSD kernels say EINVAL for a socket that has been reset
+            return ""
+
+    @property
     def unsent(self) -> int:
         """How many bytes the peer's kernel has not acknowledged: a reset takes them from it."""
         try:

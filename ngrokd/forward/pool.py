@@ -26,6 +26,7 @@ from ngrokd.forward.leg import LegLost
 from ngrokd.forward.lifetime import SHORTEST_S, Lesson, Lifetime
 from ngrokd.forward.loop import Timer
 from ngrokd.forward.pacing import PROOF_S, Pacing
+from ngrokd.forward.stock import Stock
 from ngrokd.forward.switchboard import Switchboard
 from ngrokd.forward.tunnel import TunnelState
 from ngrokd.forward.uplink import Uplink
@@ -48,7 +49,7 @@ class Pool:
         self._loop = board.loop
         self._demand = Demand(board.settings.warm_connections)
         self._lifetime = Lifetime()
-        self._ready: list[Warm] = []  # oldest first
+        self._ready = Stock()
         self._refills: set[Refill] = set()
         self._timer: Optional[Timer] = None
         self._wakes = math.inf  # when the timer does
@@ -63,14 +64,7 @@ class Pool:
             return None
         now = self._loop.now
         self._demand.client(now)
-        limit_s = self._lifetime.limit_s(now)
-        found = None
-        while self._ready and found is None:
-            warm = self._ready.pop()  # the youngest is the likeliest to live
-            if now - warm.uplink.since < limit_s:
-                found = warm.uplink
-            else:
-                warm.retire()
+        found = self._ready.take(now, self._lifetime.limit_s(now))
         if found is None:
             self._missed += 1
         else:
@@ -100,15 +94,24 @@ class Pool:
     def serve(self, ingress: Optional[Ingress], is_another: bool) -> None:
         """New connections go there; `is_another`: also by another name, certificate or trust."""
         addresses = ingress.addresses if ingress else ()
-        for warm in list(self._ready):
-            if is_another or warm.uplink.address not in addresses:
-                self._ready.remove(warm)
-                warm.retire()
+        self._ready.retire_if(lambda uplink: is_another or uplink.address not in addresses)
         if is_another:
             self._abandon_refills()
             self._lifetime.forget()
             self._said_none = False
             self._pacing.proved()
+        self.tend_soon()
+
+    def distrust(self, addresses: Optional[frozenset[str]]) -> None:
+        """The network is another for what was made from these addresses; `None`: from any.
+
+        What waits may be dead without knowing it, and what is being made may wait for nobody. If it
+        is another for all, why earlier ones failed says nothing any more.
+        """
+        if addresses is None:
+            self._abandon_refills()
+            self._pacing.proved()
+        self._ready.retire_if(lambda uplink: addresses is None or uplink.leg.local_ip in addresses)
         self.tend_soon()
 
     def configure(self, setting: str) -> None:
@@ -121,13 +124,13 @@ class Pool:
         """No descriptor is left for a client: for a while none for those who have not come yet."""
         self._pacing.rest(self._loop.now)
         self._abandon_refills()
-        self._retire_to(0)
+        self._ready.retire_to(0)
 
     def close(self) -> None:
         """None is kept any more."""
         self._closed = True
         self._abandon_refills()
-        self._retire_to(0)
+        self._ready.retire_to(0)
         self._disarm()
 
     def status(self) -> WarmStatus:
@@ -157,17 +160,16 @@ class Pool:
         self._disarm()
         now = self._loop.now
         limit_s = self._lifetime.limit_s(now)
-        while self._ready and now - self._ready[0].uplink.since >= limit_s:
-            self._lifetime.survived(now - self._ready[0].uplink.since)
-            self._ready.pop(0).retire()
+        for age_s in self._ready.retire_older(now, limit_s):
+            self._lifetime.survived(age_s)
         wanted = self._wanted(now)
-        self._retire_to(wanted)
-        if not wanted or self._pacing.is_proved_by(self._waiting(), now):
+        self._ready.retire_to(wanted)
+        if not wanted or self._pacing.is_proved_by(self._ready.since(), now):
             self._pacing.proved()
         missing = wanted - len(self._ready) - len(self._refills)
         ingress = self._board.ingress
         if ingress is not None:
-            allowed = self._pacing.allowed(len(self._refills), self._waiting(), now)
+            allowed = self._pacing.allowed(len(self._refills), self._ready.since(), now)
             for _ in range(min(missing, allowed)):
                 self._refill(ingress)
         self._arm(self._next_look(now, limit_s, missing))
@@ -184,7 +186,7 @@ class Pool:
         warm = Warm(self, uplink)
         ingress = self._board.ingress
         if ingress is not None and uplink.address in ingress.addresses:
-            self._ready.append(warm)
+            self._ready.add(warm)
         else:
             warm.retire()  # it has moved meanwhile
         self.tend_soon()
@@ -211,8 +213,7 @@ class Pool:
 
     def forget(self, warm: Warm) -> None:
         """It is over for a reason of its own."""
-        if warm in self._ready:
-            self._ready.remove(warm)
+        self._ready.drop(warm)
         self.tend_soon()
 
     def _lost(self, warm: Warm, fault: Exception) -> None:
@@ -253,13 +254,6 @@ class Pool:
             return 0
         return max(0, min(self._demand.wanted(now, limit_s), board.room()))
 
-    def _waiting(self) -> list[float]:
-        return [warm.uplink.since for warm in self._ready]
-
-    def _retire_to(self, count: int) -> None:
-        while len(self._ready) > count:
-            self._ready.pop(0).retire()
-
     def _refill(self, ingress: Ingress) -> None:
         refill = Refill(self, self._board, ingress)
         self._refills.add(refill)
@@ -278,11 +272,12 @@ class Pool:
 
     def _next_look(self, now: float, limit_s: float, missing: int) -> Optional[float]:
         times = [self._demand.next_change(), self._lifetime.forgotten_at()]
-        if self._ready:
-            times.append(self._ready[0].uplink.since + limit_s)
+        waiting = self._ready.since()
+        if waiting:
+            times.append(waiting[0] + limit_s)
         if missing > 0:
             times.append(self._pacing.not_before)
-        times += [since + PROOF_S for since in self._pacing.unproved(self._waiting(), now)]
+        times += [since + PROOF_S for since in self._pacing.unproved(waiting, now)]
         if limit_s and self._demand.wanted(now, limit_s) > self._board.room():
             times.append(now + LOOK_AGAIN_S)
         return min((when for when in times if when is not None and when > now), default=None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 HONEST, SELF_SIGNED, WRONG_NAME, EXPIRED = "ingress", "self_signed", "wrong_name", "expired"
 SERVER_IDENTITIES = (HONEST, SELF_SIGNED, WRONG_NAME, EXPIRED)  # all but the first are for faults
+OTHER_KEY, NOT_YET_VALID, CUT, GARBLED = "other_key", "not_yet_valid", "cut", "garbled"
+FALSIFICATIONS = (OTHER_KEY, NOT_YET_VALID, EXPIRED, CUT, GARBLED)  # of a client's certificate
+DAY_S = 86400.0
 SERVER_NAMES = ("localhost", "127.0.0.1", "::1")
 IDENTITY_LIFETIME = dt.timedelta(days=3650)
 MIN_RSA_BITS = 2048
@@ -76,6 +79,39 @@ class Authority:
         # The certificate itself has whole seconds only.
         not_before, not_after = int(wanted.not_before.timestamp()), int(now + lifetime_s)
         return Issued(certificates.pem(made).decode(), not_before, not_after)
+
+    def falsified(self, issued: Issued, how: str, now: float) -> Issued:
+        """A certificate like that one, but wrong in one of the `FALSIFICATIONS`."""
+        from cryptography import x509
+
+        from ngrokd.sandbox import certificates
+
+        if how == CUT:
+            return replace(issued, pem=issued.pem[: len(issued.pem) // 2])
+        if how == GARBLED:
+            begin, *middle, end = issued.pem.splitlines(keepends=True)
+            return replace(issued, pem="".join((begin, *map(str.swapcase, middle), end)))
+        true = x509.load_pem_x509_certificate(issued.pem.encode())
+        [name] = true.subject.get_attributes_for_oid(x509.oid.NameOID.COMMON_NAME)
+        other = how == OTHER_KEY
+        begins, ends = _false_dates(issued, how, int(now))
+        wanted = certificates.Wanted(
+            common_name=str(name.value),
+            public_key=certificates.new_key().public_key() if other else true.public_key(),
+            not_before=_utc(begins),
+            not_after=_utc(ends),
+            client=True,
+        )
+        made = certificates.make(wanted, self._signer)
+        return Issued(certificates.pem(made).decode(), begins, ends)
+
+
+def _false_dates(issued: Issued, how: str, now: float) -> tuple[float, float]:
+    if how == NOT_YET_VALID:
+        return now + DAY_S, max(now + 2 * DAY_S, issued.not_after)
+    if how == EXPIRED:
+        return now - 2 * DAY_S, now - DAY_S
+    return issued.not_before, issued.not_after
 
 
 def _checked(csr_pem: str) -> CertificateSigningRequest:

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Optional
 
 from ngrokd.model import Target
+from ngrokd.sandbox import lies
 from ngrokd.sandbox.books import Books, Route, Settings
 from ngrokd.sandbox.clerk import Clerk
 from ngrokd.sandbox.control import ControlApi
 from ngrokd.sandbox.faults import ApiFault, IngressFault
-from ngrokd.sandbox.messages import Delivery, Reply, Request, json_reply
+from ngrokd.sandbox.messages import Delivery, Manner, Reply, Request, json_reply
 from ngrokd.sandbox.operators import rfc3339
 from ngrokd.sandbox.rules import Refusal
 from ngrokd.sandbox.service import Service, error_reply, operation_header
@@ -23,6 +24,16 @@ PORTAL = (
 )
 GARBAGE = b'\x00\xff\x1f\x8b{"endpoints": [[[\xc3\x28'
 RATE_LIMIT_CODES = {429: "ERR_NGROK_226"}
+
+MANNERS = {
+    "truncated": Manner.HALF,
+    "drop": Manner.NOT,
+    "drip": Manner.DRIP,
+    "drip_head": Manner.DRIP_HEAD,
+    "endless": Manner.ENDLESS,
+}
+# What is asked for is done; only the answer is not as it should be.
+TRUE_KINDS = ("delay", "truncated", "drip", "drip_head", "endless", "certificate", "replace")
 
 
 class Desk:
@@ -53,15 +64,22 @@ class Desk:
         fault = self._books.faults.take_api(request)
         if fault is None:
             delivery = Delivery(self._service.answer(request))
-        elif fault.kind in ("delay", "truncated"):
-            reply = self._service.answer(request)
-            cut_at = len(reply.content) // 2 if fault.kind == "truncated" else -1
-            delivery = Delivery(reply, fault.delay_s, cut_at)
         else:
-            reply = faulty_reply(fault)
-            delivery = Delivery(reply, fault.delay_s, dropped=fault.kind == "drop")
+            manner = MANNERS.get(fault.kind, Manner.WHOLE)
+            delivery = Delivery(self._faulty_answer(fault, request), fault.delay_s, manner)
         self._books.requests.append(self._seen(request, delivery, fault))
         return delivery
+
+    def _faulty_answer(self, fault: ApiFault, request: Request) -> Reply:
+        if fault.kind not in TRUE_KINDS:
+            self._service.count_call()
+            return faulty_reply(fault)
+        reply = self._service.answer(request)
+        if fault.kind == "certificate":
+            return self._service.falsified(reply, fault.identity)
+        if fault.kind == "replace":
+            return lies.replaced(reply, fault.fields, fault.omit)
+        return reply
 
     def _seen(
         self, request: Request, delivery: Delivery, fault: Optional[ApiFault]
@@ -76,7 +94,7 @@ class Desk:
             "query": request.query,
             "headers": headers,
             "body": request.body[:SHOWN_BODY_BYTES].decode("utf-8", "replace"),
-            "status": None if delivery.dropped else delivery.reply.status,
+            "status": None if delivery.manner is Manner.NOT else delivery.reply.status,
             "operation_id": dict(delivery.reply.headers).get("ngrok-operation-id", ""),
             "fault": fault.kind if fault else "",
         }
@@ -117,6 +135,8 @@ def faulty_reply(fault: ApiFault) -> Reply:
         message = fault.message or f"The sandbox was asked to answer {status}."
         return error_reply(Refusal(status, code, message), *extra)
     headers = (operation_header(), *extra)
+    if fault.kind == "redirect":
+        return Reply(fault.status or 302, headers=(("Location", fault.location), *headers))
     status = fault.status or 200
     if fault.kind == "html":
         return Reply(status, PORTAL, "text/html; charset=utf-8", headers)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Optional, TypeVar, Union
 
 from ngrokd.model import Target
-from ngrokd.sandbox.ca import EXPIRED, SELF_SIGNED, WRONG_NAME
+from ngrokd.sandbox.ca import EXPIRED, FALSIFICATIONS, SELF_SIGNED, WRONG_NAME
 from ngrokd.sandbox.messages import Request
 
 MAX_DELAY_S = 3600
@@ -22,7 +22,14 @@ API_KINDS = {
     "empty": "answer with {}",
     "truncated": "announce the whole true answer, send half of it, close",
     "drop": "close the connection without an answer",
+    "drip": "answer truly, the body a byte at a time, `delay_s` apart",
+    "drip_head": "answer truly, everything a byte at a time, `delay_s` apart",
+    "endless": "answer truly, but the body goes on with white space for ever",
+    "redirect": "send the client to `location` (`status` 302 unless given)",
+    "certificate": f"answer truly, but for the certificate: `identity` {', '.join(FALSIFICATIONS)}",
+    "replace": "answer truly, but with `fields` replaced and without those of `omit`",
 }
+REDIRECTIONS = (301, 302, 303, 307, 308)
 INGRESS_KINDS = {
     "refuse": "the port is closed (until the fault is cleared)",
     "hang": "nothing more is sent or read",
@@ -57,6 +64,10 @@ class ApiFault:
     retry_after: str = ""
     body: str = ""
     content_type: str = ""
+    location: str = ""
+    identity: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict)  # path, as `lies` has it: any value
+    omit: Sequence[str] = ()  # paths
 
     def concerns(self, request: Request) -> bool:
         """The filter fits."""
@@ -93,10 +104,18 @@ def parse_api_fault(body: Mapping[str, Any]) -> ApiFault:
     fault = _build(ApiFault, body, API_KINDS)
     if fault.status and not 200 <= fault.status <= 599:
         raise FaultError(f"status: {fault.status} is not an HTTP status from 200 to 599")
-    for name in ("retry_after", "content_type"):
+    for name in ("retry_after", "content_type", "location"):
         value = getattr(fault, name)
         if not (value.isascii() and value.isprintable()):
             raise FaultError(f"{name}: {value!r} cannot stand in an HTTP header")
+    if fault.kind == "redirect" and not fault.location:
+        raise FaultError("location: must be given")
+    if fault.kind == "redirect" and fault.status not in (0, *REDIRECTIONS):
+        raise FaultError(f"status: must be one of {', '.join(map(str, REDIRECTIONS))}")
+    if fault.kind == "certificate" and fault.identity not in FALSIFICATIONS:
+        raise FaultError(f"identity: must be one of {', '.join(FALSIFICATIONS)}")
+    if fault.kind == "replace" and not (fault.fields or fault.omit):
+        raise FaultError("fields: they or omit must be given")
     return fault
 
 
@@ -143,6 +162,10 @@ def _fits(value: object, type_name: str) -> bool:
         return False
     if value is None:
         return type_name.startswith("Optional")
+    if type_name.startswith("Mapping"):
+        return isinstance(value, Mapping)
+    if type_name.startswith("Sequence"):
+        return isinstance(value, list) and all(isinstance(each, str) for each in value)
     if "int" in type_name:
         return isinstance(value, int)
     return isinstance(value, (int, float)) if type_name == "float" else isinstance(value, str)

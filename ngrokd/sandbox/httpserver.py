@@ -133,19 +133,25 @@ class LoopbackHandler(http.server.BaseHTTPRequestHandler):
 
     def write_reply(self, reply: Reply, cut_at: int = -1) -> None:
         """The whole reply, or its first bytes under the length of the whole."""
+        if cut_at >= 0:
+            self.close_connection = True
+        self.write_head(reply, str(len(reply.content)))
+        if self.command != "HEAD":
+            self.wfile.write(reply.content if cut_at < 0 else reply.content[:cut_at])
+
+    def write_head(self, reply: Reply, length: str) -> None:
+        """`length` "": the content ends with the connection, if ever."""
         self.send_response(reply.status)
         for name, value in reply.headers:
             self.send_header(name, value)
         if reply.status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
             self.send_header("Content-Type", reply.content_type)
-            self.send_header("Content-Length", str(len(reply.content)))
-        if cut_at >= 0:
+            if length:
+                self.send_header("Content-Length", length)
+        if self.close_connection or not length:
             self.close_connection = True
-        if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(reply.content if cut_at < 0 else reply.content[:cut_at])
 
     def send_error(
         self, code: int, message: Optional[str] = None, explain: Optional[str] = None
@@ -159,4 +165,3 @@ class LoopbackHandler(http.server.BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         """To our own log instead of standard error."""
         logger.debug("sandbox: " + format, *args)
-

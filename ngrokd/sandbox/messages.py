@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -35,17 +36,24 @@ class Reply:
     headers: tuple[tuple[str, str], ...] = ()
 
 
+class Manner(enum.Enum):
+    """How an answer is sent."""
+
+    WHOLE = "whole"  # as it should be
+    HALF = "half"  # half of the content, under the length of the whole
+    NOT = "not"  # the connection is closed without an answer
+    DRIP = "drip"  # the content a byte at a time
+    DRIP_HEAD = "drip_head"  # everything a byte at a time
+    ENDLESS = "endless"  # the content, and white space for ever
+
+
 @dataclass(frozen=True)
 class Delivery:
-    """How to answer: after `delay_s`, and only the first `cut_at` bytes of the content if set.
-
-    `dropped`: the connection is closed without an answer.
-    """
+    """How to answer: after `delay_s`; if the answer drips, each byte after `delay_s`."""
 
     reply: Reply
     delay_s: float = 0
-    cut_at: int = -1  # -1: everything
-    dropped: bool = False
+    manner: Manner = Manner.WHOLE
 
 
 def json_reply(status: int, value: object, *headers: tuple[str, str]) -> Reply:

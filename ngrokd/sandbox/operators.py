@@ -145,15 +145,20 @@ def _binding_json(binding: Binding, ingress: str) -> dict[str, object]:
     selectors = binding.endpoint_selectors
     shown: dict[str, object] = {
         "endpoint_selectors": None if selectors is None else list(selectors),
-        "cert": {
-            "cert": binding.cert,
-            "not_before": rfc3339(binding.not_before) if binding.cert else ZERO_DATE,
-            "not_after": rfc3339(binding.not_after) if binding.cert else ZERO_DATE,
-        },
+        "cert": certificate_json(Issued(binding.cert, binding.not_before, binding.not_after)),
     }
     if binding.cert or binding.ingress_endpoint:  # left out before there is a certificate
         shown["ingress_endpoint"] = binding.ingress_endpoint or ingress
     return shown
+
+
+def certificate_json(issued: Issued) -> dict[str, object]:
+    """`pem` "": there is none yet."""
+    return {
+        "cert": issued.pem,
+        "not_before": rfc3339(issued.not_before) if issued.pem else ZERO_DATE,
+        "not_after": rfc3339(issued.not_after) if issued.pem else ZERO_DATE,
+    }
 
 
 def rfc3339(seconds: float) -> str:

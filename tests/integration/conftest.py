@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.clock import Clock, why_not
 from tests.integration.site import Site
 from tests.namespace import Namespace
 
@@ -28,6 +29,15 @@ def site(machine: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def shared_site(machine: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The same for a whole module, whose tests then leave it as they found it."""
     yield from _site(machine, tmp_path_factory.mktemp("site"))
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> Clock:
+    """A wall clock for the programs that are started with its variables."""
+    reason = why_not()
+    if reason:
+        pytest.skip(reason)
+    return Clock(tmp_path)
 
 
 def _site(machine: Namespace, folder: Path) -> Iterator[Site]:

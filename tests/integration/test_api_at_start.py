@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.integration import programs
@@ -42,11 +44,29 @@ def test_a_restart_without_an_api_serves_the_endpoints_it_knew(site: Site) -> No
 
     daemon.expect("endpoint one.ns:7000 open")
     daemon.expect("WARNING.*HTTP 503")
+    told = "ngrok has not answered since the start: the endpoints of 20.* UTC are served"
+    assert any(re.fullmatch(told, problem) for problem in daemon.status()["problems"])
     with site.network.connect("one.ns", 7000) as client:
         assert receive_exactly(client, 8) == b"goodbye\n"
     cloud.heal()
     daemon.ready()
+    assert daemon.status()["problems"] == []
     assert len(cloud.operators()) == 1
+
+
+def test_damaged_endpoints_are_kept_aside_and_asked_for_anew(site: Site) -> None:
+    site.keep(programs.peers(site.namespace, site.network, "greeter=7000"))
+    site.start_cloud("tcp://one.ns:7000=127.0.0.1:7000")
+    site.start_daemon().ready().stop()
+    kept = site.state / "endpoints.json"
+    kept.write_bytes(kept.read_bytes()[:20])
+
+    daemon = site.start_daemon_as_configured()
+
+    daemon.expect("WARNING.*endpoints.json is damaged: kept as endpoints.json.corrupt")
+    daemon.wait_for("--for", "one.ns", "--timeout", 20)
+    assert b"one.ns" in kept.read_bytes()
+    assert len((site.state / "endpoints.json.corrupt").read_bytes()) == 20
 
 
 def test_an_ingress_ca_that_is_missing_is_named_with_its_mend(site: Site) -> None:

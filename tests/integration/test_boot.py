@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import re
 import shutil
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any, Optional
 import pytest
 
 from tests.integration import background, programs
+from tests.integration.clock import Clock
 from tests.integration.netns import receive_exactly
 from tests.integration.programs import Program
 from tests.integration.site import (
@@ -459,56 +458,13 @@ def test_without_the_program_ip_it_serves_on_loopback_addresses_and_says_what_to
 
 # The clock
 
-# libfaketime makes poll(2) fail with EINVAL now and then, so this changes nothing but the clock.
-CLOCK = """
-extern long syscall(long number, ...);
-extern char *getenv(const char *name);
-extern long atol(const char *text);
-struct moment { long seconds; long fraction; };
-
-int clock_gettime(int clock, struct moment *now) {
-    int failed = syscall(CLOCK_GETTIME, clock, now);
-    if (!failed && (clock == 0 || clock == 5)) now->seconds += atol(getenv("CLOCK_OFFSET_S"));
-    return failed;
-}
-
-int gettimeofday(struct moment *now, void *zone) {
-    int failed = clock_gettime(0, now);
-    now->fraction /= 1000;
-    return failed;
-}
-
-long time(long *also) {
-    struct moment now;
-    clock_gettime(0, &now);
-    if (also) *also = now.seconds;
-    return now.seconds;
-}
-"""
-CALL_NUMBERS = {"x86_64": 228, "aarch64": 113}  # of clock_gettime
-COMPILER = shutil.which("cc") or shutil.which("tcc")
-
-
-@pytest.fixture
-def clock(tmp_path: Path) -> Path:
-    """What LD_PRELOAD names to have the clock off by CLOCK_OFFSET_S seconds."""
-    if COMPILER is None or platform.machine() not in CALL_NUMBERS:
-        pytest.skip("needs a C compiler (apt install tcc) and a known machine")
-    source, library = tmp_path / "clock.c", tmp_path / "clock.so"
-    source.write_text(CLOCK)
-    call = f"-DCLOCK_GETTIME={CALL_NUMBERS[platform.machine()]}"
-    argv = [COMPILER, call, "-shared", "-fPIC", "-nostdlib", "-o", str(library), str(source)]
-    subprocess.run(argv, check=True)
-    return library
-
-
 def test_a_clock_in_1970_is_named_as_the_cause_and_a_right_one_mends_all(
-    site: Site, clock: Path
+    site: Site, clock: Clock
 ) -> None:
     _serving(site)
     site.write_config()
-    offset = str(-int(time.time()) + 20)
-    daemon = Altered(site, LD_PRELOAD=str(clock), CLOCK_OFFSET_S=offset)
+    clock.set(-int(time.time()) + 20)
+    daemon = Altered(site, **clock.variables)
     daemon.ready()
     daemon.expect("^1970-01-01T00:.* INFO endpoint one.ns:7000 open")
     with pytest.raises(ConnectionError):
@@ -519,12 +475,12 @@ def test_a_clock_in_1970_is_named_as_the_cause_and_a_right_one_mends_all(
 
 
 def test_a_clock_10_years_ahead_is_named_as_the_cause_and_a_right_one_mends_all(
-    site: Site, clock: Path
+    site: Site, clock: Clock
 ) -> None:
     _serving(site)
     site.write_config()
-    offset = str(3650 * 24 * 3600)
-    daemon = Altered(site, LD_PRELOAD=str(clock), CLOCK_OFFSET_S=offset)
+    clock.set(3650 * 24 * 3600)
+    daemon = Altered(site, **clock.variables)
     daemon.expect("endpoint one.ns:7000 open")
     daemon.eventually(
         lambda now: any("compare this machine's clock" in problem for problem in now["problems"]),

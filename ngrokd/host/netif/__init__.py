@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+from typing import Optional
 
 from ngrokd.config import NetSettings
 from ngrokd.host.command import Runner
 from ngrokd.host.netif.backend import Backend
+from ngrokd.host.netif.watch import NetworkWatch, open_darwin, open_linux
+
+logger = logging.getLogger(__name__)
 
 
 def prepare(net: NetSettings, run: Runner, platform: str = sys.platform) -> Backend:
@@ -45,3 +50,12 @@ def interface_address(name: str, run: Runner, platform: str = sys.platform) -> s
     from ngrokd.host.netif import linux
 
     return linux.first_address(name, run)
+
+
+def watch(net: NetSettings, platform: str = sys.platform) -> Optional[NetworkWatch]:
+    """Tells when a network comes that is not ours; `None` where the kernel refuses that."""
+    try:
+        return open_darwin(net) if platform == "darwin" else open_linux(net)
+    except OSError as exc:  # a seccomp filter, or a kernel that is none of Linux's
+        logger.debug("that a network came is not noticed here: %s", exc)
+        return None

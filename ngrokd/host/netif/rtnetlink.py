@@ -1,0 +1,132 @@
+"""Linux's messages about links, addresses and routes (rtnetlink(7)), read from bytes."""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+from collections.abc import Iterator
+from typing import Optional
+
+from ngrokd.host.netif.networks import (
+    AddressGone,
+    AddressIs,
+    AllTold,
+    DefaultRoute,
+    DefaultRouteGone,
+    Event,
+    LinkGone,
+    LinkIs,
+)
+
+# linux/netlink.h, linux/rtnetlink.h. RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE,
+# RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE: what is sent to whoever wants to know.
+GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
+ERROR, DONE = 2, 3
+NEW_LINK, DEL_LINK, GET_LINK = 16, 17, 18
+NEW_ADDRESS, DEL_ADDRESS, GET_ADDRESS = 20, 21, 22
+NEW_ROUTE, DEL_ROUTE = 24, 25
+LONGEST_DEFAULT = 1  # bits: VPNs lay two halves over the default route of another
+
+_HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
+_LINK = struct.Struct("=BxHiII")  # family, type, index, flags, changed
+_ADDRESS = struct.Struct("=BBBBI")  # family, prefix's length, flags, scope, index
+_ROUTE = struct.Struct("=BBBBBBBBI")  # family, lengths of 2, tos, table, by, scope, type, flags
+_ATTRIBUTE = struct.Struct("=HH")  # length, type
+_NUMBER = struct.Struct("=I")
+
+_REQUEST_DUMP = 0x1 | 0x300  # NLM_F_REQUEST, NLM_F_ROOT and NLM_F_MATCH
+_TYPE_MASK = 0x3FFF  # the upper bits say that it is nested, or its byte order
+
+_UP, _RUNNING = 0x1, 0x40  # IFF_*
+_LINK_NAME = 3
+_ADDRESS_FAR, _ADDRESS_LOCAL, _ADDRESS_FLAGS = 1, 2, 8
+_DUPLICATE, _TENTATIVE = 0x08, 0x40  # IFA_F_DADFAILED, IFA_F_TENTATIVE
+_ROUTE_LINK, _ROUTE_GATEWAY, _ROUTE_PRIORITY, _ROUTE_TABLE = 4, 5, 6, 15
+_UNICAST = 1  # RTN_UNICAST: the others (unreachable, blackhole) lead nowhere
+
+
+def request_all(kind: int) -> bytes:
+    """Asks for everything that there is; `kind`: GET_LINK or GET_ADDRESS. `AllTold` ends it."""
+    body = _LINK.pack(0, 0, 0, 0, 0) if kind == GET_LINK else _ADDRESS.pack(0, 0, 0, 0, 0)
+    return _HEADER.pack(_HEADER.size + len(body), kind, _REQUEST_DUMP, 1, 0) + body
+
+
+def events(data: bytes) -> Iterator[Event]:
+    """What one datagram tells. Whatever is cut, unknown or makes no sense is passed over."""
+    for kind, body in _parts(data, _HEADER.size):
+        event = _event(kind, body)
+        if event is not None:
+            yield event
+
+
+def _parts(data: bytes, header: int) -> Iterator[tuple[int, bytes]]:
+    """(type, content) of messages, or of attributes, which follow each other at multiples of 4."""
+    at = 0
+    while at + header <= len(data):
+        if header == _HEADER.size:
+            length, kind = _HEADER.unpack_from(data, at)[:2]
+        else:
+            length, kind = _ATTRIBUTE.unpack_from(data, at)
+        if length < header or at + length > len(data):
+            return
+        yield kind, data[at + header : at + length]
+        at += (length + 3) & ~3
+
+
+def _attributes(body: bytes, fixed: int) -> dict[int, bytes]:
+    return {kind & _TYPE_MASK: value for kind, value in _parts(body[fixed:], _ATTRIBUTE.size)}
+
+
+def _event(kind: int, body: bytes) -> Optional[Event]:
+    if kind in (DONE, ERROR):
+        return AllTold()
+    if kind in (NEW_LINK, DEL_LINK) and len(body) >= _LINK.size:
+        return _link_event(kind, body)
+    if kind in (NEW_ADDRESS, DEL_ADDRESS) and len(body) >= _ADDRESS.size:
+        return _address_event(kind, body)
+    if kind in (NEW_ROUTE, DEL_ROUTE) and len(body) >= _ROUTE.size:
+        return _route_event(kind, body)
+    return None
+
+
+def _link_event(kind: int, body: bytes) -> Optional[Event]:
+    family, _, index, flags, _ = _LINK.unpack_from(body)
+    if family:  # of a bridge about its port: the link itself is neither new nor gone
+        return None
+    if kind == DEL_LINK:
+        return LinkGone(index)
+    name = _attributes(body, _LINK.size).get(_LINK_NAME, b"").rstrip(b"\0")
+    wanted = _UP | _RUNNING
+    return LinkIs(index, name.decode("utf-8", "replace"), flags & wanted == wanted)
+
+
+def _address_event(kind: int, body: bytes) -> Optional[Event]:
+    _, _, flags, _, index = _ADDRESS.unpack_from(body)
+    found = _attributes(body, _ADDRESS.size)
+    # Of a point-to-point link IFA_ADDRESS is the far end's.
+    raw = found.get(_ADDRESS_LOCAL) or found.get(_ADDRESS_FAR, b"")
+    if len(raw) not in (4, 16):
+        return None
+    ip = str(ipaddress.ip_address(raw))
+    if kind == DEL_ADDRESS:
+        return AddressGone(index, ip)
+    flags = _number(found.get(_ADDRESS_FLAGS)) or flags
+    return None if flags & (_TENTATIVE | _DUPLICATE) else AddressIs(index, ip)
+
+
+def _route_event(kind: int, body: bytes) -> Optional[Event]:
+    family, length, _, _, table, _, _, sort, _ = _ROUTE.unpack_from(body)
+    if length > LONGEST_DEFAULT or sort != _UNICAST:
+        return None
+    found = _attributes(body, _ROUTE.size)
+    table = _number(found.get(_ROUTE_TABLE)) or table
+    key = (family, length, table, _number(found.get(_ROUTE_PRIORITY)) or 0)
+    route = DefaultRoute(_number(found.get(_ROUTE_LINK)), key, found.get(_ROUTE_GATEWAY, b""))
+    return route if kind == NEW_ROUTE else DefaultRouteGone(route)
+
+
+def _number(raw: Optional[bytes]) -> Optional[int]:
+    if raw is None or len(raw) != _NUMBER.size:
+        return None
+    (number,) = _NUMBER.unpack(raw)
+    return int(number)

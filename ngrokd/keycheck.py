@@ -1,0 +1,76 @@
+"""A key that a person gives is tried at ngrok before it replaces another one."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import Future
+from typing import Any, Callable, Optional
+
+from ngrokd import logs
+from ngrokd.access import Access
+from ngrokd.cloud.apierrors import key_fault
+from ngrokd.cloud.identity import Identity
+from ngrokd.errors import ApiError, ApiRefused, ControlError, StateError
+from ngrokd.messages import JobKind
+from ngrokd.workers import Job
+
+logger = logging.getLogger(__name__)
+
+
+class KeyCheck:
+    """Owner: main thread. `taken` is called with each key that is in force from then on."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        access: Access,
+        submit: Callable[[JobKind, Job], None],
+        taken: Callable[[], None],
+    ) -> None:
+        self._identity = identity
+        self._access = access
+        self._submit = submit
+        self._taken = taken
+        self._checking: Optional[tuple[str, Future[Any]]] = None
+        self.refusal = ""  # the last one
+
+    def ask(self, key: str, reply: Future[Any]) -> None:
+        """Asks ngrok about the key; `reply` gets the outcome."""
+        fault = key_fault(key)
+        if fault:
+            reply.set_exception(ControlError("bad_arguments", fault))
+            return
+        logs.keep_secret(key)
+        if self._checking is not None:
+            reply.set_exception(ControlError("busy", "another API key is being checked"))
+            return
+        self._checking = (key, reply)
+        self._submit(JobKind.CHECK_KEY, self._access.api(key).list_operators)
+
+    def done(self, error: Optional[BaseException]) -> None:
+        """Takes ngrok's answer. A key is kept unchecked only where there is none that works."""
+        assert self._checking is not None
+        (key, reply), self._checking = self._checking, None
+        if isinstance(error, ApiRefused):
+            self.refusal = str(error)
+            logger.warning("an API key is not taken: %s", error)
+            reply.set_exception(ControlError("refused", str(error)))
+        elif error is not None and self._access.key:
+            text = f"the key in use is kept, because the new one could not be checked: {error}"
+            reply.set_exception(ControlError("unchecked", text))
+        else:
+            self._take(key, reply, error)
+
+    def _take(self, key: str, reply: Future[Any], error: Optional[BaseException]) -> None:
+        before = self._access.key
+        try:
+            self._identity.save_api_key(key)
+            self._access.key = key
+            self._taken()
+        except (StateError, ApiError) as exc:
+            self._access.key = before
+            reply.set_exception(ControlError("failed", f"the API key could not be kept: {exc}"))
+            return
+        self.refusal = ""
+        logger.info("a new API key was set")
+        reply.set_result({"checked": error is None, "note": str(error) if error else ""})

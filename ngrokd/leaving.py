@@ -1,0 +1,75 @@
+"""Takes this machine out of ngrok at a person's wish: the operator there, then who we are here."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from concurrent.futures import Future
+from typing import Any, Callable, Optional
+
+from ngrokd.access import Access
+from ngrokd.cloud import registrar
+from ngrokd.cloud.identity import Identity
+from ngrokd.errors import ApiError, ControlError, StateError
+from ngrokd.messages import JobKind
+from ngrokd.workers import Job
+
+logger = logging.getLogger(__name__)
+
+LEFT = (
+    "this machine was taken out of ngrok with `ngrokctl deregister`; `ngrokctl set-api-key` takes"
+    " it in again"
+)
+CUT_SHORT = "a deregistration was cut short: `ngrokctl deregister` again finishes it"
+
+
+class Leaving:
+    """Owner: main thread."""
+
+    def __init__(
+        self, identity: Identity, access: Access, submit: Callable[[JobKind, Job], None]
+    ) -> None:
+        self._identity = identity
+        self._access = access
+        self._submit = submit
+        self._reply: Optional[Future[Any]] = None
+        self._was_out = False  # before `begin`
+
+    @property
+    def under_way(self) -> bool:
+        """ngrok is being asked."""
+        return self._reply is not None
+
+    def problems(self) -> tuple[str, ...]:
+        """What is to be known of a machine that is out."""
+        return (LEFT, *([CUT_SHORT] if self._identity.operator_id else []))
+
+    def begin(self, reply: Future[Any]) -> None:
+        """Asks ngrok to delete the operator; `reply` gets its id once all is done."""
+        operator_id, was_out = self._identity.operator_id, self._identity.left
+        try:
+            marked = self._identity.installation_id
+            self._identity.mark_left(True)  # first: a crash must not bring it back
+        except StateError as exc:
+            reply.set_exception(ControlError("failed", f"nothing was changed: {exc}"))
+            return
+        self._reply, self._was_out = reply, was_out
+        job = functools.partial(registrar.leave, self._access.api(), operator_id, marked)
+        self._submit(JobKind.LEAVE, job)
+
+    def done(self, result: object, error: Optional[BaseException]) -> bool:
+        """Takes ngrok's answer; whether this machine is out."""
+        assert self._reply is not None
+        reply, self._reply = self._reply, None
+        try:
+            if error is not None:
+                self._identity.mark_left(self._was_out)
+                raise error
+            self._identity.forget()
+        except (ApiError, StateError) as exc:
+            reply.set_exception(ControlError("failed", f"this machine is still registered: {exc}"))
+            return False
+        self._access.key = ""
+        logger.warning("operator %s is deleted at ngrok: %s", result or "(none)", LEFT)
+        reply.set_result({"operator_id": result})
+        return True
