@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Callable
 
 from ngrokd import __version__, logs
+from ngrokd.cloud import ngrokca
 from ngrokd.control import report
+from ngrokd.control.protocol import BAD_ARGUMENTS, NEEDS_OWNER
 from ngrokd.control.server import Command
 from ngrokd.errors import ControlError
 from ngrokd.forward.forwarder import Forwarder
@@ -23,6 +25,7 @@ from ngrokd.messages import (
     RotateCertificate,
     SetApiKey,
     Stop,
+    Trust,
 )
 from ngrokd.model import Status
 
@@ -49,8 +52,13 @@ class Commands:
             "rotate-cert": lambda args: self._rotate_certificate(),
             "deregister": lambda args: self._ask(Deregister(Future())),
             "log-level": self._log_level,
+            "trust": lambda args: self._trust(args, any_authority=False),
             "stop": self._stop,
         }
+
+    def table_for_owner(self) -> Mapping[str, Command]:
+        """Verbs that do more for root and the daemon's own user."""
+        return {"trust": lambda args: self._trust(args, any_authority=True)}
 
     def report_status(self) -> dict[str, Any]:
         """The answer to `status`."""
@@ -82,6 +90,24 @@ class Commands:
         except ValueError as exc:
             raise ControlError("bad_arguments", str(exc)) from exc
         return {"log_level": args[0]}
+
+    def _trust(self, args: list[str], any_authority: bool) -> object:
+        """Whoever may command the daemon may have it trust ngrok; only its owner anybody else."""
+        if not 1 <= len(args) <= 2:
+            raise ControlError(
+                BAD_ARGUMENTS, "trust takes a PEM certificate, and its SHA-256 if not ngrok's"
+            )
+        try:
+            sha256 = ngrokca.normal_fingerprint(args[1]) if args[1:] else ngrokca.SHA256
+        except ValueError as exc:
+            raise ControlError(BAD_ARGUMENTS, str(exc)) from exc
+        if sha256 != ngrokca.SHA256 and not any_authority:
+            raise ControlError(
+                NEEDS_OWNER,
+                "only root, or the user that ngrokd runs as, may have it trust another CA than"
+                " ngrok's: repeat it with sudo",
+            )
+        return self._ask(Trust(args[0], sha256, Future()))
 
     def _stop(self, args: list[str]) -> object:
         self.post(Stop("asked through the control socket"))

@@ -7,6 +7,7 @@ import logging
 import os
 import random
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any, Callable, Optional
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 from ngrokd import __version__, limits, logs
 from ngrokd.awaited import Awaited
 from ngrokd.cloud.identity import Identity
+from ngrokd.cloud.operators import Operator
 from ngrokd.config import Config
 from ngrokd.configfile import Source
 from ngrokd.control import report
@@ -22,6 +24,7 @@ from ngrokd.forward.forwarder import Forwarder
 from ngrokd.healthpages import HealthPages
 from ngrokd.host import command
 from ngrokd.host.machine import Machine
+from ngrokd.ingress import JOBS as INGRESS_JOBS
 from ngrokd.ingress import IngressLink
 from ngrokd.memory import Memory
 from ngrokd.messages import (
@@ -35,6 +38,7 @@ from ngrokd.messages import (
     Reload,
     RotateCertificate,
     SetApiKey,
+    Trust,
 )
 from ngrokd.model import Discovered, EndpointState, State, Status
 from ngrokd.poller import Poller, Submit
@@ -88,6 +92,18 @@ class Conductor:
             self._reloader,
         )
 
+        self._deeds: Mapping[type, Callable[[Any], None]] = {
+            JobDone: self._job_done,
+            ApiAnswered: lambda message: self._poller.count_request(message.outcome),
+            SetApiKey: self._set_key,
+            Refresh: lambda message: self._refresh(message.reply),
+            Reload: lambda message: self._reloader.reload(message.reply),
+            RotateCertificate: lambda message: self._rotate(message.reply),
+            Deregister: lambda message: self._poller.leave(message.reply),
+            Trust: self._ingress.install,
+            DumpStatus: lambda message: self._dump_status(),
+        }
+
     @property
     def config(self) -> Config:
         """The one in force."""
@@ -134,34 +150,32 @@ class Conductor:
         """Starts what is due; returns the seconds until something is due again."""
         self._reloader.tick(now)
         self.waking.tick()  # before the poller, which it may hasten
+        self._ingress.tick(now)
         self._poller.tick(now)
         self._awaited.expire(now)
         self.pages.tick(self.config.server, now)
         self.publish()  # what was due may have failed before anything was sent
-        parts = (self._poller, self._reloader, self._awaited, self.pages, self.waking)
+        parts = (
+            self._poller,
+            self._reloader,
+            self._ingress,
+            self._awaited,
+            self.pages,
+            self.waking,
+        )
         return min(part.wait_s(now) for part in parts)
 
     def handle(self, message: Message) -> None:
         """Does what one message asks for, and publishes what came of it."""
-        if isinstance(message, JobDone):
-            self._job_done(message)
-        elif isinstance(message, ApiAnswered):
-            self._poller.count_request(message.outcome)
-        elif isinstance(message, SetApiKey):
-            self._set_key(message)
-        elif isinstance(message, Refresh):
-            self._refresh(message.reply)
-        elif isinstance(message, Reload):
-            self._reloader.reload(message.reply)
-        elif isinstance(message, RotateCertificate):
-            self._rotate(message.reply)
-        elif isinstance(message, Deregister):
-            self._poller.leave(message.reply)
-        elif isinstance(message, DumpStatus):
-            logger.info("status: %s", json.dumps(self._status_json()))
+        deed = self._deeds.get(type(message))
+        if deed is not None:
+            deed(message)
         if self._fetched is not None and self._ingress.answered:
             self._apply(self._fetched)
         self.publish()
+
+    def _dump_status(self) -> None:
+        logger.info("status: %s", json.dumps(self._status_json()))
 
     def _status_json(self) -> dict[str, object]:
         seen = self._forwarder.snapshot()
@@ -180,8 +194,8 @@ class Conductor:
             self._ingress.refresh()
 
     def _job_done(self, done: JobDone) -> None:
-        if done.kind is JobKind.RESOLVE:
-            self._ingress.handle(done)
+        if done.kind in INGRESS_JOBS:
+            self._ingress.handle(done, time.monotonic())
             return
         self.waking.answered(done)
         fetched = self._poller.handle(done, time.monotonic())
@@ -189,6 +203,8 @@ class Conductor:
             self._forwarder.set_ingress(None)  # it would refuse our certificate from now on
         if done.kind in (JobKind.ENROL, JobKind.POLL):
             self._resolve()
+        if isinstance(done.result, Operator) and done.result.certificate:
+            self._ingress.enrolled()
         if fetched is not None:
             self._fetched, self._polled, self._fresh = fetched, True, True
         elif done.error is not None and done.kind in (JobKind.ENROL, JobKind.POLL):

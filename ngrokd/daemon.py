@@ -88,7 +88,10 @@ class Daemon:
         self._conductor.recall()
         self._conductor.publish()  # before anybody can ask
         control = ControlServer(
-            self._server.socket_path, self._server.socket_group, self._commands.table()
+            self._server.socket_path,
+            self._server.socket_group,
+            self._commands.table(),
+            self._commands.table_for_owner(),
         )
         control.start()
         stack.callback(control.stop)

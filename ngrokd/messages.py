@@ -15,6 +15,8 @@ class JobKind(enum.Enum):
     POLL = "poll"  # fetch all bound endpoints
     RESOLVE = "resolve"  # the ingress's addresses
     LEAVE = "deregistration"  # delete the operator
+    LOOK = "ingress"  # a handshake with the ingress: is it trusted?
+    FETCH_CA = "ngrok's CA"  # the certificate of the authority that signs ngrok's ingress
     CHECK_KEY = "check key"  # a key given at run time, before it replaces a working one
 
 
@@ -69,6 +71,15 @@ class Deregister:
 
 
 @dataclass(frozen=True)
+class Trust:
+    """Trust the ingress's CA certificate in `pem`, whose SHA-256 fingerprint is given."""
+
+    pem: str
+    sha256: str
+    reply: Future[Any]
+
+
+@dataclass(frozen=True)
 class ApiAnswered:
     """One HTTP request to the API ended: its status, or "error"."""
 
@@ -103,6 +114,7 @@ Message = Union[
     DumpStatus,
     RotateCertificate,
     Deregister,
+    Trust,
     ApiAnswered,
     Stop,
     Drained,

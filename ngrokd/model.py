@@ -10,13 +10,14 @@ from typing import Optional
 
 @dataclass(frozen=True, order=True)
 class Address:
-    """A local TCP address."""
+    """A TCP address."""
 
     ip: str
     port: int
 
     def __str__(self) -> str:
-        return f"{self.ip}:{self.port}"
+        """As people write it, IPv6 in brackets."""
+        return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
 
 
 @dataclass(frozen=True, order=True)

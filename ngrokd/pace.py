@@ -52,6 +52,8 @@ class Pace:
         """At the start; `serving`: endpoints that the last run knew are served meanwhile."""
         if not serving or uptime_s >= JUST_BOOTED_S:
             return 0.0
+        # Machines that part over the whole interval now need not do it once more.
+        self._out_of_turn = self._interval_s > LONGEST_START_S
         return min(self._interval_s, LONGEST_START_S) * self._random()
 
     def begins(self, requests: int) -> None:

@@ -57,7 +57,7 @@ class Board:
             *self._certificate_problem(),
             *self.poller.problems,
             *([self.recalled] if self.recalled else []),
-            *([self.ingress.problem] if self.ingress.problem else []),
+            *self.ingress.problems,
             *self.reconciler.problems,
             *([self.pages.problem] if self.pages.problem else []),
             *([f"endpoints failed: {failed}; `ngrokctl list` says why"] if failed else []),

@@ -9,7 +9,7 @@ from typing import Callable, Optional
 Job = Callable[[], object]
 Done = Callable[[object, Optional[BaseException]], None]
 
-WORKERS = 4  # enrolment, poll, resolution and a key being checked can all be under way
+WORKERS = 5  # enrolment, poll, resolution, a key and the ingress being checked, all at once
 
 
 class Workers:

@@ -9,7 +9,7 @@ import signal
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 from ngrokd.control.server import Command, ControlServer
 
@@ -19,10 +19,13 @@ NOBODY = 65534
 
 @contextlib.contextmanager
 def serving(
-    path: Path, commands: Mapping[str, Command], group: str = ""
+    path: Path,
+    commands: Mapping[str, Command],
+    group: str = "",
+    for_owner: Optional[Mapping[str, Command]] = None,
 ) -> Iterator[ControlServer]:
     """A running control server."""
-    server = ControlServer(str(path), group, commands)
+    server = ControlServer(str(path), group, commands, for_owner)
     server.start()
     try:
         yield server

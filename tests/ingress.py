@@ -155,7 +155,8 @@ class TestIngress:
         self._client = client
         self._clients: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
-        self.listening = socket.create_server((ip, 0), backlog=256)
+        family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+        self.listening = socket.create_server((ip, 0), family=family, backlog=256)
         self.address = Address(ip, self.listening.getsockname()[1])
 
     @property

@@ -12,7 +12,11 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "ngrokd"
 ROOMS = {"cloud", "forward", "host", "control", "service", "sandbox"}
 VOCABULARY = {"ngrokd", "ngrokd.errors", "ngrokd.model", "ngrokd.config"}
-ALLOWED_ACROSS = {("sandbox", "ngrokd.forward.wire")}
+ALLOWED_ACROSS = {
+    ("sandbox", "ngrokd.forward.wire"),
+    # `ngrokctl trust` works without a daemon, too: loaded for that command alone.
+    ("control", "ngrokd.trusting"),
+}
 
 PURE = {
     "backoff.py",
@@ -30,11 +34,16 @@ PURE = {
     "logs/redaction.py",
     "logs/repeats.py",
     "cloud/apierrors.py",
+    "cloud/der.py",
     "cloud/discovery.py",
+    "cloud/distrust.py",
+    "cloud/endpointurl.py",
     "cloud/expiry.py",
+    "cloud/facts.py",
+    "cloud/ingressaddress.py",
+    "cloud/ngrokca.py",
     "cloud/operators.py",
     "cloud/pages.py",
-    "cloud/endpointurl.py",
     "cloud/registration.py",
     "control/completion/bash.py",
     "control/completion/daemon.py",

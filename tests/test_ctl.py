@@ -213,6 +213,7 @@ def test_without_a_daemon_every_command_exits_with_three_and_says_what_to_do(
         ("bad_configuration", 2),
         ("timeout", 4),
         ("forbidden", 5),
+        ("needs_owner", 5),
     ],
 )
 def test_the_daemons_refusals_have_their_exit_codes(

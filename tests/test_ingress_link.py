@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import pytest
 
-from ngrokd.cloud import trust
-from ngrokd.config import DEFAULT_INGRESS, Config, ServerSettings
-from ngrokd.errors import HostError, StateError
-from ngrokd.ingress import IngressLink
-from ngrokd.messages import JobDone, JobKind
+from ngrokd.cloud import facts, ngrokca, trust
+from ngrokd.cloud.distrust import Finding, Verdict
+from ngrokd.config import DEFAULT_INGRESS, ApiSettings, Config, ServerSettings
+from ngrokd.errors import ControlError, HostError, StateError
+from ngrokd.ingress import LOOK_S, IngressLink
+from ngrokd.messages import JobDone, JobKind, Trust
 from ngrokd.model import Address, Ingress
+from ngrokd.trustwatch import FIRST_PAUSE_S, LONGEST_PAUSE_S
+from tests.cloud_fake import Authority
 
 AT = (Address("192.0.2.1", 443),)
+PEM = Authority().intermediate_pem()
+SHA256 = facts.read(ngrokca._only_certificate(PEM.encode())).sha256
+TRUSTED = Finding(Verdict.TRUSTED)
+UNTRUSTED = Finding(Verdict.UNTRUSTED, "unable to get local issuer certificate")
+AWAY = Finding(Verdict.UNREACHABLE, "connection refused")
 
 
 class Post:
@@ -22,11 +31,15 @@ class Post:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.told: list[Optional[Ingress]] = []
-        self.asked = 0
+        self.asked = self.looks = self.fetches = 0
+        self.met = (0, 0)
+        self.now = 1000.0
         self.registered = True
         self.operator_id = "k8sop_1"
         self.ingress_endpoint = ""
         self.mark: object = 1
+        self.state = folder
+        self.made = 0
         monkeypatch.setattr(trust, "fingerprint", lambda *files: self.mark)
         monkeypatch.setattr(trust, "ingress_context", self._context)
         self.refuse = ""
@@ -40,17 +53,41 @@ class Post:
     def set_ingress(self, ingress: Optional[Ingress]) -> None:
         self.told.append(ingress)
 
+    def verdicts(self) -> tuple[int, int]:
+        return self.met
+
     def resolved(self, *addresses: Address) -> None:
-        self.link.handle(JobDone(JobKind.RESOLVE, addresses))
+        self.link.handle(JobDone(JobKind.RESOLVE, addresses), self.now)
 
     def unresolved(self) -> None:
-        self.link.handle(JobDone(JobKind.RESOLVE, error=HostError("no such name")))
+        self.link.handle(JobDone(JobKind.RESOLVE, error=HostError("no such name")), self.now)
+
+    def tick(self, seconds: float = LOOK_S) -> None:
+        """Time passes."""
+        self.now += seconds
+        self.link.tick(self.now)
+
+    def found(self, finding: Finding) -> None:
+        """The look under way ends."""
+        self.link.handle(JobDone(JobKind.LOOK, finding), self.now)
+
+    def fetched(self, content: bytes = b"", error: Optional[Exception] = None) -> None:
+        """The fetch under way ends."""
+        self.link.handle(JobDone(JobKind.FETCH_CA, content, error), self.now)
+
+    def give(self, pem: str, sha256: str) -> Future[Any]:
+        """A person has it trusted."""
+        reply: Future[Any] = Future()
+        self.link.install(Trust(pem, sha256, reply))
+        return reply
 
     def _submit(self, kind: JobKind, job: object) -> None:
-        assert kind is JobKind.RESOLVE
-        self.asked += 1
+        self.asked += kind is JobKind.RESOLVE
+        self.looks += kind is JobKind.LOOK
+        self.fetches += kind is JobKind.FETCH_CA
 
     def _context(self, *files: object) -> object:
+        self.made += 1
         if self.refuse:
             raise StateError(self.refuse)
         return object()
@@ -101,10 +138,10 @@ def test_a_failed_resolution_keeps_what_worked_and_is_a_problem(post: Post) -> N
     post.resolved(*AT)
     post.link.refresh()
     post.unresolved()
-    assert post.link.problem == "no such name" and len(post.told) == 1
+    assert post.link.problems == ("no such name",) and len(post.told) == 1
     post.link.refresh()
     post.resolved(*AT)
-    assert post.link.problem == ""
+    assert not post.link.problems
 
 
 def test_a_first_resolution_that_fails_does_not_hold_up_the_listeners(post: Post) -> None:
@@ -126,7 +163,7 @@ def test_an_anchor_that_cannot_be_read_keeps_the_old_trust_and_is_told(post: Pos
     post.resolved(*AT)
     post.mark, post.refuse = 2, "ca_file cannot be read"
     post.link.refresh()
-    assert post.link.problem == "ca_file cannot be read" and len(post.told) == 1
+    assert post.link.problems == ("ca_file cannot be read",) and len(post.told) == 1
 
 
 def test_another_endpoint_is_resolved_anew_and_an_answer_for_the_old_one_is_dropped(
@@ -145,3 +182,304 @@ def test_an_ipv6_answer_is_taken_as_it_is(post: Post) -> None:
     post.resolved(Address("2001:db8::1", 443))
     assert post.told[0] is not None
     assert post.told[0].addresses == (Address("2001:db8::1", 443),)
+
+
+@pytest.mark.parametrize("named", ["nonsense:0", "::1", "a b", "https://a.test"])
+def test_an_endpoint_of_ngroks_that_is_none_counts_as_not_named(post: Post, named: str) -> None:
+    post.ingress_endpoint = named
+    assert post.link.endpoint == DEFAULT_INGRESS
+
+
+def test_an_ipv6_endpoint_is_shown_in_brackets_and_verified_without(post: Post) -> None:
+    post.ingress_endpoint = "[2001:DB8::1]"
+    assert (post.link.endpoint, post.link.host) == ("[2001:db8::1]:443", "2001:db8::1")
+    post.link.refresh()
+    post.resolved(Address("2001:db8::1", 443))
+    assert post.told[0] is not None and post.told[0].server_name == "2001:db8::1"
+
+
+# Trust
+
+
+@pytest.fixture
+def met(post: Post) -> Post:
+    """The ingress is known, and about to be looked at."""
+    post.link.refresh()
+    post.resolved(*AT)
+    post.tick(0)
+    assert post.looks == 1
+    return post
+
+
+def test_files_that_change_are_taken_up_within_seconds_without_a_poll(met: Post) -> None:
+    met.mark = 2
+    met.tick(LOOK_S / 2)
+    assert len(met.told) == 1 and met.link.wait_s(met.now) <= LOOK_S / 2
+    met.tick(LOOK_S / 2)
+    assert len(met.told) == 2 and met.asked == 1
+
+
+def test_files_that_stay_useless_are_read_once_until_they_change(met: Post) -> None:
+    met.mark, met.refuse = 2, "half a file"
+    for _ in range(5):
+        met.tick()
+    assert met.made == 2 and met.link.problems == ("half a file",)
+    met.mark, met.refuse = 3, ""
+    met.tick()
+    assert not met.link.problems and len(met.told) == 2
+
+
+def test_a_name_that_cannot_be_resolved_stays_a_problem_while_files_are_looked_at(
+    met: Post,
+) -> None:
+    met.link.refresh()
+    met.unresolved()
+    met.tick()
+    assert met.link.problems == ("no such name",)
+
+
+def test_an_ingress_that_is_not_trusted_is_a_problem_with_one_line_until_it_is(
+    met: Post, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    met.found(UNTRUSTED)
+    (problem,) = met.link.problems
+    assert "not trusted" in problem and "ngrokctl trust" in problem
+    met.tick(FIRST_PAUSE_S)
+    assert met.looks == 2
+    met.found(UNTRUSTED)
+    assert [r.getMessage() for r in caplog.records if r.levelname == "WARNING"] == [problem]
+    met.tick(2 * FIRST_PAUSE_S)
+    met.found(TRUSTED)
+    assert not met.link.problems and "the ingress is trusted again" in caplog.text
+    met.tick(10 * LONGEST_PAUSE_S)
+    assert met.looks == 3
+
+
+def test_looks_at_an_ingress_that_stays_untrusted_grow_rare(met: Post) -> None:
+    for _ in range(20):
+        met.found(UNTRUSTED)
+        met.tick(LONGEST_PAUSE_S)
+    looks = met.looks
+    met.found(UNTRUSTED)
+    met.tick(LONGEST_PAUSE_S - LOOK_S)
+    assert met.looks == looks
+
+
+def test_a_refused_connection_brings_a_look_and_no_look_comes_without_one(met: Post) -> None:
+    met.found(TRUSTED)
+    met.met = (5, 0)
+    met.tick(LONGEST_PAUSE_S)
+    assert met.looks == 1
+    met.met = (5, 1)
+    met.tick()
+    assert met.looks == 2
+    met.found(TRUSTED)
+    met.met = (5, 2)
+    met.tick()  # at once again would be a look for each connection
+    met.tick(FIRST_PAUSE_S)
+    assert met.looks == 3
+
+
+def test_a_connection_that_works_again_ends_the_problem(met: Post) -> None:
+    met.found(UNTRUSTED)
+    met.met = (1, 1)
+    met.tick()
+    assert met.link.problems
+    met.met = (2, 1)
+    met.tick()
+    assert not met.link.problems
+
+
+def test_an_ingress_out_of_reach_says_nothing_new(met: Post) -> None:
+    met.found(UNTRUSTED)
+    problems = met.link.problems
+    met.tick(FIRST_PAUSE_S)
+    met.found(AWAY)
+    assert met.link.problems == problems
+
+
+def test_an_answer_of_before_a_change_does_not_count(met: Post) -> None:
+    met.mark = 2
+    met.tick()
+    met.found(UNTRUSTED)
+    assert not met.link.problems
+    met.tick(0)
+    assert met.looks == 2
+    met.found(TRUSTED)
+    assert not met.link.problems
+
+
+def test_a_look_that_cannot_read_the_files_leaves_that_to_who_uses_them(met: Post) -> None:
+    met.link.handle(JobDone(JobKind.LOOK, error=StateError("half a file")), met.now)
+    assert not met.link.problems
+
+
+def test_a_bug_in_a_look_is_let_out(met: Post) -> None:
+    with pytest.raises(ZeroDivisionError):
+        met.link.handle(JobDone(JobKind.LOOK, error=ZeroDivisionError()), met.now)
+
+
+# A CA that a person gives
+
+
+def test_a_ca_is_installed_and_the_answer_says_what_the_ingress_is_worth(met: Post) -> None:
+    met.found(UNTRUSTED)
+    reply = met.give(PEM, SHA256)
+    assert (met.state / "ca.crt").read_text() == PEM and not reply.done()
+    met.mark = 2
+    met.tick(0)
+    assert met.looks == 2 and len(met.told) == 2
+    met.found(TRUSTED)
+    assert reply.result(0) == {
+        "installed": True,
+        "path": str(met.state / "ca.crt"),
+        "kept": "",
+        "ingress": "trusted",
+    }
+
+
+def test_the_answer_does_not_come_from_a_look_that_began_before(met: Post) -> None:
+    reply = met.give(PEM, SHA256)
+    met.found(UNTRUSTED)
+    assert not reply.done()
+    met.tick(0)
+    met.found(TRUSTED)
+    assert reply.result(0)["ingress"] == "trusted"
+
+
+def test_before_an_ingress_is_known_the_answer_comes_at_once(post: Post) -> None:
+    assert post.give(PEM, SHA256).result(0)["ingress"] == "unknown"
+    assert post.give(PEM, SHA256).result(0)["installed"] is False
+
+
+@pytest.mark.parametrize(
+    ("pem", "sha256"), [(PEM, ngrokca.SHA256), ("no PEM", SHA256)], ids=["another", "none"]
+)
+def test_what_is_not_to_be_trusted_is_refused_and_changes_nothing(
+    met: Post, pem: str, sha256: str
+) -> None:
+    error = met.give(pem, sha256).exception(0)
+    assert isinstance(error, ControlError) and error.code == "refused"
+    assert not (met.state / "ca.crt").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_told(met: Post) -> None:
+    (met.state / "ca.crt").mkdir()
+    assert isinstance(met.give(PEM, SHA256).exception(0), StateError)
+
+
+# ngrok's CA, by itself at registration
+
+
+@pytest.fixture
+def ngroks(post: Post, monkeypatch: pytest.MonkeyPatch) -> Post:
+    """Just registered with ngrok itself, and looking at its ingress. PEM is ngrok's CA here."""
+    monkeypatch.setattr(ngrokca, "SHA256", SHA256)
+    post.link.enrolled()
+    post.link.refresh()
+    post.resolved(*AT)
+    post.tick(0)
+    return post
+
+
+def test_ngroks_ca_is_fetched_once_installed_and_used(
+    ngroks: Post, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    ngroks.found(UNTRUSTED)
+    assert ngroks.fetches == 1 and ngroks.link.problems
+    ngroks.fetched(PEM.encode())
+    assert (ngroks.state / "ca.crt").read_text() == PEM
+    ngroks.mark = 2
+    ngroks.tick(0)
+    ngroks.found(TRUSTED)
+    assert not ngroks.link.problems and len(ngroks.told) == 2
+    assert f"the CA CN=Intermediate CA, SHA-256 {SHA256}, is trusted now" in caplog.text
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "why"),
+    [
+        (b"", HostError("no network"), "no network"),
+        (b"<html>", None, "what was fetched holds no PEM certificate"),
+        (Authority().intermediate_pem().encode(), None, "which is not ngrok's CA"),
+    ],
+)
+def test_a_fetch_that_fails_is_one_line_and_not_repeated(
+    ngroks: Post,
+    caplog: pytest.LogCaptureFixture,
+    content: bytes,
+    error: Optional[Exception],
+    why: str,
+) -> None:
+    ngroks.found(UNTRUSTED)
+    ngroks.fetched(content, error)
+    told = [r.getMessage() for r in caplog.records if "was not installed" in r.getMessage()]
+    assert len(told) == 1 and why in told[0] and "`ngrokctl trust`" in told[0]
+    assert caplog.messages[-1] == ngroks.link.problems[0]
+    for _ in range(3):
+        ngroks.tick(LONGEST_PAUSE_S)
+        ngroks.found(UNTRUSTED)
+    assert ngroks.fetches == 1 and not (ngroks.state / "ca.crt").exists()
+
+
+def test_a_daemon_that_was_registered_before_fetches_nothing(met: Post) -> None:
+    met.found(UNTRUSTED)
+    assert met.fetches == 0
+
+
+def test_an_ingress_that_was_trusted_at_registration_is_no_reason_to_fetch_later(
+    ngroks: Post,
+) -> None:
+    ngroks.found(TRUSTED)
+    ngroks.met = (0, 1)
+    ngroks.tick(LONGEST_PAUSE_S)
+    ngroks.found(UNTRUSTED)
+    assert ngroks.looks == 2 and ngroks.fetches == 0
+
+
+@pytest.mark.parametrize("verdict", [Verdict.WRONG_NAME, Verdict.WRONG_DATE, Verdict.UNREACHABLE])
+def test_what_another_ca_would_not_mend_is_no_reason_to_fetch(
+    ngroks: Post, verdict: Verdict
+) -> None:
+    ngroks.found(Finding(verdict, "so it is"))
+    assert ngroks.fetches == 0
+
+
+def test_an_ingress_out_of_reach_at_first_is_looked_at_again_before_that_is_over(
+    ngroks: Post,
+) -> None:
+    ngroks.found(AWAY)
+    ngroks.tick(FIRST_PAUSE_S)
+    ngroks.found(UNTRUSTED)
+    assert ngroks.fetches == 1
+
+
+def test_a_ca_that_a_person_put_there_is_left_alone(ngroks: Post) -> None:
+    (ngroks.state / "ca.crt").write_text("mine")
+    ngroks.found(UNTRUSTED)
+    assert ngroks.fetches == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "ingress", "fetches"),
+    [
+        ("https://api.ngrok.com", "", 1),
+        ("https://api.ngrok.com", "kubernetes-binding-ingress.ngrok.io:443", 1),
+        ("https://api.ngrok.com", "ingress.example.com:443", 0),
+        ("https://api.ngrok.com", "notngrok.io:443", 0),
+        ("http://127.0.0.1:4040", "", 0),
+        ("http://localhost:4040", "", 0),
+        ("https://[::1]:4040", "", 0),
+    ],
+)
+def test_only_for_an_ingress_of_ngroks_own_is_its_ca_fetched(
+    ngroks: Post, url: str, ingress: str, fetches: int
+) -> None:
+    server = ServerSettings(client_cert=str(ngroks.state / "tls.crt"))
+    api = ApiSettings(url=url)
+    ngroks.link.configure(Config(api=api, ingress_endpoint=ingress, server=server))
+    ngroks.found(UNTRUSTED)
+    assert ngroks.fetches == fetches

@@ -398,4 +398,5 @@ def test_every_file_is_made_below_the_projects_folder() -> None:
         *(f"init/man/{page}" for page in PAGES),
         *(f"init/completions/ngrokd.{shell}" for shell in ("bash", "zsh", "fish")),
         pages.WORDS,
+        "docs/identity.md",
     }

@@ -12,8 +12,9 @@ from typing import Optional
 import pytest
 
 from ngrokd.cloud import trust
+from ngrokd.cloud.ingressaddress import IngressAddress, parse
 from ngrokd.cloud.keys import new_key, signing_request
-from ngrokd.cloud.trust import fingerprint, ingress_context, resolve_ingress, split_endpoint
+from ngrokd.cloud.trust import fingerprint, ingress_context, resolve_ingress
 from ngrokd.errors import HostError, StateError
 from ngrokd.model import Address
 from tests.cloud_fake import Authority, fifo_at
@@ -132,8 +133,11 @@ def test_verification_is_always_on(place: Place) -> None:
     assert not context.verify_flags & ssl.VERIFY_X509_STRICT
 
 
+NO_ANCHORS = ("README", "empty", "binary", "dangling", "fifo", "large")
+
+
 def test_files_of_the_vendor_that_are_no_certificates_are_passed_over(
-    place: Place, tmp_path: Path
+    place: Place, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     place.vendor.mkdir()
     (place.vendor / "README").write_text("no certificate")
@@ -142,8 +146,14 @@ def test_files_of_the_vendor_that_are_no_certificates_are_passed_over(
     (place.vendor / "dangling").symlink_to(tmp_path / "nowhere")
     (place.vendor / "loop").symlink_to(place.vendor)
     os.mkfifo(place.vendor / "fifo")
+    with (place.vendor / "large").open("wb") as large:
+        large.truncate(trust.MAX_ANCHOR_BYTES + 1)
     (place.vendor / "zz.pem").write_text("text before\n" + AUTHORITY.intermediate_pem())
+    caplog.set_level("DEBUG", "ngrokd.cloud.trust")
     assert trusts(place, tmp_path)
+    told = {record.getMessage().partition(" is no trust anchor: ")[0] for record in caplog.records}
+    assert told == {str(place.vendor / name) for name in NO_ANCHORS}
+    assert {record.levelname for record in caplog.records} == {"DEBUG"}
 
 
 @pytest.mark.parametrize("content", [None, "", "no certificate"])
@@ -234,34 +244,9 @@ def test_the_fingerprint_changes_when_a_file_comes_changes_or_goes(
 # Where it is
 
 
-@pytest.mark.parametrize(
-    ("endpoint", "expected"),
-    [
-        ("ingress.test", ("ingress.test", 443)),
-        ("ingress.test:8443", ("ingress.test", 8443)),
-        ("ingress.test:", ("ingress.test", 443)),
-        ("127.0.0.1:1", ("127.0.0.1", 1)),
-        ("[::1]:8443", ("::1", 8443)),
-        ("[::1]", ("::1", 443)),
-    ],
-)
-def test_an_ingress_is_a_host_and_a_port(endpoint: str, expected: tuple[str, int]) -> None:
-    assert split_endpoint(endpoint) == expected
-
-
-@pytest.mark.parametrize(
-    "endpoint",
-    ["", ":443", "a:b", "a:0", "a:65536", "a:-1", "a:1:2", "::1", "[::1", "[::1]443", "[]:1",
-     "a:" + "9" * 5000, "a:\u0661"],
-)  # fmt: skip
-def test_what_is_no_host_and_port_is_an_error(endpoint: str) -> None:
-    with pytest.raises(HostError, match="ingressEndpoint"):
-        split_endpoint(endpoint)
-
-
 def test_literal_addresses_need_no_resolver() -> None:
-    assert resolve_ingress("127.0.0.1:99") == (Address("127.0.0.1", 99),)
-    assert resolve_ingress("[::1]:99") == (Address("::1", 99),)
+    assert resolve_ingress(parse("127.0.0.1:99")) == (Address("127.0.0.1", 99),)
+    assert resolve_ingress(parse("[::1]:99")) == (Address("::1", 99),)
 
 
 def test_all_addresses_come_once_in_the_resolvers_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,14 +256,14 @@ def test_all_addresses_come_once_in_the_resolvers_order(monkeypatch: pytest.Monk
         return [v6, v4, v6]
 
     monkeypatch.setattr(socket, "getaddrinfo", answer)
-    found = resolve_ingress("ingress.test")
+    found = resolve_ingress(parse("ingress.test"))
     assert found == (Address("2001:db8::1", 443), Address("192.0.2.1", 443))
 
 
-@pytest.mark.parametrize("endpoint", ["a..b:443", "x" * 64 + ".test:443"])
-def test_a_name_that_cannot_be_resolved_is_an_error_with_its_mend(endpoint: str) -> None:
+@pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".test"])
+def test_a_name_that_cannot_be_resolved_is_an_error_with_its_mend(host: str) -> None:
     with pytest.raises(HostError, match="cannot be resolved"):
-        resolve_ingress(endpoint)
+        resolve_ingress(IngressAddress(host, 443))
 
 
 def test_a_resolver_that_fails_is_an_error_with_its_cause(
@@ -289,4 +274,4 @@ def test_a_resolver_that_fails_is_an_error_with_its_cause(
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     with pytest.raises(HostError, match=r"ingress\.test.*Name or service not known.*DNS"):
-        resolve_ingress("ingress.test:443")
+        resolve_ingress(parse("ingress.test:443"))

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from docs.manuals import pages
+from docs.manuals import pages, states
 from ngrokd import cli
 from ngrokd.control.arguments import Arguments
 from ngrokd.control.completion.grammar import program
@@ -23,7 +23,11 @@ def made() -> dict[Path, str]:
         templates={path.stem: path.read_text(encoding="utf-8") for path in HERE.glob("*.in")},
         configuration=(ROOT / "docs/configuration.md").read_text(encoding="utf-8"),
     )
-    return {ROOT / name: text for name, text in pages.files(sources).items()}
+    identity = ROOT / states.PAGE
+    return {
+        **{ROOT / name: text for name, text in pages.files(sources).items()},
+        identity: states.page(identity.read_text(encoding="utf-8")),
+    }
 
 
 def stale() -> list[str]:

@@ -62,6 +62,11 @@ _ngrokd_takes() {
     ngrokctl,wait,--timeout) takes='anything' ;;
     ngrokctl,deregister,options) takes='words -h --help --json --socket --yes' ;;
     ngrokctl,deregister,--socket) takes='file' ;;
+    ngrokctl,trust,options) takes='words -h --help --json --socket --fingerprint --yes --config' ;;
+    ngrokctl,trust,--socket) takes='file' ;;
+    ngrokctl,trust,--fingerprint) takes='anything' ;;
+    ngrokctl,trust,--config) takes='file' ;;
+    ngrokctl,trust,0) takes='file' ;;
     ngrokctl,log-level,options) takes='words -h --help --json --socket' ;;
     ngrokctl,log-level,--socket) takes='file' ;;
     ngrokctl,log-level,0) takes='words debug info warning error' ;;
@@ -70,8 +75,8 @@ _ngrokd_takes() {
     ngrokctl,completion,0) takes='words bash zsh fish' ;;
     ngrokctl,help,options) takes='words -h --help --json --socket' ;;
     ngrokctl,help,--socket) takes='file' ;;
-    ngrokctl,help,0) takes='words status health refresh reload rotate-cert ping version list set-api-key wait deregister log-level completion help' ;;
-    ngrokctl,,0) takes='words status health refresh reload rotate-cert ping version list set-api-key wait deregister log-level completion help' ;;
+    ngrokctl,help,0) takes='words status health refresh reload rotate-cert ping version list set-api-key wait deregister trust log-level completion help' ;;
+    ngrokctl,,0) takes='words status health refresh reload rotate-cert ping version list set-api-key wait deregister trust log-level completion help' ;;
     esac
 }
 

@@ -111,6 +111,7 @@ _ngrokd_line_ngrokctl() {
     'set-api-key:give the daemon its ngrok API key'
     'wait:return when the daemon is ready, or a name or a number is open'
     'deregister:take this machine out of ngrok\: its operator, certificate and keys'
+    'trust:have the daemon trust the CA that ngrok'\''s ingress is signed by'
     'log-level:change how much the daemon logs'
     'completion:print a script that lets a shell complete ngrokctl and ngrokd'
     'help:show this, or the help of one command'
@@ -201,6 +202,16 @@ _ngrokd_line_ngrokctl() {
             '--json[print one JSON object]' \
             '--socket=[the daemon'\''s control socket; default /var/run/ngrokd.sock]:PATH:_files' \
             '--yes[without a question]' && return ;;
+        trust)
+          _arguments -S \
+            '(- *)-h[show this help message and exit]' \
+            '(- *)--help[show this help message and exit]' \
+            '--json[print one JSON object]' \
+            '--socket=[the daemon'\''s control socket; default /var/run/ngrokd.sock]:PATH:_files' \
+            '--fingerprint=[the certificate'\''s SHA-256, with colons or without, to trust another CA than ngrok'\''s, whose fingerprint is known]:SHA256:' \
+            '--yes[do not ask on a terminal before it is installed]' \
+            '--config=[where no daemon answers, the configuration that names the state folder; default /etc/ngrokd/config.yml]:PATH:_files' \
+            '1::FILE-or-URL:_files' && return ;;
         log-level)
           _arguments -S \
             '(- *)-h[show this help message and exit]' \
@@ -221,7 +232,7 @@ _ngrokd_line_ngrokctl() {
             '(- *)--help[show this help message and exit]' \
             '--json[print one JSON object]' \
             '--socket=[the daemon'\''s control socket; default /var/run/ngrokd.sock]:PATH:_files' \
-            '1::COMMAND:(status health refresh reload rotate-cert ping version list set-api-key wait deregister log-level completion help)' && return ;;
+            '1::COMMAND:(status health refresh reload rotate-cert ping version list set-api-key wait deregister trust log-level completion help)' && return ;;
       esac ;;
   esac
   return 1

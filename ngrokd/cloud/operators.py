@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
+from ngrokd.cloud.ingressaddress import is_ingress_address
 from ngrokd.cloud.registration import Profile
 
 # Limits of the API, in bytes of UTF-8.
@@ -20,7 +21,6 @@ NAMESPACE = "ngrokd"
 
 # Goes into URLs and into a file of one line. ngrok's look like `k8sop_2Nc...`.
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,200}")
-_INGRESS = re.compile(r"[A-Za-z0-9._-]{1,253}(?::[0-9]{1,5})?")
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def parse_operator(document: object) -> Operator:
     return Operator(
         id=identity,
         certificate=_text(_object(binding.get("cert")).get("cert")),
-        ingress_endpoint=ingress if _INGRESS.fullmatch(ingress) else "",
+        ingress_endpoint=ingress if is_ingress_address(ingress) else "",
         metadata=_text(document.get("metadata")),
     )
 

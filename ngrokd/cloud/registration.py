@@ -44,7 +44,7 @@ class Answer(enum.Enum):
     GRANTED = "ngrok grants what was asked"
     UNAVAILABLE = "no usable answer"
     REFUSED = "ngrok refuses (401, 403, plan)"
-    GONE = "404: the operator is gone"
+    GONE = "the operator is gone (404)"
     ROTATE = "rotate-cert"
     LEFT = "deregister"
     # Of the record itself
@@ -132,6 +132,8 @@ TRANSITIONS: Mapping[RegistrationState, Mapping[Answer, RegistrationState]] = {
     _S.LEFT: {_A.KEY: _S.REGISTERING},
 }
 
+_SILENT = (_S.UNREGISTERED, _S.LEFT)  # nothing is asked
+
 _STEPS: Mapping[Answer, Step] = {
     _A.MISSING: Step.REGISTER,
     _A.DUE: Step.RENEW,
@@ -174,18 +176,44 @@ def renewal_time(validity: Validity) -> float:
 
 
 def diagram() -> str:
-    """`TRANSITIONS` as a Mermaid state diagram: how the page of the documents is made."""
-    lines = ["stateDiagram-v2", f"    [*] --> {RegistrationState.UNREGISTERED.value}"]
-    for state, row in TRANSITIONS.items():
-        for target in RegistrationState:
-            words = [answer.value for answer, to in row.items() if to is target]
-            if words:
-                lines.append(f"    {state.value} --> {target.value}: {' / '.join(words)}")
+    """`TRANSITIONS` as a Mermaid state diagram, for the documents.
+
+    What leads from every state that has a key to the same one is drawn once.
+    """
+    active = [state for state in TRANSITIONS if state not in _SILENT]
+    shared = {
+        answer: to
+        for answer, to in TRANSITIONS[active[0]].items()
+        if all(TRANSITIONS[state].get(answer) is to for state in active)
+    }
+    inner: list[str] = []
+    for state in active:
+        row = {answer: to for answer, to in TRANSITIONS[state].items() if answer not in shared}
+        inner += _arrows(state.value, row)
+    outer = [line for state in _SILENT for line in _arrows(state.value, TRANSITIONS[state])]
+    lines = [
+        "stateDiagram-v2",
+        f"    [*] --> {RegistrationState.UNREGISTERED.value}",
+        '    state "with an API key" as active {',
+        *(f"    {line}" for line in inner),
+        "    }",
+        *outer,
+        *_arrows("active", shared),
+    ]
     return "\n".join(lines) + "\n"
 
 
+def _arrows(start: str, row: Mapping[Answer, RegistrationState]) -> list[str]:
+    found = []
+    for target in RegistrationState:
+        words = [answer.value for answer, to in row.items() if to is target]
+        if words:
+            found.append(f"    {start} --> {target.value}: {' / '.join(words)}")
+    return found
+
+
 def _step(state: RegistrationState, found: Answer) -> Optional[Step]:
-    if state in (RegistrationState.UNREGISTERED, RegistrationState.LEFT):
+    if state in _SILENT:
         return None
     if state is RegistrationState.RENEWING:  # also where nothing is due: a person asked
         return Step.RENEW

@@ -64,7 +64,10 @@ class Transport:
     def _cause(self, exc: Exception) -> str:
         reason = exc.reason if isinstance(exc, urllib.error.URLError) else exc
         through = f" (through the proxy that {self._proxied}_proxy names)" if self._proxied else ""
-        return _USER_INFO.sub("[redacted]@", _words(reason, self._timeout_s)) + through
+        words = _USER_INFO.sub("[redacted]@", _words(reason, self._timeout_s))
+        if "Tunnel connection failed: 407" in words:  # the words are http.client's
+            words += f": give the proxy's user and password in {self._proxied}_proxy"
+        return words + through
 
 
 def is_loopback(url: str) -> bool:

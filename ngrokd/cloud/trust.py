@@ -1,4 +1,4 @@
-"""Whom we trust at the ingress, who we say we are there, and where it is.
+"""Whom we trust at the ingress, who we say we are there, and its addresses.
 
 Theory of operation. Verification is always on, whatever files exist: what is missing can only
 make fewer servers trusted. Every certificate of the anchor files is an anchor of its own, also an
@@ -18,13 +18,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ngrokd.cloud.anchors import anchor_folder
+from ngrokd.cloud.ingressaddress import IngressAddress
 from ngrokd.errors import HostError, StateError
 from ngrokd.model import Address
 
 logger = logging.getLogger(__name__)
 
 NGROK_ANCHORS = Path("/etc/ssl/certs/ngrok")  # where ngrok's own operator looks
-DEFAULT_PORT = 443
+INSTALLED = "ca.crt"  # of the state folder: what `ngrokctl trust` writes
 MAX_ANCHOR_BYTES = 4 << 20  # the whole of a system's bundle is a quarter of this
 
 # X509_V_FLAG_PARTIAL_CHAIN; the ssl module has a name for it from Python 3.10 on.
@@ -51,8 +52,8 @@ def ingress_context(
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     if ca_file:
         _load_named(context, Path(ca_file), "name a PEM file in server.ca_file")
-    installed = state_folder / "ca.crt"
-    if installed.exists():
+    installed = state_folder / INSTALLED
+    if os.path.exists(installed):  # noqa: PTH110 - `Path.exists` raises where it may not look
         _load_named(context, installed, "put a PEM certificate there, or remove it")
     for path in _files_below(vendor):
         _load_found(context, path)
@@ -64,38 +65,21 @@ def fingerprint(
     cert: Path, key: Path, ca_file: str, state_folder: Path, vendor: Path = NGROK_ANCHORS
 ) -> Fingerprint:
     """Changes when a file that `ingress_context` reads does: then the context is to be rebuilt."""
-    paths = [cert, key, state_folder / "ca.crt", *_files_below(vendor)]
+    paths = [cert, key, state_folder / INSTALLED, *_files_below(vendor)]
     if ca_file:
         paths.append(Path(ca_file))
-    system = ssl.get_default_verify_paths().cafile
-    if system:
-        paths.append(Path(system))
+    system = ssl.get_default_verify_paths()
+    # The folder is looked into at each handshake, but what was found once is kept.
+    paths += [Path(name) for name in (system.cafile, system.capath) if name]
     return tuple(_mark(path) for path in paths)
 
 
-def split_endpoint(endpoint: str) -> tuple[str, int]:
-    """HOST[:PORT] or [IPV6]:PORT as name and port, 443 if none. HostError: it is neither."""
-    if endpoint.startswith("["):
-        host, closed, rest = endpoint[1:].partition("]")
-        plain = closed and (not rest or rest.startswith(":"))
-        port = rest[1:]
-    else:
-        host, _, port = endpoint.partition(":")
-        plain = ":" not in port
-    digits = port or str(DEFAULT_PORT)
-    if not (host and plain and digits.isascii() and digits.isdigit()):
-        raise HostError(f"the ingress {endpoint!r} is not HOST:PORT; see ingressEndpoint")
-    if not 1 <= int(digits[:6]) <= 65535:
-        raise HostError(f"the ingress {endpoint!r} has no usable port; see ingressEndpoint")
-    return host, int(digits)
-
-
-def resolve_ingress(endpoint: str) -> tuple[Address, ...]:
-    """Every address of HOST[:PORT], in the resolver's order. For a pool thread: it may block.
+def resolve_ingress(ingress: IngressAddress) -> tuple[Address, ...]:
+    """Every address it has, in the resolver's order. For a pool thread: it may block.
 
     HostError: it has none.
     """
-    host, port = split_endpoint(endpoint)
+    host, port = ingress.host, ingress.port
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as exc:  # UnicodeError: a label that is empty or too long
@@ -121,7 +105,10 @@ def _load_named(context: ssl.SSLContext, path: Path, mend: str) -> None:
 
 def _load_found(context: ssl.SSLContext, path: Path) -> None:
     try:
-        context.load_verify_locations(cafile=path)
+        if _is_odd(path) or path.stat().st_size > MAX_ANCHOR_BYTES:
+            logger.debug("%s is no trust anchor: it is not a regular file, or too large", path)
+        else:
+            context.load_verify_locations(cafile=path)
     except OSError as exc:
         logger.debug("%s is no trust anchor: %s", path, _cause(exc))
 
@@ -158,19 +145,11 @@ def _cause(exc: OSError) -> str:
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    """Regular files, also through symbolic links; in an order that does not change."""
+    """Whatever lies there, in an order that does not change."""
     for base, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names):
-            path = Path(base, name)
-            try:
-                known = path.stat()
-            except OSError as exc:
-                logger.debug("%s is passed over: %s", path, exc.strerror)
-                continue
-            # A FIFO would hang OpenSSL, which opens what it is told to.
-            if stat.S_ISREG(known.st_mode) and known.st_size <= MAX_ANCHOR_BYTES:
-                yield path
+            yield Path(base, name)
 
 
 def _mark(path: Path) -> tuple[str, int, int, int]:

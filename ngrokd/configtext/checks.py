@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
+from ngrokd.cloud import ingressaddress
 from ngrokd.configtext.spelling import closest
 
 Check = Callable[[object], Any]
 
-DEFAULT_INGRESS_PORT = 443
 MAX_SOCKET_PATH_BYTES = 103  # sun_path of macOS less its NUL; Linux takes four more
 _MAX_PATH_BYTES = 4095  # PATH_MAX less the NUL
 _SHOWN_CHARACTERS = 40
@@ -163,16 +163,10 @@ def ingress_endpoint(value: object) -> str:
     if value in (None, ""):
         return ""
     text = text_of(value)
-    if "://" in text:
-        raise Wrong(f"{shown(text)} is a URL: write only its host and port")
-    if text.count(":") > 1:
-        raise Wrong(f"{shown(text)} has more than one colon")
-    host, colon, port = text.partition(":")
-    if not _is_host(host):
-        raise Wrong(f"{shown(text)} names no usable host")
-    if colon and not (re.fullmatch(r"[0-9]{1,5}", port) and 1 <= int(port) <= 65535):
-        raise Wrong(f"{shown(text)} has no usable port after the colon")
-    return f"{host.lower()}:{int(port) if colon else DEFAULT_INGRESS_PORT}"
+    try:
+        return str(ingressaddress.parse(text))
+    except ValueError as exc:
+        raise Wrong(f"{shown(text)} {exc}") from exc
 
 
 def subnet(value: object) -> str:

@@ -60,7 +60,7 @@ KEYS = (
     Key(
         "",
         "ingressEndpoint",
-        "HOST[:PORT], or nothing",
+        "HOST[:PORT] or [IPV6][:PORT], or nothing",
         checks.ingress_endpoint,
         attribute="ingress_endpoint",
     ),

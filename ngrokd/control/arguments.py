@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 
 from ngrokd import __version__
-from ngrokd.config import DEFAULT_SOCKET_PATH
+from ngrokd.config import DEFAULT_CONFIG_PATH, DEFAULT_SOCKET_PATH
 
 WAIT_S = 60.0
 
@@ -54,6 +54,7 @@ class Arguments:
         )
         self._plain()
         self._with_options()
+        self._trust()
         self._with_words()
 
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
@@ -124,6 +125,32 @@ class Arguments:
             "deregister", "take this machine out of ngrok: its operator, certificate and keys"
         )
         leaving.add_argument("--yes", action="store_true", help="without a question")
+
+    def _trust(self) -> None:
+        trust = self._add("trust", "have the daemon trust the CA that ngrok's ingress is signed by")
+        trust.add_argument(
+            "source",
+            nargs="?",
+            metavar="FILE-or-URL",
+            help="a PEM file with the CA's certificate, an https:// URL, or - for standard input; "
+            "default: the file that ngrok publishes on GitHub",
+        )
+        trust.add_argument(
+            "--fingerprint",
+            metavar="SHA256",
+            help="the certificate's SHA-256, with colons or without, to trust another CA than "
+            "ngrok's, whose fingerprint is known",
+        )
+        trust.add_argument(
+            "--yes", action="store_true", help="do not ask on a terminal before it is installed"
+        )
+        trust.add_argument(
+            "--config",
+            metavar="PATH",
+            default=DEFAULT_CONFIG_PATH,
+            help="where no daemon answers, the configuration that names the state folder; "
+            f"default {DEFAULT_CONFIG_PATH}",
+        )
 
     def _with_words(self) -> None:
         level = self._add("log-level", "change how much the daemon logs")

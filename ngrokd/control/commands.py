@@ -13,9 +13,9 @@ from ngrokd import __version__
 from ngrokd.control import pages
 from ngrokd.control.answers import at, mapping, mappings, text
 from ngrokd.control.client import request
-from ngrokd.control.question import confirm, there_is_a_person
+from ngrokd.control.question import agreed
 from ngrokd.control.waiting import Goal, wait
-from ngrokd.errors import DaemonUnreachable, NotPermitted, TimedOut
+from ngrokd.errors import ControlError, DaemonUnreachable, NotPermitted, TimedOut
 
 ASK_S = 10.0
 POLL_S = 90.0  # the API may take 30 s for a page
@@ -125,10 +125,11 @@ def rotate_cert(call: Call) -> Outcome:
 
 def deregister(call: Call) -> Outcome:
     """Asks on a terminal first: what it removes cannot be had back."""
-    if not call.options.yes and there_is_a_person():
+    if not call.options.yes:
         operator_id = text(mapping(call.ask("status")), "operator_id")
         what = f"operator {operator_id}" if operator_id else "the registration"
-        confirm(f"Delete {what} at ngrok, and this machine's certificate, key and API key?")
+        if not agreed(f"Delete {what} at ngrok, and this machine's certificate, key and API key?"):
+            raise ControlError("not_confirmed", "nothing was changed")
     answer = mapping(call.ask("deregister", timeout_s=POLL_S))
     return Outcome({"done": True, "answer": answer}, pages.deregistration_page(answer))
 

@@ -16,7 +16,8 @@ from ngrokd.config import DEFAULT_SOCKET_PATH
 from ngrokd.control import advice
 from ngrokd.control.arguments import Arguments
 from ngrokd.control.commands import COMMANDS, Call, Outcome
-from ngrokd.control.protocol import BAD_ARGUMENTS, BAD_CONFIGURATION, TIMEOUT
+from ngrokd.control.protocol import BAD_ARGUMENTS, BAD_CONFIGURATION, NEEDS_OWNER, TIMEOUT
+from ngrokd.control.question import agreed
 from ngrokd.control.text import clean
 from ngrokd.errors import ControlError, DaemonUnreachable, NgrokdError, NotPermitted, TimedOut
 
@@ -30,7 +31,12 @@ INTERRUPTED = 130  # as a shell reports a program that Ctrl-C ended
 
 MAX_KEY = 4096  # characters
 
-_CODES = {TIMEOUT: TIMED_OUT, BAD_ARGUMENTS: USAGE, BAD_CONFIGURATION: USAGE}
+_CODES = {
+    TIMEOUT: TIMED_OUT,
+    BAD_ARGUMENTS: USAGE,
+    BAD_CONFIGURATION: USAGE,
+    NEEDS_OWNER: NOT_PERMITTED,
+}
 _SCHEME = "unix://"  # NGROKD_HOST is often written as a URL; the daemon takes it so too
 
 
@@ -82,6 +88,11 @@ def _run(arguments: Arguments, options: argparse.Namespace, socket_path: str) ->
         return Outcome({"help": text}, text)
     if options.command == "completion":
         return _completion(options, socket_path)
+    if options.command == "trust":
+        # It works without a daemon, too, for which it needs more than this room.
+        from ngrokd.trusting import trust
+
+        return trust(Call(options, socket_path, _width()), _agreed)
     key = _read_key(options.key) if options.command == "set-api-key" else ""
     return COMMANDS[options.command](Call(options, socket_path, _width(), key))
 
@@ -147,6 +158,10 @@ def _read_key(given: Optional[str]) -> str:
     if len(key) > MAX_KEY or not key.isascii() or not key.isprintable() or " " in key:
         raise UsageError("that is not an API key: one word of plain letters, digits and signs")
     return key
+
+
+def _agreed(certificate: list[str]) -> bool:
+    return agreed("Trust it to sign for ngrok's ingress?", *certificate)
 
 
 def _width() -> Optional[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable, Mapping
+from typing import Optional
 
 from ngrokd.control.limit import RateLimit
 from ngrokd.control.protocol import (
@@ -33,18 +34,22 @@ _READING = frozenset({"status", "list", "ping"})
 class Dispatcher:
     """Runs commands on the calling thread. Any thread; it holds no state but the rate limit."""
 
-    def __init__(self, commands: Mapping[str, Command]) -> None:
+    def __init__(
+        self, commands: Mapping[str, Command], for_owner: Optional[Mapping[str, Command]] = None
+    ) -> None:
+        """`for_owner`: what takes the place of a command for root and the daemon's own user."""
         self._commands = dict(commands)
+        self._for_owner = {**commands, **(for_owner or {})}
         self._key_changes = RateLimit(KEY_CHANGES, KEY_CHANGES_PERIOD_S)
 
-    def answer(self, line: bytes, who: str) -> bytes:
+    def answer(self, line: bytes, who: str, is_owner: bool = False) -> bytes:
         """Exactly one line of JSON. `who` is for the log."""
         try:
             request = parse_request(line)
         except ControlError as exc:
             return encode_error(exc.code, str(exc))
         try:
-            return encode_success(self._run(request, who))
+            return encode_success(self._run(request, who, is_owner))
         except ControlError as exc:
             return encode_error(exc.code, str(exc))
         except NgrokdError as exc:
@@ -55,8 +60,8 @@ class Dispatcher:
                 FAILED, f"`{request.command}` met a fault of ngrokd's own; its log has the details"
             )
 
-    def _run(self, request: Request, who: str) -> object:
-        command = self._commands.get(request.command)
+    def _run(self, request: Request, who: str, is_owner: bool) -> object:
+        command = (self._for_owner if is_owner else self._commands).get(request.command)
         if command is None:
             known = ", ".join(sorted(self._commands))
             raise ControlError(

@@ -38,7 +38,12 @@ def credentials(conn: socket.socket) -> Peer:
 
 def may_command(peer: Peer, own_uid: int, group: Optional[int]) -> bool:
     """root, the daemon's own user, and the members of `server.socket_group`."""
-    return peer.uid in (0, own_uid) or (group is not None and group in peer.groups)
+    return is_owner(peer, own_uid) or (group is not None and group in peer.groups)
+
+
+def is_owner(peer: Peer, own_uid: int) -> bool:
+    """root and the daemon's own user, who could as well replace its files."""
+    return peer.uid in (0, own_uid)
 
 
 def _supplementary_groups(conn: socket.socket, uid: int, gid: int) -> frozenset[int]:

@@ -22,6 +22,7 @@ UNKNOWN_COMMAND = "unknown_command"
 BAD_ARGUMENTS = "bad_arguments"
 BAD_CONFIGURATION = "bad_configuration"
 FORBIDDEN = "forbidden"
+NEEDS_OWNER = "needs_owner"  # of those who may command, only root or the daemon's own user
 RATE_LIMITED = "rate_limited"
 TIMEOUT = "timeout"
 BUSY = "busy"

@@ -1,20 +1,15 @@
-"""Asks a person before something is done that cannot be undone."""
+"""Asks a person before something is done that is not to be done by mistake."""
 
 from __future__ import annotations
 
 import sys
 
-from ngrokd.errors import ControlError
 
-
-def there_is_a_person() -> bool:
-    """Without a terminal there is nobody to ask, and whoever wrote the script knew."""
-    return sys.stdin is not None and sys.stdin.isatty()
-
-
-def confirm(question: str) -> None:
-    """Asks on the terminal. ControlError: the answer is not yes."""
-    sys.stderr.write(f"{question} [y/N] ")
+def agreed(question: str, *details: str) -> bool:
+    """Whether a person says yes. Without a terminal there is nobody to ask, and whoever wrote the
+    script has decided."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        return True
+    sys.stderr.write("".join(f"{line}\n" for line in details) + f"{question} [y/N] ")
     sys.stderr.flush()
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise ControlError("not_confirmed", "nothing was changed")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -13,7 +13,7 @@ from ngrokd.control import socketfile
 from ngrokd.control.connections import BACKLOG, Connections, linger
 from ngrokd.control.conversation import requests
 from ngrokd.control.dispatch import Command, Dispatcher
-from ngrokd.control.peer import credentials, may_command
+from ngrokd.control.peer import Peer, credentials, is_owner, may_command
 from ngrokd.control.protocol import BUSY, FORBIDDEN, encode_error
 from ngrokd.errors import ControlError, NgrokdError
 
@@ -28,10 +28,17 @@ ANSWER_S = 5.0  # for the client to take an answer
 class ControlServer:
     """Owner: main thread; `_file` belongs to the accepting thread while that runs."""
 
-    def __init__(self, path: str, group: str, commands: Mapping[str, Command]) -> None:
+    def __init__(
+        self,
+        path: str,
+        group: str,
+        commands: Mapping[str, Command],
+        for_owner: Optional[Mapping[str, Command]] = None,
+    ) -> None:
+        """`for_owner`: what takes the place of a command for root and the daemon's own user."""
         self._path = path
         self._group = group
-        self._dispatcher = Dispatcher(commands)
+        self._dispatcher = Dispatcher(commands, for_owner)
         self._gid: Optional[int] = None
         self._file: Optional[socketfile.SocketFile] = None
         self._told = ""  # why it cannot be made again; the accepting thread's
@@ -83,16 +90,17 @@ class ControlServer:
     def _serve(self, conn: socket.socket) -> None:
         peer = credentials(conn)
         if may_command(peer, os.geteuid(), self._gid):
-            self._converse(conn, str(peer))
+            self._converse(conn, peer)
         else:
             logger.warning("control: refused %s: neither root nor in server.socket_group", peer)
             _send(conn, encode_error(FORBIDDEN, _forbidden_text(self._group)))
         linger(conn)
 
-    def _converse(self, conn: socket.socket, who: str) -> None:
+    def _converse(self, conn: socket.socket, peer: Peer) -> None:
+        owner = is_owner(peer, os.geteuid())
         try:
             for line in requests(conn):
-                _send(conn, self._dispatcher.answer(line, who))
+                _send(conn, self._dispatcher.answer(line, str(peer), owner))
         except ControlError as exc:
             _send(conn, encode_error(exc.code, str(exc)))
 

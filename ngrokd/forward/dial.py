@@ -11,7 +11,7 @@ from ngrokd.errors import ProtocolError
 from ngrokd.forward import sockets
 from ngrokd.forward.attempts import Attempt, Attempts
 from ngrokd.forward.bare import bare
-from ngrokd.forward.faults import reason
+from ngrokd.forward.faults import DISTRUST, reason
 from ngrokd.forward.interest import READ, WRITE
 from ngrokd.forward.leg import Leg, LegLost
 from ngrokd.forward.loop import Timer
@@ -70,6 +70,7 @@ class Dial:
     def go_on(self, address: Address, fault: Exception, state: TunnelState) -> None:
         """An uplink to `address` came to nothing in `state`."""
         why = reason(bare(fault), state, self._ingress.server_name)
+        self._board.distrusted += why.cause in DISTRUST
         self._attempts.failed(address, why)
         self.begin()
 
@@ -165,6 +166,7 @@ class Dial:
     def _hand_over(self, leg: Leg, tunnel: Tunnel) -> None:
         self._leg = None
         self._disarm()
+        self._board.verified += 1
         attempt = self._attempt
         now = self._board.loop.now
         if self._dialer is not None:

@@ -61,6 +61,10 @@ DROPPED_UNASKED = (
 NAME_MISMATCH = frozenset({62, 64})
 # X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED of the same file
 WRONG_TIME = frozenset({9, 10})
+# The ingress was reached, and its certificate was refused.
+DISTRUST = frozenset(
+    {Cause.INGRESS_UNTRUSTED, Cause.INGRESS_NAME_MISMATCH, Cause.INGRESS_CERTIFICATE_DATE}
+)
 # Alerts by which a server refuses a client's certificate (RFC 8446 6.2), as OpenSSL names them.
 # A decrypt error is what a signature by an authority of the same name but another key gives.
 CERTIFICATE_ALERTS = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED", "DECRYPT_ERROR")
@@ -147,8 +151,9 @@ def _certificate_reason(fault: ssl.SSLCertVerificationError, server_name: str) -
         )
     return Failure(
         Cause.INGRESS_UNTRUSTED,
-        f"its certificate is not trusted ({issue}): if the ingress's certificate authority is your "
-        "own, name its certificate in `server.ca_file`",
+        f"its certificate is not trusted ({issue}): `ngrokctl trust` installs ngrok's certificate "
+        "authority, and one of your own is named in `server.ca_file`; `ngrokctl status` shows what "
+        "the ingress presents",
     )
 
 

@@ -120,6 +120,10 @@ class Forwarder:
         else:
             done()
 
+    def verdicts(self) -> tuple[int, int]:
+        """How often the ingress's certificate was verified, and how often it was refused."""
+        return self._board.verified, self._board.distrusted
+
     def heartbeat(self) -> float:
         """`time.monotonic()` of the loop's last turn."""
         return self._loop.heartbeat

@@ -49,6 +49,9 @@ class Switchboard:
         self.connections: set[OpenConnection] = set()
         self.listeners = 0  # how many descriptors they hold
         self.sessions = Sessions()
+        # Attempts that verified the ingress's certificate, and those that refused it: others may
+        # read them, to learn that something has happened.
+        self.verified = self.distrusted = 0
         self._ingress: Optional[Ingress] = None
         self._served_last: Optional[Address] = None
         self._bursts = Bursts()

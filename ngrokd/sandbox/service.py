@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import secrets
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Optional, TypeVar
+from typing import Optional
 
 from ngrokd.sandbox import endpoints, operators, rules
 from ngrokd.sandbox.books import Books
 from ngrokd.sandbox.ca import Authority, CsrRefused, Issued
-from ngrokd.sandbox.endpoints import Listed
 from ngrokd.sandbox.messages import Reply, Request, json_reply
 from ngrokd.sandbox.operators import Operator, rfc3339
 from ngrokd.sandbox.rules import Page, Refusal
@@ -21,8 +20,6 @@ from ngrokd.sandbox.selectors import compile_selector, selects
 PAGING = ("limit", "before_id")
 OPERATOR_PREFIX, ENDPOINT_PREFIX = "k8sop_", "ep_"
 RATE_WINDOW_S = 60
-
-Item = TypeVar("Item", Operator, Listed)
 
 
 class Service:
@@ -110,19 +107,33 @@ class Service:
     def _bound_endpoints(self, request: Request, operator: Operator) -> Reply:
         rules.check_no_body(request)
         page = rules.parse_query(request.query, PAGING, ENDPOINT_PREFIX)
-        urls = Counter(item.spec.url for item in self._books.endpoints.values())
-        objects = {
-            item.id: endpoints.to_json(item, self.api_url, urls[item.spec.url] > 1)
-            for item in self._books.endpoints.values()
-        }
+        objects: list[dict[str, object]] = []
+        last = ""  # the id of the last of them
+        rest = None
+        for identifier, shown in self._selected(operator, page.before_id):
+            if len(objects) == page.limit:
+                rest = last
+                break
+            objects.append(shown)
+            last = identifier
+        path = f"/kubernetes_operators/{operator.id}/bound_endpoints"
+        return self._page("endpoints", path, objects, page, rest)
+
+    def _selected(
+        self, operator: Operator, before_id: str
+    ) -> Iterator[tuple[str, dict[str, object]]]:
+        """What the operator's selectors want, newest first, made one by one: of 10,000 endpoints
+        a page shows a hundred."""
+        known = self._books.endpoints
+        urls = Counter(item.spec.url for item in known.values())
         binding = operator.binding
         wanted = [compile_selector(text) for text in (binding and binding.endpoint_selectors) or ()]
-        selected = [
-            item for item in self._books.endpoints.values() if selects(wanted, objects[item.id])
-        ]
-        shown, rest = _cut(selected, page)
-        path = f"/kubernetes_operators/{operator.id}/bound_endpoints"
-        return self._page("endpoints", path, [objects[item.id] for item in shown], page, rest)
+        for identifier in sorted(known, reverse=True):
+            item = known[identifier]
+            if not before_id or identifier < before_id:
+                shown = endpoints.to_json(item, self.api_url, urls[item.spec.url] > 1)
+                if selects(wanted, shown):
+                    yield identifier, shown
 
     def _page(
         self,
@@ -179,7 +190,7 @@ class Service:
             ) from exc
 
 
-def _cut(items: Iterable[Item], page: Page) -> tuple[list[Item], Optional[str]]:
+def _cut(items: Iterable[Operator], page: Page) -> tuple[list[Operator], Optional[str]]:
     """The page, newest first, and the id before which the next one begins."""
     newest_first = sorted(items, key=lambda item: item.id, reverse=True)
     older = [item for item in newest_first if not page.before_id or item.id < page.before_id]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ngrokd.forward.faults import DISTRUST
 from ngrokd.model import Cause
 from tests.integration import programs
 from tests.integration.netns import receive_exactly
@@ -55,7 +56,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str, Cause]] = {
     ),
     "has_a_certificate_of_its_own_making": (
         {"kind": "certificate", "identity": "self_signed"},
-        "certificate is not trusted.*server.ca_file",
+        "certificate is not trusted.*ngrokctl trust.*server.ca_file",
         Cause.INGRESS_UNTRUSTED,
     ),
     "has_a_certificate_for_another_name": (
@@ -153,7 +154,10 @@ def test_a_client_is_let_go_in_time_with_one_line_that_says_why(
 
     assert took < CONNECT_TIMEOUT_S + SLACK_S
     daemon.expect(f"WARNING.*{name}:7000.*{words}", since)
-    assert len(daemon.matching(" (WARNING|ERROR|CRITICAL) |Traceback", since)) == 1
+    shown = cause in DISTRUST
+    if shown:  # and one line for all clients says what the ingress presents
+        daemon.expect("WARNING.*the ingress localhost:4443.*SHA-256", since)
+    assert len(daemon.matching(" (WARNING|ERROR|CRITICAL) |Traceback", since)) == 1 + shown
     listed = daemon.endpoints()[f"tcp://{name}:7000"]
     assert listed["state"] == "open"
     assert listed["errors"] == listed["total_connections"] > 0
@@ -175,6 +179,7 @@ def test_a_client_is_let_go_in_time_with_one_line_that_says_why(
     shared_site.cloud.heal()
     with shared_site.network.connect(name, 7000) as connection:
         _must_echo(connection)
+    daemon.eventually(lambda now: now["problems"] == [], "the ingress is trusted again")
 
 
 def test_a_fault_of_one_endpoint_leaves_new_connections_to_others_alone(

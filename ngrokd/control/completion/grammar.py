@@ -29,6 +29,7 @@ class Kind(Enum):
 _KINDS = {
     "PATH": Kind.FILE,
     "FILE": Kind.FILE,
+    "FILE-or-URL": Kind.FILE,
     "DIR": Kind.FOLDER,
     "HOSTNAME": Kind.HOSTNAME,
 }
