@@ -74,12 +74,7 @@ class Conductor:
         )
         self._ingress = IngressLink(config, self._identity, forwarder, submit)
         self._poller = Poller(config, self._identity, self._ask, post, random.random)
-        self.waking = Waking(
-            self._poller,
-            self._resolve,
-            forwarder,
-            lambda: self.config.bound_endpoints.poll_interval,
-        )
+        self.waking = Waking(self._poller, self._resolve, forwarder)
         self._fetched: Optional[Discovered] = None  # to be applied
         self._applied: Optional[Discovered] = None
         self._polled = False  # what is or will be applied came from ngrok, not from the disk

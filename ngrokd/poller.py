@@ -76,6 +76,11 @@ class Poller:
         polling = (self._polls.problem,) if self._polls.problem else ()
         return (*self._enrolment.problems, *polling)
 
+    @property
+    def spacing_s(self) -> float:
+        """What is between two polls while nothing fails."""
+        return self._paces[JobKind.POLL].spacing_s
+
     def next_poll(self, now: float) -> Optional[float]:
         """Seconds until the next poll; None while nothing can be polled."""
         if not self._can_poll():

@@ -2,7 +2,7 @@
 
 Theory of operation. A jump is rare, and acted on at once. Networks may come every second (a host of
 containers), so what they bring about has bounds: a link, its addresses and its route are waited for
-and count as one; while ngrok answers, polls come at most twice as often as configured; while it
+and count as one; while ngrok answers, polls come twice as often as they would at most; while it
 cannot be reached, one try is made each `TRY_GAP_S` at most; and an API that answers, but with
 "wait" or "no", is not asked sooner because of a network. What cannot be done yet stays due.
 
@@ -23,6 +23,9 @@ from ngrokd.model import NetworkCame
 
 SETTLE_S = 0.5  # DHCP and IPv6 give an address and a route one after the other
 TRY_GAP_S = 5.0  # from one try to the next while ngrok cannot be reached
+# Of the spacing, from one poll to the next while ngrok answers. A poll out of turn is followed by
+# one in turn after any part of the spacing (`pace`): this makes it twice as often on the average.
+POLL_GAP_PART = 0.7
 JUDGE_GAP_S = 5.0  # from one look at the warm connections to the next: handshakes are dear
 
 
@@ -92,14 +95,15 @@ class Wake:
 
     # What follows
 
-    def due(self, now: float, interval_s: float) -> Optional[Todo]:
-        """What is to be done now, once; `interval_s` is the configured time between polls."""
+    def due(self, now: float, spacing_s: float) -> Optional[Todo]:
+        """What is to be done now, once; `spacing_s` is what is between two polls while
+        nothing fails."""
         if self._jump_s:
             why, self._jump_s = jump_text(self._jump_s), 0.0
             self._no_poll_due()
             self._judge(now)
             return Todo(why, poll=True, judge=True, addresses=None, is_news=True)
-        poll, judge = now >= self._poll_at(interval_s), now >= self._judge_at
+        poll, judge = now >= self._poll_at(spacing_s), now >= self._judge_at
         if not poll and not judge:
             return None
         why = self._poll_for
@@ -115,17 +119,17 @@ class Wake:
             is_news=poll and self._api is Api.UNREACHED,
         )
 
-    def wait_s(self, now: float, interval_s: float) -> float:
+    def wait_s(self, now: float, spacing_s: float) -> float:
         """Seconds until something is due; infinite: nothing will be by itself."""
         if self._jump_s:
             return 0.0
-        return max(0.0, min(self._poll_at(interval_s), self._judge_at) - now)
+        return max(0.0, min(self._poll_at(spacing_s), self._judge_at) - now)
 
-    def _poll_at(self, interval_s: float) -> float:
+    def _poll_at(self, spacing_s: float) -> float:
         """Never while one is under way: its answer decides how long the next one waits."""
         if self._under_way or self._api is Api.FORBIDS:
             return math.inf
-        gap_s = TRY_GAP_S if self._api is Api.UNREACHED else interval_s / 2
+        gap_s = TRY_GAP_S if self._api is Api.UNREACHED else POLL_GAP_PART * spacing_s
         return max(self._poll_from, self._asked_at + gap_s)
 
     def _no_poll_due(self) -> None:

@@ -23,6 +23,8 @@ class Poller(Protocol):
 
     def hasten(self) -> None: ...
     def look_again(self) -> None: ...
+    @property
+    def spacing_s(self) -> float: ...
 
 
 class Forwarder(Protocol):
@@ -47,14 +49,12 @@ class Waking:
         poller: Poller,
         resolve: Callable[[], None],
         forwarder: Forwarder,
-        interval_s: Callable[[], float],
         clocks: Optional[Clocks] = None,
     ) -> None:
-        """`resolve`: the ingress's name, again. `interval_s`: the configured time between polls."""
+        """`resolve`: the ingress's name, again."""
         self._poller = poller
         self._resolve = resolve
         self._forwarder = forwarder
-        self._interval_s = interval_s
         self._clocks = clocks or Clocks()
         self._clock_watch = ClockWatch()
         self._wake = Wake()
@@ -65,13 +65,13 @@ class Waking:
         jump_s = self._clock_watch.look(clocks.monotonic(), clocks.wall(), clocks.monotonic())
         if jump_s:
             self._wake.jumped(jump_s)
-        todo = self._wake.due(clocks.monotonic(), self._interval_s())
+        todo = self._wake.due(clocks.monotonic(), self._poller.spacing_s)
         if todo is not None:
             self._act(todo)
 
     def wait_s(self, now: float) -> float:
         """Seconds until `tick` has something to do again."""
-        return min(LOOK_S, self._wake.wait_s(now, self._interval_s()))
+        return min(LOOK_S, self._wake.wait_s(now, self._poller.spacing_s))
 
     def came(self, network: NetworkCame) -> None:
         """A network came; what follows is done by `tick`."""

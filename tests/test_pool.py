@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
@@ -526,3 +527,77 @@ def test_a_session_is_not_resumed_with_another_certificate(
     use(town)
 
     assert host.resumed == [False, False, True]
+
+
+def distrust(town: Town, addresses: Optional[frozenset[str]]) -> None:
+    """And wait until that is done."""
+    town.forwarder.distrust_warm(addresses)
+    town.forwarder.snapshot()
+
+
+@on_each_version
+def test_after_a_sleep_those_that_wait_are_others_and_those_that_run_go_on(
+    host: Host, build: Build
+) -> None:
+    town = build("2")
+    with town.connect() as running:
+        wait_until(lambda: len(host.asked) == 1)
+        wait_until_ready(town, 2)
+        arrived = host.arrived
+        distrust(town, None)
+        wait_until(lambda: host.ended_in_order == 2)
+        wait_until_ready(town, 2)
+        assert host.arrived == arrived + 2
+        running.sendall(b"goes on")
+        running.shutdown(socket.SHUT_WR)
+        assert read_all(running) == b"goes on"
+
+    assert warm(town).max_age_s == lifetime.OLDEST_S, "that they were left teaches nothing"
+
+
+def test_one_that_is_being_made_over_a_network_that_is_gone_is_begun_anew(
+    host: Host, build: Build
+) -> None:
+    host.held_handshakes.clear()
+    town = build("1")
+    wait_until(lambda: host.arrived == 1)
+    distrust(town, None)
+    wait_until(lambda: host.arrived == 2)
+    host.held_handshakes.set()
+    wait_until_ready(town)
+    use(town)
+    assert town.counters().failed == 0
+
+
+def test_only_those_made_from_the_addresses_in_doubt_go(host: Host, build: Build) -> None:
+    town = build("2")
+    wait_until_ready(town, 2)
+    distrust(town, frozenset({"192.0.2.7", "172.17.0.1"}))
+    distrust(town, frozenset())
+    assert (host.arrived, warm(town).ready) == (2, 2)
+
+    distrust(town, frozenset({"192.0.2.7", "127.0.0.1"}))
+    wait_until(lambda: host.ended_in_order == 2)
+    wait_until_ready(town, 2)
+    assert host.arrived == 4
+
+
+def test_after_a_sleep_an_ingress_that_could_not_be_reached_is_tried_without_a_pause(
+    host: Host, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pacing, "FIRST_PAUSE_S", 1000.0)
+    monkeypatch.setattr(pacing, "LONGEST_PAUSE_S", 1000.0)
+    town = build("off")
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        address = Address(*closed.getsockname())
+    town.forwarder.set_ingress(Ingress(SERVER_NAME, (address,), host.contexts.client))
+    town.forwarder.configure(ForwardSettings(warm_connections="4"))
+    wait_until(lambda: warm(town).problem != "")
+    both = (address, host.ingress.address)
+    town.forwarder.set_ingress(Ingress(SERVER_NAME, both, host.contexts.client))
+    distrust(town, frozenset({"192.0.2.7"}))
+    assert warm(town).problem != "", "a network of another kind proves nothing"
+
+    distrust(town, None)
+    wait_until_ready(town, 4)
+    assert warm(town).problem == ""

@@ -10,7 +10,8 @@ import pytest
 
 from ngrokd.errors import ApiError, ApiRefused, ApiUnavailable, OperatorLost, StateError
 from ngrokd.model import NetworkCame
-from ngrokd.wake import JUDGE_GAP_S, SETTLE_S, TRY_GAP_S, Todo, Wake
+from ngrokd.pace import Pace
+from ngrokd.wake import JUDGE_GAP_S, POLL_GAP_PART, SETTLE_S, TRY_GAP_S, Todo, Wake
 
 INTERVAL_S = 30.0
 ROUNDING_S = 1e-6  # of sums of such times
@@ -87,15 +88,15 @@ def test_a_default_route_puts_every_connection_in_doubt() -> None:
     assert todo is not None and todo.judge and todo.addresses is None and todo.resolve
 
 
-def test_while_ngrok_answers_polls_come_twice_as_often_at_most_but_connections_are_judged() -> None:
+def test_while_ngrok_answers_polls_keep_a_distance_but_connections_are_judged() -> None:
     wake = Wake()
     asked(wake, 100.0)
     wake.came(ETH, 101.0)
     first = due(wake, 101.0 + SETTLE_S)
     assert first is not None and (first.poll, first.judge, first.resolve) == (False, True, False)
-    assert wake.wait_s(101.5, INTERVAL_S) == pytest.approx(13.5)
-    assert due(wake, 114.9) is None
-    second = due(wake, 115.0)
+    assert wake.wait_s(101.5, INTERVAL_S) == pytest.approx(19.5)
+    assert due(wake, 120.9) is None
+    second = due(wake, 121.0)
     assert second is not None and (second.poll, second.judge) == (True, False)
     assert second.why == ETH.what
 
@@ -174,7 +175,7 @@ def test_a_poll_that_began_after_the_network_came_is_the_one_it_brings() -> None
     wake = Wake()
     asked(wake, 90.0)
     wake.came(ETH, 100.0)
-    assert due(wake, 100.5) is not None  # judged; the poll is due at 105
+    assert due(wake, 100.5) is not None  # judged; the poll is due at 111
     asked(wake, 104.0)
     assert due(wake, 200.0) is None
 
@@ -191,14 +192,16 @@ def test_ten_thousand_events_in_a_burst_cost_one_poll() -> None:
             polls += todo.poll
             judged += todo.judge
             asked(wake, now)
-    for tenth in range(10 * 14):  # not yet half an interval later
+    for tenth in range(10 * 20):  # the gap after 100.5 is not over
         todo = due(wake, 101.0 + tenth / 10)
         polls += bool(todo and todo.poll)
         judged += bool(todo and todo.judge)
     assert (polls, judged) == (1, 2)
 
 
-@pytest.mark.parametrize(("error", "gap_s"), [(None, INTERVAL_S / 2), (UNREACHED, TRY_GAP_S)])
+@pytest.mark.parametrize(
+    ("error", "gap_s"), [(None, POLL_GAP_PART * INTERVAL_S), (UNREACHED, TRY_GAP_S)]
+)
 @pytest.mark.parametrize("seed", range(5))
 def test_an_hour_of_networks_keeps_every_bound(
     error: Optional[BaseException], gap_s: float, seed: int
@@ -226,3 +229,22 @@ def test_an_hour_of_networks_keeps_every_bound(
             asked(wake, now, error)
     assert turns < 3600 * 4, "it spins"
     assert len(polls) > 100 and len(judged) > 100
+
+
+def test_while_ngrok_answers_days_of_networks_have_twice_as_many_polls_at_most() -> None:
+    """Together with those in turn, as `Pace` has them."""
+    chance = random.Random(12)
+    wake, pace = Wake(), Pace(INTERVAL_S, chance.random)
+    now, in_turn, polls, hours = 0.0, 0.0, 0, 48
+    while now < 3600.0 * hours:
+        todo = due(wake, now)
+        if todo is not None and todo.poll:
+            pace.hurry()
+        if (todo is not None and todo.poll) or now >= in_turn:
+            pace.begins(polls)
+            polls += 1
+            asked(wake, now)
+            in_turn = now + pace.after_success(polls)
+        wake.came(ETH, now)
+        now += max(1e-3, min(wake.wait_s(now, INTERVAL_S), in_turn - now))
+    assert polls <= 2 * 3600 / INTERVAL_S * hours

@@ -23,9 +23,10 @@ class Rest:
 
     def __init__(self) -> None:
         self.done: list[object] = []
+        self.spacing_s = 30.0
         self.now, self.date = 1000.0, 1_700_000_000.0
         clocks = Clocks(lambda: self.date, lambda: self.now)
-        self.waking = Waking(self, self.resolve, self, lambda: 30.0, clocks)
+        self.waking = Waking(self, self.resolve, self, clocks)
         self.waking.tick()
 
     def passes(self, seconds: float) -> None:
@@ -118,14 +119,14 @@ def test_only_what_asks_for_endpoints_and_certificates_is_counted(
     assert [record.levelno for record in caplog.records] == [logging.DEBUG]
 
 
-def test_while_ngrok_answers_only_the_connections_are_judged_before_half_an_interval(
+def test_while_ngrok_answers_only_the_connections_are_judged_before_most_of_the_spacing_is_over(
     rest: Rest,
 ) -> None:
     rest.asks(JobKind.POLL)
     rest.waking.came(ETH)
     rest.passes(SETTLE_S)
     assert rest.done == [frozenset({"192.0.2.7"})]
-    rest.passes(14.0)
+    rest.passes(20.0)
     assert rest.done == [frozenset({"192.0.2.7"})]
     rest.passes(0.5)
     assert rest.done[1:] == ["look", "poll", "resolve"]

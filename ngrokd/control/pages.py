@@ -72,13 +72,6 @@ def status_page(status: dict[str, object], now: float, width: Optional[int]) -> 
     return "\n".join(lines)
 
 
-def deregistration_page(answer: object) -> str:
-    """What `deregister` did."""
-    operator_id = text(answer, "operator_id")
-    first = f"Operator {operator_id} is deleted." if operator_id else "There was no operator."
-    return f"{first} `ngrokctl set-api-key` registers this machine again."
-
-
 def problem_lines(status: object, width: Optional[int]) -> list[str]:
     """What needs attention, one remark each."""
     return _remarks("Problems", texts(status, "problems"), width)
@@ -110,45 +103,11 @@ def list_page(
     return "\n".join(lines)
 
 
-def key_page(answer: object, width: Optional[int]) -> str:
-    """`ngrokctl set-api-key`: what the key brought, if ngrok has answered already."""
-    if at(answer, "endpoints") is not None:
-        found = count(int(number(answer, "endpoints")), "endpoint")
-        return f"API key set: {found}. `ngrokctl list` shows them."
-    lines = ["API key set. `ngrokctl wait` returns when the daemon is ready."]
-    return "\n".join(lines + (note(text(answer, "note"), width) if text(answer, "note") else []))
-
-
-def refresh_page(answer: object, width: Optional[int]) -> str:
-    """`ngrokctl refresh`: what the poll changed."""
-    lines = [f"Polled: {count(int(number(answer, 'endpoints')), 'endpoint')}"]
-    for word in ("opened", "closed", "failed"):
-        for name in texts(answer, word):
-            lines += note(f"{word} {name}", width)
-    if texts(answer, "failed"):
-        lines.append("`ngrokctl list` gives the reasons.")
-    return "\n".join(lines)
-
-
 def health_page(status: object, width: Optional[int]) -> str:
     """`ngrokctl health`."""
     ready = text(status, "state") in READY_STATES
     lines = ["healthy", "ready" if ready else f"not ready: {state_words(status)}"]
     return "\n".join(lines + problem_lines(status, width))
-
-
-def reload_page(answer: object) -> str:
-    """`ngrokctl reload`: the settings that changed, now or at the next start."""
-    done = "Configuration read again."
-    if not isinstance(answer, dict):
-        return done
-    lines = pairs(
-        [
-            ("changed", ", ".join(texts(answer, "changed"))),
-            ("needs restart", ", ".join(texts(answer, "needs_restart"))),
-        ]
-    )
-    return "\n".join([done, *lines]) if lines else f"{done} Nothing has changed."
 
 
 def _remarks(title: str, remarks: Sequence[str], width: Optional[int]) -> list[str]:

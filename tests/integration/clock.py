@@ -41,6 +41,7 @@ long time(long *also) {
     return now.seconds;
 }
 """
+PAGE_BYTES = 4096
 CALL_NUMBERS = {"x86_64": 228, "aarch64": 113}  # of clock_gettime
 
 
@@ -52,7 +53,7 @@ class Clock:
         assert compiler is not None
         source, library = folder / "clock.c", folder / "clock.so"
         self._file = folder / "offset"
-        self._file.write_bytes(b"\0" * 4096)
+        self._file.write_bytes(bytes(PAGE_BYTES))
         source.write_text(SOURCE)
         call = f"-DCLOCK_GETTIME={CALL_NUMBERS[platform.machine()]}"
         argv = [compiler, call, "-shared", "-fPIC", "-nostdlib", "-o", str(library), str(source)]

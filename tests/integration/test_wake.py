@@ -21,7 +21,7 @@ from tests.integration.test_warm import NAME, PORT, ports_towards_the_ingress, s
 pytestmark = [pytest.mark.root, pytest.mark.long]
 
 HOUR_S, DAY_S = 3600, 86400
-INTERVAL_S = 600  # between polls: whatever is sooner was brought about
+INTERVAL_S = 86400  # between polls: those that come were brought about
 SOON_S = 2.0
 CALM_S = 3.0
 BUSY_PART = 0.15  # of one processor; at rest it is a hundredth, but tests share their machine
@@ -74,8 +74,8 @@ def assert_calm(site: Site, daemon: Daemon) -> None:
     """For some seconds it does next to nothing, and asks nothing."""
     before, used = polls(site), cpu_s(daemon)
     time.sleep(CALM_S)  # there is nothing to wait for: that is what is tested
-    assert cpu_s(daemon) - used < BUSY_PART * CALM_S
-    assert polls(site) == before
+    assert cpu_s(daemon) - used < BUSY_PART * CALM_S, daemon.output()
+    assert polls(site) == before, daemon.output()
 
 
 # Networks
@@ -132,14 +132,14 @@ def test_our_own_addresses_bring_about_nothing(far: Site) -> None:
     assert daemon.matching("; ngrok is asked|networks changed| has 10.107") == []
 
 
-def test_links_that_come_up_all_the_time_cost_two_polls_an_interval_and_no_connection(
+def test_links_that_come_up_all_the_time_cost_few_polls_and_no_connection(
     far: Site,
 ) -> None:
     start_cloud(far)
-    interval_s = 6
+    spacing_s = 6
     daemon = far.start_daemon(
         {
-            "bound_endpoints": {"poll_interval": interval_s},
+            "bound_endpoints": {"poll_interval": spacing_s},
             "forward": {"warm_connections": 2},
         }
     ).ready()
@@ -147,13 +147,14 @@ def test_links_that_come_up_all_the_time_cost_two_polls_an_interval_and_no_conne
     warm = ports_towards_the_ingress(far)
     before, used, began = polls(far), cpu_s(daemon), time.monotonic()
     flips = 0
-    while time.monotonic() - began < 4 * interval_s:
+    while time.monotonic() - began < 4 * spacing_s:
         far.run("ip", "link", "set", "far0", "up")
         far.run("ip", "link", "set", "far0", "down")
         flips += 1
     took = time.monotonic() - began
     assert flips > 50
-    assert polls(far) - before <= took / (interval_s / 2) + 1
+    # As `POLL_GAP_PART` and chance have it; without a bound there were one each half a second.
+    assert polls(far) - before <= 3 * took / spacing_s + 1
     assert ports_towards_the_ingress(far) == warm, "they were not made over that link"
     assert cpu_s(daemon) - used < 2 * BUSY_PART * took
 
