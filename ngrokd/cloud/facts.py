@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from ngrokd.cloud import der
 
 MAX_TEXT = 200  # characters of a name that go into a log line
-# Of a certificate; those for a thousand names have 20 KB. It bounds the work, too: taking an element
-# copies what follows it.
+# Of a certificate; those for a thousand names have 20 KB. It bounds the work, too: what takes an
+# element copies what follows it.
 MAX_BYTES = 32 * 1024
 MAX_NAMES = 5  # of a certificate for hundreds of names
 
