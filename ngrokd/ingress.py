@@ -210,14 +210,16 @@ class IngressLink:
         self._useless, self._unusable = None, ""
         ingress = Ingress(self.host, self._addresses, self._context)
         if ingress != self._current:
-            self._current = ingress
+            before, self._current = self._current, ingress
             self._forwarder.set_ingress(ingress)
             make_context = functools.partial(trust.ingress_context, *files)
             self._watch.look_at(Sight(self._address, self._addresses, make_context))
             self._next_look = 0.0
-            logger.info(
-                "ingress %s at %s", self.endpoint, ", ".join(str(at) for at in self._addresses)
-            )
+            if before and (before.server_name, before.addresses) == (self.host, self._addresses):
+                logger.info("new connections take our certificate and the trust anchors anew")
+            else:
+                shown = ", ".join(str(at) for at in self._addresses)
+                logger.info("ingress %s at %s", self.endpoint, shown)
 
 
 def _told(problem: str, before: str) -> str:

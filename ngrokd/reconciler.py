@@ -19,6 +19,7 @@ from ngrokd.model import (
     Address,
     Counters,
     Discovered,
+    EndpointState,
     EndpointStatus,
     InterfaceStatus,
     Route,
@@ -88,6 +89,7 @@ class Reconciler:
         self._taken_ports: frozenset[int] = frozenset()
         self.interface: Optional[InterfaceStatus] = None
         self.endpoints: tuple[EndpointStatus, ...] = ()
+        self.failed = 0  # of them; asked for after every message, so it is counted beforehand
         self.problems: tuple[str, ...] = ()
         self.hosts_writes = 0
 
@@ -197,13 +199,14 @@ class Reconciler:
         broken = {at: route for at, route in self._open.items() if at.ip in refused}
         failed.update({route.target: refused[at.ip] for at, route in broken.items()})
         decide_again = False
+        # Those that are about to be closed do not count. Counted once: 10,000 endpoints are opened.
+        listening_now = len(self._open.keys() & desired.listeners.keys())
         for at, route in steps.open.items():
             to = route.target
             if at.ip in refused:
                 failed[to] = refused[at.ip]
                 continue
-            # Those that are about to be closed do not count.
-            if len(self._open.keys() & desired.listeners.keys()) >= self._max_listeners:
+            if listening_now >= self._max_listeners:
                 failed[to] = TOO_MANY.format(self._max_listeners)
                 continue
             try:
@@ -222,6 +225,7 @@ class Reconciler:
                 failed.pop(to, None)
                 self._forwarder.add_listener(listening, route)
                 self._open[at] = route
+                listening_now += 1
         for at, route in steps.retarget.items():
             self._forwarder.retarget(at, route)
             self._open[at] = route
@@ -236,7 +240,8 @@ class Reconciler:
             self._present,
             self._busy_ips(),
         )
-        staying = {at: route for at, route in self._open.items() if at not in steps.close}
+        closing = set(steps.close)
+        staying = {at: route for at, route in self._open.items() if at not in closing}
         problems = self._publish(planning.published_names(self._reachable(staying, desired)))
         if steps.close:
             self._forwarder.remove_listeners(steps.close)
@@ -278,6 +283,7 @@ class Reconciler:
         actual = Actual(self._reachable(self._open, desired), self._names, failed)
         before = self.endpoints
         self.endpoints = outcome.statuses(discovered, net, desired, actual)
+        self.failed = sum(status.state is EndpointState.FAILED for status in self.endpoints)
         for needs_attention, line in outcome.lines(before, self.endpoints):
             logger.log(logging.WARNING if needs_attention else logging.INFO, "%s", line)
         return outcome.changes(before, self.endpoints)

@@ -9,7 +9,7 @@ from typing import Optional
 from ngrokd.cloud.identity import Identity
 from ngrokd.healthpages import HealthPages
 from ngrokd.ingress import IngressLink
-from ngrokd.model import EndpointState, State, Status
+from ngrokd.model import State, Status
 from ngrokd.poller import Poller
 from ngrokd.reconciler import Reconciler
 from ngrokd.reloader import Reloader
@@ -51,7 +51,7 @@ class Board:
         )
 
     def _problems(self) -> tuple[str, ...]:
-        failed = sum(e.state is EndpointState.FAILED for e in self.reconciler.endpoints)
+        failed = self.reconciler.failed
         return (
             *self.standing,
             *self._certificate_problem(),

@@ -35,13 +35,17 @@ class Supervision:
         self._notifier = notifier
         self._forwarding = forwarding
         self._text = ""
+        self._told: object = None  # what `_text` describes
         self._ready = False
         self._ready_at_the_latest = now + PATIENCE_S
         self._next_sign = now
 
     def tick(self, status: Status, now: float) -> None:
         """Tells what is new."""
-        text = describe(status)
+        # Every message brings a tick, and each of thousands of endpoints would be counted anew.
+        told = (status.state, status.problems, status.endpoints)
+        text = self._text if told == self._told else describe(status)
+        self._told = told
         if not self._ready:
             self._ready = settled(status) or now >= self._ready_at_the_latest
             if self._ready:

@@ -13,7 +13,7 @@ from ngrokd.cloud import cafetch, cafile, ngrokca, statefile
 from ngrokd.cloud.facts import Facts
 from ngrokd.cloud.ngrokca import Anchor
 from ngrokd.config import DEFAULT_CONFIG_PATH, Config
-from ngrokd.control import pages
+from ngrokd.control import deedpages
 from ngrokd.control.answers import mapping
 from ngrokd.control.commands import POLL_S, Call, Outcome
 from ngrokd.control.protocol import BAD_ARGUMENTS, BAD_CONFIGURATION
@@ -42,7 +42,7 @@ def trust(call: Call, agreed: Callable[[list[str]], bool]) -> Outcome:
     except ValueError as exc:
         raise ControlError(BAD_ARGUMENTS, f"--fingerprint: {exc}") from exc
     anchor = _checked(source, sha256)
-    if not options.yes and not agreed(pages.anchor_lines(_json(anchor.facts))):
+    if not options.yes and not agreed(deedpages.anchor_lines(_json(anchor.facts))):
         raise ControlError("declined", "nothing was installed")
     try:
         answer = mapping(call.ask("trust", [anchor.pem, sha256], timeout_s=POLL_S))
@@ -50,7 +50,7 @@ def trust(call: Call, agreed: Callable[[list[str]], bool]) -> Outcome:
     except DaemonUnreachable:
         answer = _install(options.config, anchor)
     answer["certificate"] = _json(anchor.facts)
-    return Outcome(answer, pages.trust_page(answer, call.width))
+    return Outcome(answer, deedpages.trust_page(answer, call.width))
 
 
 def _checked(source: str, sha256: str) -> Anchor:

@@ -52,6 +52,7 @@ PURE = {
     "control/completion/scripts.py",
     "control/completion/zsh.py",
     "control/metrics.py",
+    "control/deedpages.py",
     "control/page.py",
     "control/protocol.py",
     "control/report.py",

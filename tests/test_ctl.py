@@ -22,7 +22,8 @@ from ngrokd.control.advice import Caller
 from ngrokd.control.answers import mapping, mappings
 from ngrokd.control.client import request
 from ngrokd.control.commands import COMMANDS
-from ngrokd.control.pages import list_page, refresh_page, status_page
+from ngrokd.control.deedpages import refresh_page
+from ngrokd.control.pages import list_page, status_page
 from ngrokd.control.server import Command
 from ngrokd.control.text import Column, clean, count, note, pairs, size, span, table
 from ngrokd.errors import ControlError, ProtocolError

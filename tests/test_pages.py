@@ -121,6 +121,25 @@ def test_the_next_page_is_absolute_or_relative_and_ends_where_it_was_seen(
     assert asking.listing.url == following
 
 
+@pytest.mark.parametrize(
+    "link",
+    [
+        "https://evil.test/x",
+        "//evil.test/x",
+        "http://api.test/x",
+        "https://api.test:444/x",
+        "https://user@api.test/x",
+        "https://api.test:x/",
+        "file:///etc/passwd",
+        "/a b",
+        ["/x"],
+        7,
+    ],
+)
+def test_a_next_page_elsewhere_makes_the_list_unusable(link: object) -> None:
+    assert "its next" in refusal(Asking(), link=link)
+
+
 def test_an_empty_page_ends_the_list_whatever_it_names() -> None:
     asking = Asking()
     asking.ask(count=0, link="https://evil.test/")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Optional
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -340,3 +342,25 @@ def test_remembered_addresses_of_another_run_do_not_bind_anything() -> None:
     house.reconciler.recall()
     house.apply(API)
     assert house.machine.present == {"10.107.0.2"}
+
+
+def test_what_cannot_be_served_is_told_once_until_it_goes_or_its_reason_changes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    house = House()
+
+    def told(*skipped: SkippedEndpoint) -> list[str]:
+        caplog.clear()
+        house.reconciler.apply(Discovered(skipped=skipped), NET, ())
+        return [record.getMessage() for record in caplog.records]
+
+    bad = SkippedEndpoint("ep_1", "tcp://a.ns", "no port")
+    member = SkippedEndpoint("ep_2", "tcp://a.ns", "no port")
+    line = "endpoint tcp://a.ns skipped: no port"
+    assert told(bad) == [line]
+    assert told(bad) == told(bad, member) == told(member) == []
+    other = dataclasses.replace(bad, reason="no host")
+    assert told(other) == ["endpoint tcp://a.ns skipped: no host"]
+    assert told(bad) == [line]
+    assert told() == []
+    assert told(bad) == [line]

@@ -657,6 +657,17 @@ def test_a_purge_takes_the_whole_state_folder(folder: str, tmp_path: Path) -> No
     assert here.left == set() and not here.machine.disk.is_folder(folder)
 
 
+def test_the_trust_anchor_goes_with_the_folder_and_those_that_it_replaced(tmp_path: Path) -> None:
+    names = ("ca.crt", "ca.crt.before", "ca.crt.before-12", ".ca.crt.0123456789abcdef.tmp")
+    anchors = dict.fromkeys(names, b"PEM")
+    here = Purged(tmp_path, {"/etc/ngrokd": {**STATE, **PAIR, **anchors}})
+    here.purge()
+    assert here.left == set()
+    kept = Purged(tmp_path / "more", {"/etc/ngrokd": {**STATE, **PAIR, **anchors, "notes": b""}})
+    kept.purge()
+    assert {f"/etc/ngrokd/{name}" for name in names[:3]} <= kept.left
+
+
 def test_the_pair_of_a_renewal_that_was_cut_short_is_ours_too(tmp_path: Path) -> None:
     pair = {**PAIR, "tls.key.next": OTHER_KEY, "tls.csr": OTHER_REQUEST}
     here = Purged(tmp_path, {"/etc/ngrokd": {**STATE, **pair, "notes": b""}})

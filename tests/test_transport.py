@@ -154,6 +154,19 @@ def test_an_answer_over_the_bound_is_refused(
     assert isinstance(error, ApiUnavailable) and "larger than 1 MiB" in str(error)
 
 
+def test_the_time_that_sending_takes_is_part_of_the_deadline() -> None:
+    def talk(far: socket.socket) -> None:
+        server.stop.wait(0.8)
+        while far.recv(1 << 20):
+            pass
+
+    with RawServer(talk) as server:
+        began = time.monotonic()
+        with pytest.raises(ApiUnavailable, match="within 1 s"):
+            Api(server.url, KEY, "1", timeout_s=1).create_operator({"x": "y" * (32 << 20)})
+        assert 0.99 < time.monotonic() - began < 1.6
+
+
 def test_a_body_shorter_than_announced_is_cut_short_even_if_it_looks_whole(serve: Serve) -> None:
     raw = b'HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"endpoints": []}'
     error = fails(serve(lambda _: Reply(raw=raw)))

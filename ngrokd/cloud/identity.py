@@ -27,7 +27,7 @@ from ngrokd.errors import ApiRefused
 
 logger = logging.getLogger(__name__)
 
-_FILES = ("operator_id", "registration.json", "api_key", "installation_id")
+_FILES = ("operator_id", "registration.json", "api_key", "installation_id", "ca.crt")
 _INSTALLATION_ID = re.compile(r"[0-9a-f]{32}")
 
 

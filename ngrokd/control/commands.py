@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from ngrokd import __version__
-from ngrokd.control import pages
+from ngrokd.control import deedpages, pages
 from ngrokd.control.answers import at, mapping, mappings, text
 from ngrokd.control.client import request
 from ngrokd.control.question import agreed
@@ -73,7 +73,7 @@ def health(call: Call) -> Outcome:
 def set_api_key(call: Call) -> Outcome:
     """The key is neither shown nor logged anywhere on its way."""
     answer = call.ask("set-api-key", [call.key], timeout_s=POLL_S)
-    return Outcome({"done": True, "answer": answer}, pages.key_page(answer, call.width))
+    return Outcome({"done": True, "answer": answer}, deedpages.key_page(answer, call.width))
 
 
 def wait_for(call: Call) -> Outcome:
@@ -92,7 +92,7 @@ def wait_for(call: Call) -> Outcome:
 def refresh(call: Call) -> Outcome:
     """Returns once the poll has been applied."""
     answer = mapping(call.ask("refresh", timeout_s=POLL_S))
-    return Outcome(answer, pages.refresh_page(answer, call.width))
+    return Outcome(answer, deedpages.refresh_page(answer, call.width))
 
 
 def ping(call: Call) -> Outcome:
@@ -106,7 +106,7 @@ def ping(call: Call) -> Outcome:
 def reload(call: Call) -> Outcome:
     """The configuration is read again."""
     answer = call.ask("reload", timeout_s=POLL_S)
-    return Outcome({"done": True, "answer": answer}, pages.reload_page(answer))
+    return Outcome({"done": True, "answer": answer}, deedpages.reload_page(answer))
 
 
 def log_level(call: Call) -> Outcome:
@@ -131,7 +131,7 @@ def deregister(call: Call) -> Outcome:
         if not agreed(f"Delete {what} at ngrok, and this machine's certificate, key and API key?"):
             raise ControlError("not_confirmed", "nothing was changed")
     answer = mapping(call.ask("deregister", timeout_s=POLL_S))
-    return Outcome({"done": True, "answer": answer}, pages.deregistration_page(answer))
+    return Outcome({"done": True, "answer": answer}, deedpages.deregistration_page(answer))
 
 
 def version(call: Call) -> Outcome:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Optional
 
 from ngrokd.control.answers import at, moment, number, text, texts
-from ngrokd.control.text import ABSENT, Column, clean, count, note, pairs, size, span, table
+from ngrokd.control.text import ABSENT, Column, count, note, pairs, size, span, table
 
 READY_STATES = frozenset({"ready", "degraded"})
 SHOWN_SKIPPED = 5  # a wide selector can skip hundreds
@@ -18,13 +18,6 @@ _STATES = {
     "ready": "ready",
     "degraded": "ready, with problems",
     "stopping": "stopping",
-}
-_INGRESS = {
-    "trusted": "the ingress is trusted now",
-    "untrusted": "the ingress is still not trusted: `ngrokctl status` shows what it presents",
-    "wrong_name": "the ingress has a certificate for another name: see `ngrokctl status`",
-    "wrong_date": "the ingress has a certificate that is not valid now: see `ngrokctl status`",
-    "unreachable": "the ingress cannot be reached now, so it is not known whether that is enough",
 }
 _ORDER = {"open": 0, "failed": 1, "skipped": 2}
 _COLUMNS = (
@@ -79,13 +72,6 @@ def status_page(status: dict[str, object], now: float, width: Optional[int]) -> 
     return "\n".join(lines)
 
 
-def deregistration_page(answer: object) -> str:
-    """What `deregister` did."""
-    operator_id = text(answer, "operator_id")
-    first = f"Operator {operator_id} is deleted." if operator_id else "There was no operator."
-    return f"{first} `ngrokctl set-api-key` registers this machine again."
-
-
 def problem_lines(status: object, width: Optional[int]) -> list[str]:
     """What needs attention, one remark each."""
     return _remarks("Problems", texts(status, "problems"), width)
@@ -117,72 +103,11 @@ def list_page(
     return "\n".join(lines)
 
 
-def key_page(answer: object, width: Optional[int]) -> str:
-    """`ngrokctl set-api-key`: what the key brought, if ngrok has answered already."""
-    if at(answer, "endpoints") is not None:
-        found = count(int(number(answer, "endpoints")), "endpoint")
-        return f"API key set: {found}. `ngrokctl list` shows them."
-    lines = ["API key set. `ngrokctl wait` returns when the daemon is ready."]
-    return "\n".join(lines + (note(text(answer, "note"), width) if text(answer, "note") else []))
-
-
-def anchor_lines(found: object) -> list[str]:
-    """A CA's certificate, before it is trusted and after."""
-    return pairs(
-        [
-            ("Certificate", text(found, "subject")),
-            ("Issued by", text(found, "issuer")),
-            ("Valid", f"from {text(found, 'not_before')} to {text(found, 'not_after')}"),
-            ("SHA-256", text(found, "sha256")),
-        ]
-    )
-
-
-def trust_page(answer: object, width: Optional[int]) -> str:
-    """`ngrokctl trust`: what was installed where, and what the ingress is worth now."""
-    path, kept = clean(text(answer, "path")), text(answer, "kept")
-    done = f"Installed as {path}." if at(answer, "installed") else f"It is in {path} already."
-    remarks = [
-        f"what was there is kept as {kept}; to trust it too, name it in server.ca_file"
-        if kept
-        else "",
-        "" if at(answer, "daemon") else "no daemon answers: the next one trusts it from its start",
-        _INGRESS.get(text(answer, "ingress"), ""),
-    ]
-    lines = [*anchor_lines(at(answer, "certificate")), "", done]
-    return "\n".join(lines + [line for remark in remarks if remark for line in note(remark, width)])
-
-
-def refresh_page(answer: object, width: Optional[int]) -> str:
-    """`ngrokctl refresh`: what the poll changed."""
-    lines = [f"Polled: {count(int(number(answer, 'endpoints')), 'endpoint')}"]
-    for word in ("opened", "closed", "failed"):
-        for name in texts(answer, word):
-            lines += note(f"{word} {name}", width)
-    if texts(answer, "failed"):
-        lines.append("`ngrokctl list` gives the reasons.")
-    return "\n".join(lines)
-
-
 def health_page(status: object, width: Optional[int]) -> str:
     """`ngrokctl health`."""
     ready = text(status, "state") in READY_STATES
     lines = ["healthy", "ready" if ready else f"not ready: {state_words(status)}"]
     return "\n".join(lines + problem_lines(status, width))
-
-
-def reload_page(answer: object) -> str:
-    """`ngrokctl reload`: the settings that changed, now or at the next start."""
-    done = "Configuration read again."
-    if not isinstance(answer, dict):
-        return done
-    lines = pairs(
-        [
-            ("changed", ", ".join(texts(answer, "changed"))),
-            ("needs restart", ", ".join(texts(answer, "needs_restart"))),
-        ]
-    )
-    return "\n".join([done, *lines]) if lines else f"{done} Nothing has changed."
 
 
 def _remarks(title: str, remarks: Sequence[str], width: Optional[int]) -> list[str]:

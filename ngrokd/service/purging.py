@@ -19,6 +19,8 @@ SHOWN = 10  # names in one line
 _WORDS = "|".join(re.escape(name) for name in ownership.STATE)
 # Beside a file: what a crash leaves half written, and a damaged one that was put aside.
 _HALF = r"\.(?:{})\.(?:ngrokd-[0-9]+-[0-9a-f]{{16}}|[0-9a-f]{{16}}\.tmp)"
+# The trust anchor, and what `ngrokctl trust` has replaced.
+_ANCHOR = r"ca\.crt(?:\.before(?:-[0-9]+)?)?"
 _ASIDE = re.compile(rf"(?:{_WORDS})\.corrupt")
 
 _LOG = re.compile(r"ngrokd[\w.-]*\.log")
@@ -126,7 +128,7 @@ class _Folder:
     def _by_content(self) -> set[str]:
         """What is told by its name and its content alone."""
         pairs = "|".join(map(re.escape, self._pair_names()))
-        half = re.compile(_HALF.format(rf"{_WORDS}|{pairs}|config\.yml"))
+        half = re.compile(_HALF.format(rf"{_WORDS}|{pairs}|config\.yml|{_ANCHOR}"))
         found = {
             name
             for name, regular in self._names.items()
@@ -170,7 +172,7 @@ class _Folder:
             if request and ownership.is_key_of(self._read(name), request):
                 found.add(name)
         if ownership.is_named_so(self.path):
-            found.add("ca.crt")
+            found |= {name for name in self._names if re.fullmatch(_ANCHOR, name)}
         return {name for name in found if self._names.get(name)}
 
     def _read(self, name: str) -> bytes:
