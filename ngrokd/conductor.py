@@ -193,10 +193,11 @@ class Conductor:
         self.waking.asked(kind)
         self._submit(kind, job)
 
-    def _ask_anew(self) -> None:
+    def _ask_anew(self) -> bool:
         """What was judged and asked before is not to be relied on any more."""
         self._poller.look_again()
         self._poller.hasten()
+        return self._poller.has_key
 
     def _resolve(self) -> None:
         """Points new connections at where the ingress is now."""

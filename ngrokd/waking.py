@@ -24,15 +24,15 @@ class Waking:
 
     def __init__(
         self,
-        ask: Callable[[], None],
+        ask: Callable[[], bool],
         resolve: Callable[[], None],
         distrust: Callable[[Optional[frozenset[str]]], None],
         spacing_s: Callable[[], float],
         clocks: Clocks = (time.time, time.monotonic),
     ) -> None:
-        """`ask`: judge the certificate's age and poll, both now. `resolve`: the ingress's name,
-        again. `distrust`: warm connections from these addresses; `None`: all. `spacing_s`: what is
-        between two polls while nothing fails."""
+        """`ask`: judge the certificate's age and poll, both now; whether there is a key to do so.
+        `resolve`: the ingress's name, again. `distrust`: warm connections from these addresses;
+        `None`: all. `spacing_s`: what is between two polls while nothing fails."""
         self._ask = ask
         self._resolve = resolve
         self._distrust = distrust
@@ -69,10 +69,8 @@ class Waking:
             self._wake.answered(done.error)
 
     def _act(self, todo: Todo) -> None:
-        asks = "; ngrok is asked at once" if todo.poll else ""
+        asks = "; ngrok is asked at once" if todo.poll and self._ask() else ""
         logger.log(logging.INFO if todo.is_news else logging.DEBUG, "%s%s", todo.why, asks)
-        if todo.poll:
-            self._ask()
         if todo.resolve:
             self._resolve()
         if todo.judge:

@@ -23,6 +23,7 @@ class Rest:
 
     def __init__(self) -> None:
         self.done: list[object] = []
+        self.has_key = True
         self.now, self.date = 1000.0, 1_700_000_000.0
         self.waking = Waking(
             self.ask,
@@ -44,8 +45,9 @@ class Rest:
         self.waking.asked(kind)
         self.waking.answered(JobDone(kind, error=error))
 
-    def ask(self) -> None:
+    def ask(self) -> bool:
         self.done.append("ask")
+        return self.has_key
 
     def resolve(self) -> None:
         self.done.append("resolve")
@@ -128,3 +130,12 @@ def test_while_ngrok_answers_only_the_connections_are_judged_before_most_of_the_
     assert rest.done == [frozenset({"192.0.2.7"})]
     rest.passes(0.5)
     assert rest.done[1:] == ["ask", "resolve"]
+
+
+def test_without_a_key_nobody_is_said_to_be_asked(
+    rest: Rest, caplog: pytest.LogCaptureFixture
+) -> None:
+    rest.has_key = False
+    rest.date += 7200.0
+    rest.waking.tick()
+    assert caplog.messages == ["the machine slept, or its clock was set forward by 2 h 0 min"]
