@@ -70,7 +70,12 @@ class Conductor:
         )
         self._ingress = IngressLink(config, self._identity, forwarder, submit)
         self._poller = Poller(config, self._identity, self._ask, post, random.random)
-        self.waking = Waking(self._poller, self._resolve, forwarder)
+        self.waking = Waking(
+            self._ask_anew,
+            self._resolve,
+            forwarder.distrust_warm,
+            lambda: self._poller.spacing_s,
+        )
         self._fetched: Optional[Discovered] = None  # to be applied
         self._applied: Optional[Discovered] = None
         self._polled = False  # what is or will be applied came from ngrok, not from the disk
@@ -185,6 +190,12 @@ class Conductor:
     def _ask(self, kind: JobKind, job: Job) -> None:
         self.waking.asked(kind)
         self._submit(kind, job)
+
+    def _ask_anew(self) -> bool:
+        """What was judged and asked before is not to be relied on any more."""
+        self._poller.look_again()
+        self._poller.hasten()
+        return self._poller.has_key
 
     def _resolve(self) -> None:
         """Points new connections at where the ingress is now."""
