@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ngrokd.pid1 import run_under_init
+from ngrokd.process.pid1 import run_under_init
 
 INTERRUPTED = 130
 

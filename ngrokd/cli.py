@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Optional
 
-from ngrokd import __version__, cleanup, configfile, launch, servicecommands
+from ngrokd import __version__, configfile
 from ngrokd.config import DEFAULT_CONFIG_PATH
 from ngrokd.errors import ConfigError, NgrokdError
+from ngrokd.verbs import cleanup, launch, servicecommands
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Callable, Optional
 from urllib.parse import urlsplit
 
-from ngrokd import __version__, limits, logs
+from ngrokd import __version__, logs
 from ngrokd.awaited import Awaited
 from ngrokd.cloud.identity import Identity
 from ngrokd.cloud.operators import Operator
@@ -22,8 +22,6 @@ from ngrokd.forward.forwarder import Forwarder
 from ngrokd.healthpages import HealthPages
 from ngrokd.host import command
 from ngrokd.host.machine import Machine
-from ngrokd.ingress import JOBS as INGRESS_JOBS
-from ngrokd.ingress import IngressLink
 from ngrokd.memory import Memory
 from ngrokd.messages import (
     ApiAnswered,
@@ -39,13 +37,16 @@ from ngrokd.messages import (
     Trust,
 )
 from ngrokd.model import Discovered, EndpointState, State, Status
-from ngrokd.poller import Poller, Submit
+from ngrokd.process import limits
+from ngrokd.process.workers import Job
 from ngrokd.reconciler import Reconciler
 from ngrokd.reloader import Reloader
 from ngrokd.snapshot import Board
-from ngrokd.waking import Waking
+from ngrokd.upkeep.ingress import JOBS as INGRESS_JOBS
+from ngrokd.upkeep.ingress import IngressLink
+from ngrokd.upkeep.poller import Poller, Submit
+from ngrokd.upkeep.waking import Waking
 from ngrokd.wishes import Wishes
-from ngrokd.workers import Job
 
 logger = logging.getLogger(__name__)
 

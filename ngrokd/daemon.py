@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Callable, Optional
 
-from ngrokd import __version__, limits, logs, signals
+from ngrokd import __version__, logs
 from ngrokd.cloud import statefile
 from ngrokd.commands import Commands
 from ngrokd.conductor import Conductor
@@ -20,12 +20,13 @@ from ngrokd.errors import ControlError, HostError
 from ngrokd.forward.forwarder import Forwarder
 from ngrokd.host import netif
 from ngrokd.host.netif.watch import NetworkWatch
-from ngrokd.mailbox import Mailbox
 from ngrokd.messages import Crashed, Drained, JobDone, JobKind, Message, Reload, Stop
 from ngrokd.model import State, Status
-from ngrokd.notify import Notifier
-from ngrokd.supervision import Supervision
-from ngrokd.workers import Job, Workers
+from ngrokd.process import limits, signals
+from ngrokd.process.mailbox import Mailbox
+from ngrokd.process.notify import Notifier
+from ngrokd.process.supervision import Supervision
+from ngrokd.process.workers import Job, Workers
 
 logger = logging.getLogger(__name__)
 

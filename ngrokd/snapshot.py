@@ -8,11 +8,11 @@ from typing import Optional
 
 from ngrokd.cloud.identity import Identity
 from ngrokd.healthpages import HealthPages
-from ngrokd.ingress import IngressLink
 from ngrokd.model import State, Status
-from ngrokd.poller import Poller
 from ngrokd.reconciler import Reconciler
 from ngrokd.reloader import Reloader
+from ngrokd.upkeep.ingress import IngressLink
+from ngrokd.upkeep.poller import Poller
 
 
 @dataclass

@@ -10,7 +10,7 @@ from ngrokd.awaited import Awaited
 from ngrokd.cloud.identity import Identity
 from ngrokd.errors import ControlError
 from ngrokd.messages import Deregister, Refresh, RotateCertificate, SetApiKey
-from ngrokd.poller import Poller
+from ngrokd.upkeep.poller import Poller
 
 LONGEST_WAIT_S = 40.0  # of a refresh: one API request may take 30 s
 PATIENCE_S = 15.0  # of somebody who has given a key, for the endpoints that it brings

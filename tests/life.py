@@ -22,8 +22,8 @@ from ngrokd.cloud.identity import Identity
 from ngrokd.cloud.registration import RegistrationState
 from ngrokd.config import ApiSettings, Config, PollSettings, ServerSettings
 from ngrokd.messages import JobDone, JobKind
-from ngrokd.poller import Poller
-from ngrokd.workers import Job
+from ngrokd.process.workers import Job
+from ngrokd.upkeep.poller import Poller
 
 ACTS = frozenset(
     ("os.rename", "os.remove", "os.mkdir", "os.chmod", "http.client.connect", "http.client.send")

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ngrokd.backoff import wait_s
 from ngrokd.cloud.apierrors import Answer, Asked, document_of, retry_after
 from ngrokd.errors import ApiError, ApiRefused, ApiUnavailable, OperatorLost
+from ngrokd.upkeep.backoff import wait_s
 from tests.api_room import shows_a_piece
 from tests.cloud_fake import KEY
 

@@ -15,22 +15,22 @@ VOCABULARY = {"ngrokd", "ngrokd.errors", "ngrokd.model", "ngrokd.config"}
 ALLOWED_ACROSS = {
     ("sandbox", "ngrokd.forward.wire"),
     # `ngrokctl trust` works without a daemon, too: loaded for that command alone.
-    ("control", "ngrokd.trusting"),
+    ("control", "ngrokd.verbs.trusting"),
 }
 
 PURE = {
-    "backoff.py",
-    "clock.py",
+    "upkeep/backoff.py",
+    "upkeep/clock.py",
     "config.py",
     "desired.py",
     "errors.py",
-    "hints.py",
+    "verbs/hints.py",
     "model.py",
     "outcome.py",
-    "pace.py",
+    "upkeep/pace.py",
     "plan.py",
     "reload.py",
-    "wake.py",
+    "upkeep/wake.py",
     "logs/redaction.py",
     "logs/repeats.py",
     "cloud/apierrors.py",

@@ -21,7 +21,7 @@ needs_proc = pytest.mark.skipif(not (PROC / "self" / "fd").exists(), reason="nee
 # Its file is named like the command, which is how a living pid is known to be one of ours.
 SCRIPT = """
 import os, signal, sys
-from ngrokd.background import run_in_background
+from ngrokd.process.background import run_in_background
 from ngrokd.errors import HostError
 
 def serve(up):

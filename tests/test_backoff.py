@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ngrokd.backoff import renewal_gap_s, wait_s
 from ngrokd.errors import ApiRefused, ApiUnavailable, NgrokdError, OperatorLost, StateError
+from ngrokd.upkeep.backoff import renewal_gap_s, wait_s
 
 OUTAGE, LIMITED = ApiUnavailable("x", 503), ApiUnavailable("x", 429)
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from ngrokd import cleanup as cleaning
-from ngrokd.cleanup import cleanup
 from ngrokd.config import Config, NetSettings, ServerSettings
 from ngrokd.errors import HostError
 from ngrokd.host import leftovers
 from ngrokd.host.claims import Claims
 from ngrokd.host.netif import leftovers as interfaces
+from ngrokd.verbs import cleanup as cleaning
+from ngrokd.verbs.cleanup import cleanup
 from tests.fake_ip import FakeIp, Link
 from tests.namespace import Namespace
 
@@ -208,7 +208,7 @@ def living(statements: str, *words: object) -> Iterator[int]:
         process.kill()
 
 
-HOLD_PID = "from ngrokd.pidfile import PidFile; p = PidFile(sys.argv[1]); p.acquire()"
+HOLD_PID = "from ngrokd.process.pidfile import PidFile; p = PidFile(sys.argv[1]); p.acquire()"
 LISTEN = (
     "import socket, os; os.unlink(sys.argv[1]); s = socket.socket(socket.AF_UNIX)\n"
     "s.bind(sys.argv[1]); s.listen()"
@@ -391,7 +391,7 @@ def test_a_real_tun_device_and_its_addresses_go(namespace: Namespace, tmp_path: 
     ip("tuntap", "add", "dev", "ngrokd0", "mode", "tun")
     for address in OURS:
         ip("addr", "add", address, "dev", "ngrokd0")
-    script = "import argparse,sys; from ngrokd import cleanup; from pathlib import Path; "
+    script = "import argparse,sys; from ngrokd.verbs import cleanup; from pathlib import Path; "
     script += "sys.exit(cleanup.run(argparse.Namespace(config=sys.argv[1])))"
     argv = ("env", f"PYTHONPATH={ROOT}", sys.executable, "-c", script, config)
     assert namespace.run(*argv).stdout.startswith("interface ngrokd0 is removed")

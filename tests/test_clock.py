@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ngrokd.clock import JUMP_S, READING_S, ClockWatch, jump_text
+from ngrokd.upkeep.clock import JUMP_S, READING_S, ClockWatch, jump_text
 
 DAY_S = 86400.0
 NOW = 1_700_000_000.0  # Unix seconds

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ngrokd import ending
+from ngrokd.process import ending
 
 
 @pytest.fixture(params=["told by the kernel", "asked again and again"])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ngrokd.hints import try_lines
 from ngrokd.model import Address, EndpointState, EndpointStatus, Target
+from ngrokd.verbs.hints import try_lines
 
 HELLO = EndpointStatus(
     id="ep_1",

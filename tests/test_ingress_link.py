@@ -12,10 +12,10 @@ from ngrokd.cloud import facts, ngrokca, trust
 from ngrokd.cloud.distrust import Finding, Verdict
 from ngrokd.config import DEFAULT_INGRESS, ApiSettings, Config, ServerSettings
 from ngrokd.errors import ControlError, HostError, StateError
-from ngrokd.ingress import LOOK_S, IngressLink
 from ngrokd.messages import JobDone, JobKind, Trust
 from ngrokd.model import Address, Ingress
-from ngrokd.trustwatch import FIRST_PAUSE_S, LONGEST_PAUSE_S
+from ngrokd.upkeep.ingress import LOOK_S, IngressLink
+from ngrokd.upkeep.trustwatch import FIRST_PAUSE_S, LONGEST_PAUSE_S
 from tests.cloud_fake import Authority
 
 AT = (Address("192.0.2.1", 443),)

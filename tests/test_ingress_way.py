@@ -12,8 +12,8 @@ import pytest
 
 from ngrokd.config import Config, ForwardSettings, ServerSettings
 from ngrokd.configfile import parse
-from ngrokd.ingress import LOOK_S, IngressLink
 from ngrokd.messages import JobDone, JobKind
+from ngrokd.upkeep.ingress import LOOK_S, IngressLink
 from tests.certificates import Authority, Pair, server_context
 from tests.ingress import Handler, Peer, TestIngress, echo, upgraded
 from tests.town import COLD, Town, wait_until

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from ngrokd.mailbox import Mailbox
 from ngrokd.messages import ApiAnswered, Drained
+from ngrokd.process.mailbox import Mailbox
 
 PATIENCE_S = 10.0
 

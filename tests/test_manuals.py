@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from docs.manuals import pages, parts, roff
 from docs.manuals.__main__ import made, stale
 from docs.manuals.source import module
-from ngrokd import cleanup, cli, signals
+from ngrokd import cli
 from ngrokd.config import DEFAULT_CONFIG_PATH, DEFAULT_LOG_FILE, Config
 from ngrokd.configtext import settings as configuration
 from ngrokd.configtext.schema import KEYS, SECTIONS
@@ -28,7 +28,9 @@ from ngrokd.control.completion.daemon import NGROKD
 from ngrokd.control.completion.grammar import Command, Option, Place, Program, Value, program
 from ngrokd.host import privileges
 from ngrokd.model import Cause, Counters, EndpointState, EndpointStatus, State, Status, Target
+from ngrokd.process import signals
 from ngrokd.reload import needs_restart
+from ngrokd.verbs import cleanup
 from tests.shells import needed
 
 ROOT = Path(__file__).parent.parent

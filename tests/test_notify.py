@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ngrokd import notify
-from ngrokd.notify import Notifier
+from ngrokd.process import notify
+from ngrokd.process.notify import Notifier
 
 MAX_MESSAGE_BYTES = 4096  # NOTIFY_BUFFER_MAX of systemd: a longer message is ignored as a whole
 

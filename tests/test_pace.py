@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from ngrokd.errors import ApiRefused, ApiUnavailable
-from ngrokd.pace import LONGEST_START_S, Pace
+from ngrokd.upkeep.pace import LONGEST_START_S, Pace
 
 LIMITED = ApiUnavailable("slow down", 429, "ERR_NGROK_226")
 OUTAGE = ApiUnavailable("x", 503)

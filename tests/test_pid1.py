@@ -14,7 +14,7 @@ from typing import Optional
 
 import pytest
 
-from ngrokd import pid1
+from ngrokd.process import pid1
 from tests.namespace import why_not
 
 PATIENCE_S = 10
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 # `serve` writes what happens to it to standard output.
 _PROLOGUE = """
 import os, signal, subprocess, sys
-from ngrokd import pid1
+from ngrokd.process import pid1
 
 def say(*words):
     print(*words, flush=True)

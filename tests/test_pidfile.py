@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ngrokd.errors import HostError
-from ngrokd.pidfile import PidFile, held, holder, is_ngrokd, remove_stale
+from ngrokd.process.pidfile import PidFile, held, holder, is_ngrokd, remove_stale
 
 TIMEOUT_S = 20
 ROOT = Path(__file__).parent.parent
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parent.parent
 CONTENDER = """
 import sys
 from ngrokd.errors import HostError
-from ngrokd.pidfile import held
+from ngrokd.process.pidfile import held
 
 print("ready", flush=True)
 sys.stdin.readline()

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from ngrokd import places
 from ngrokd.config import Config, ServerSettings
 from ngrokd.errors import ConfigError
+from ngrokd.verbs import places
 
 NOBODY = 65534
 

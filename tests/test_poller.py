@@ -24,7 +24,7 @@ from ngrokd.errors import (
 )
 from ngrokd.messages import JobDone, JobKind
 from ngrokd.model import Discovered
-from ngrokd.poller import Poller
+from ngrokd.upkeep.poller import Poller
 
 INTERVAL = 30.0
 NOW = 1000.0

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from ngrokd import lifecycle, running
 from ngrokd.config import Config, ServerSettings
 from ngrokd.errors import HostError
+from ngrokd.process import running
+from ngrokd.verbs import lifecycle
 
 # Holds a pid file and listens on a socket, each if it is named; its own name is argv[0]'s.
 _HOLDER = """

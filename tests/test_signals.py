@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from ngrokd.messages import Crashed, DumpStatus, Message, Reload, Stop
-from ngrokd.signals import Pending, ending_at_once, posted
+from ngrokd.process.signals import Pending, ending_at_once, posted
 
 TIMEOUT_S = 10
 

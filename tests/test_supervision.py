@@ -7,7 +7,7 @@ from typing import Optional
 import pytest
 
 from ngrokd.model import State, Status
-from ngrokd.supervision import PATIENCE_S, Supervision, describe, settled
+from ngrokd.process.supervision import PATIENCE_S, Supervision, describe, settled
 
 
 class Heard:

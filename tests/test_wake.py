@@ -10,8 +10,8 @@ import pytest
 
 from ngrokd.errors import ApiError, ApiRefused, ApiUnavailable, OperatorLost, StateError
 from ngrokd.model import NetworkCame
-from ngrokd.pace import Pace
-from ngrokd.wake import JUDGE_GAP_S, POLL_GAP_PART, SETTLE_S, TRY_GAP_S, Todo, Wake
+from ngrokd.upkeep.pace import Pace
+from ngrokd.upkeep.wake import JUDGE_GAP_S, POLL_GAP_PART, SETTLE_S, TRY_GAP_S, Todo, Wake
 
 INTERVAL_S = 30.0
 ROUNDING_S = 1e-6  # of sums of such times

@@ -7,12 +7,12 @@ from typing import Optional
 
 import pytest
 
-from ngrokd.clock import JUMP_S
 from ngrokd.errors import ApiUnavailable
 from ngrokd.messages import JobDone, JobKind
 from ngrokd.model import NetworkCame
-from ngrokd.wake import SETTLE_S
-from ngrokd.waking import LOOK_S, Waking
+from ngrokd.upkeep.clock import JUMP_S
+from ngrokd.upkeep.wake import SETTLE_S
+from ngrokd.upkeep.waking import LOOK_S, Waking
 
 ETH = NetworkCame("eth0 has 192.0.2.7", frozenset({"192.0.2.7"}))
 UNREACHED = ApiUnavailable("unreachable")

@@ -6,7 +6,7 @@ import queue
 import threading
 from typing import Optional
 
-from ngrokd.workers import Workers
+from ngrokd.process.workers import Workers
 
 TIMEOUT_S = 10
 

@@ -90,7 +90,7 @@ def _run(arguments: Arguments, options: argparse.Namespace, socket_path: str) ->
         return _completion(options, socket_path)
     if options.command == "trust":
         # It works without a daemon, too, for which it needs more than this room.
-        from ngrokd.trusting import trust
+        from ngrokd.verbs.trusting import trust
 
         return trust(Call(options, socket_path, _width()), _agreed)
     key = _read_key(options.key) if options.command == "set-api-key" else ""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ngrokd.wake import TRY_GAP_S
+from ngrokd.upkeep.wake import TRY_GAP_S
 from tests.integration import programs
 from tests.integration.clock import Clock
 from tests.integration.netns import receive_exactly

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
-from ngrokd import attached, cleanup, configfile, deregistration, lifecycle, running
+from ngrokd import configfile
 from ngrokd.config import DEFAULT_CONFIG_PATH, DEFAULT_LOG_FILE, Config
 from ngrokd.errors import ConfigError, HostError, StateError
 from ngrokd.host import command, files
-from ngrokd.lifecycle import complain, say
+from ngrokd.process import attached, running
 from ngrokd.service import (
     control,
     defaults,
@@ -31,6 +31,8 @@ from ngrokd.service.installing import Machine, Shipped
 from ngrokd.service.rendering import Paths
 from ngrokd.service.steps import Act, Say, Step
 from ngrokd.service.systems import Init, chosen
+from ngrokd.verbs import cleanup, deregistration, lifecycle
+from ngrokd.verbs.lifecycle import complain, say
 
 DONE = 0
 

@@ -10,8 +10,8 @@ import sys
 from typing import Callable
 
 from ngrokd.errors import NgrokdError
-from ngrokd.pidfile import held
-from ngrokd.signals import ending_at_once
+from ngrokd.process.pidfile import held
+from ngrokd.process.signals import ending_at_once
 
 logger = logging.getLogger(__name__)
 

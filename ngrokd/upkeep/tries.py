@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from ngrokd.errors import NgrokdError
-from ngrokd.pace import Pace
+from ngrokd.upkeep.pace import Pace
 
 logger = logging.getLogger(__name__)
 

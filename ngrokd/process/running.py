@@ -13,10 +13,10 @@ import socket
 from pathlib import Path
 from typing import Optional
 
-from ngrokd import pidfile
 from ngrokd.config import Config
 from ngrokd.control import peer
 from ngrokd.errors import HostError
+from ngrokd.process import pidfile
 
 CONNECT_S = 1.0
 

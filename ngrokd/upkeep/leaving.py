@@ -7,12 +7,12 @@ import logging
 from concurrent.futures import Future
 from typing import Any, Callable, Optional
 
-from ngrokd.access import Access
 from ngrokd.cloud import registrar
 from ngrokd.cloud.identity import Identity
 from ngrokd.errors import ApiError, ControlError, StateError
 from ngrokd.messages import JobKind
-from ngrokd.workers import Job
+from ngrokd.process.workers import Job
+from ngrokd.upkeep.access import Access
 
 logger = logging.getLogger(__name__)
 

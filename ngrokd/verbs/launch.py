@@ -14,12 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Callable, Optional
 
-from ngrokd import background, configfile, logs, pidfile, places, signals
+from ngrokd import configfile, logs
 from ngrokd.config import DEFAULT_CONFIG_PATH, Config
 from ngrokd.errors import StateError
-from ngrokd.hints import try_lines
 from ngrokd.host import privileges
 from ngrokd.model import Status
+from ngrokd.process import background, pidfile, signals
+from ngrokd.verbs import places
+from ngrokd.verbs.hints import try_lines
 
 logger = logging.getLogger(__name__)
 

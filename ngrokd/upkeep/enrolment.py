@@ -7,9 +7,6 @@ import time
 from concurrent.futures import Future
 from typing import Any, Callable, Optional
 
-from ngrokd.access import Access
-from ngrokd.agewatch import AgeWatch
-from ngrokd.backoff import renewal_gap_s
 from ngrokd.cloud.certificate import day
 from ngrokd.cloud.identity import Identity
 from ngrokd.cloud.operators import Operator
@@ -23,10 +20,13 @@ from ngrokd.cloud.registration import (
 )
 from ngrokd.config import Config
 from ngrokd.errors import ApiError, ApiRefused, ControlError, OperatorLost, StateError
-from ngrokd.leaving import Leaving
 from ngrokd.messages import JobKind
-from ngrokd.tries import Tries
-from ngrokd.workers import Job
+from ngrokd.process.workers import Job
+from ngrokd.upkeep.access import Access
+from ngrokd.upkeep.agewatch import AgeWatch
+from ngrokd.upkeep.backoff import renewal_gap_s
+from ngrokd.upkeep.leaving import Leaving
+from ngrokd.upkeep.tries import Tries
 
 logger = logging.getLogger(__name__)
 

@@ -8,19 +8,19 @@ import time
 from concurrent.futures import Future
 from typing import Any, Callable, Optional
 
-from ngrokd.access import Access
 from ngrokd.cloud.identity import Identity
 from ngrokd.cloud.polling import poll
 from ngrokd.cloud.registration import RegistrationState
 from ngrokd.config import Config
-from ngrokd.enrolment import Enrolment
 from ngrokd.errors import ApiError, OperatorLost
-from ngrokd.keycheck import KeyCheck
 from ngrokd.messages import JobDone, JobKind, Message
 from ngrokd.model import Discovered
-from ngrokd.pace import Pace
-from ngrokd.tries import Tries
-from ngrokd.workers import Job
+from ngrokd.process.workers import Job
+from ngrokd.upkeep.access import Access
+from ngrokd.upkeep.enrolment import Enrolment
+from ngrokd.upkeep.keycheck import KeyCheck
+from ngrokd.upkeep.pace import Pace
+from ngrokd.upkeep.tries import Tries
 
 logger = logging.getLogger(__name__)
 

@@ -65,10 +65,10 @@ def cleanup(config: Config) -> list[str]:
 
 def _remove(config: Config) -> tuple[list[str], list[str]]:
     """What is removed, and what stays with the reason; one line each."""
-    from ngrokd import pidfile
     from ngrokd.control import socketfile
     from ngrokd.host import leftovers
     from ngrokd.memory import Memory
+    from ngrokd.process import pidfile
 
     memory = Memory(config.state_folder)
     removed, left = leftovers.remove(config.net, memory.known_addresses())
@@ -124,8 +124,8 @@ def _as_far_as_possible(path: Path, environ: Mapping[str, str]) -> Config:
 
 def _refuse_running(config: Config) -> None:
     """Raises HostError naming the pid."""
-    from ngrokd import pidfile
     from ngrokd.control import socketfile
+    from ngrokd.process import pidfile
 
     server = config.server
     stop_it = "stop it first, it cleans up itself"

@@ -14,8 +14,8 @@ from typing import Optional
 
 from lockfile.pidlockfile import PIDLockFile
 
-from ngrokd import filelock
 from ngrokd.errors import HostError
+from ngrokd.process import filelock
 
 logger = logging.getLogger(__name__)
 

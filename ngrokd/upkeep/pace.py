@@ -17,8 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ngrokd.backoff import LONGEST_WAIT_S, SHORTEST_WAIT_S, limited_s, wait_s
 from ngrokd.errors import ApiUnavailable
+from ngrokd.upkeep.backoff import LONGEST_WAIT_S, SHORTEST_WAIT_S, limited_s, wait_s
 
 JITTER = 0.1  # of the spacing
 WIDEN, NARROW = 2.0, 0.98

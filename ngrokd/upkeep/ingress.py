@@ -16,8 +16,8 @@ from ngrokd.config import DEFAULT_INGRESS, Config
 from ngrokd.errors import ControlError, NgrokdError, StateError
 from ngrokd.messages import JobDone, JobKind, Trust
 from ngrokd.model import Address, Ingress
-from ngrokd.trustwatch import Sight, TrustWatch
-from ngrokd.workers import Job
+from ngrokd.process.workers import Job
+from ngrokd.upkeep.trustwatch import Sight, TrustWatch
 
 logger = logging.getLogger(__name__)
 

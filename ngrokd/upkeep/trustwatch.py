@@ -16,7 +16,7 @@ from ngrokd.cloud.ingressaddress import IngressAddress
 from ngrokd.errors import NgrokdError
 from ngrokd.messages import JobDone, JobKind
 from ngrokd.model import Address
-from ngrokd.workers import Job
+from ngrokd.process.workers import Job
 
 logger = logging.getLogger(__name__)
 

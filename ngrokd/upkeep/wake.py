@@ -17,9 +17,9 @@ import math
 from dataclasses import dataclass
 from typing import Optional
 
-from ngrokd.clock import jump_text
 from ngrokd.errors import ApiError, ApiUnavailable
 from ngrokd.model import NetworkCame
+from ngrokd.upkeep.clock import jump_text
 
 SETTLE_S = 0.5  # DHCP and IPv6 give an address and a route one after the other
 TRY_GAP_S = 5.0  # from one try to the next while ngrok cannot be reached

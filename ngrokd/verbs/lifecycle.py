@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from ngrokd import attached, cleanup, configfile, running
+from ngrokd import configfile
 from ngrokd.config import DEFAULT_CONFIG_PATH, Config
-from ngrokd.ending import wait_for_end
 from ngrokd.errors import HostError
 from ngrokd.host import command, files
+from ngrokd.process import attached, running
+from ngrokd.process.ending import wait_for_end
 from ngrokd.service import control, looking, program
 from ngrokd.service.control import Service
 from ngrokd.service.disk import Disk
 from ngrokd.service.systems import Facts, Init
+from ngrokd.verbs import cleanup
 
 DONE, FAILED = 0, 1
 

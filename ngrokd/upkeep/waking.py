@@ -6,10 +6,10 @@ import logging
 import time
 from typing import Callable, Optional
 
-from ngrokd.clock import ClockWatch
 from ngrokd.messages import JobDone, JobKind
 from ngrokd.model import NetworkCame
-from ngrokd.wake import Todo, Wake
+from ngrokd.upkeep.clock import ClockWatch
+from ngrokd.upkeep.wake import Todo, Wake
 
 LOOK_S = 2.0  # how often the clocks are compared
 ASKING = frozenset({JobKind.ENROL, JobKind.POLL})

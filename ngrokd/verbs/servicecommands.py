@@ -96,13 +96,13 @@ def _add_dry_run(parser: argparse.ArgumentParser) -> None:
 
 
 def _install(args: argparse.Namespace) -> int:
-    from ngrokd import installation
+    from ngrokd.verbs import installation
 
     return installation.install(args.config, args.init, args.dry_run)
 
 
 def _uninstall(args: argparse.Namespace) -> int:
-    from ngrokd import installation
+    from ngrokd.verbs import installation
 
     if args.force and not args.purge:
         args.fail("--force goes with --purge")
@@ -113,6 +113,6 @@ def _uninstall(args: argparse.Namespace) -> int:
 
 
 def _control(args: argparse.Namespace) -> int:
-    from ngrokd import lifecycle
+    from ngrokd.verbs import lifecycle
 
     return lifecycle.control_daemon(args.verb, args.config, ["--verbose"] if args.verbose else [])

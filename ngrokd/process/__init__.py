@@ -1,0 +1,1 @@
+"""The daemon as a process: background, pid file, signals, service manager, threads."""

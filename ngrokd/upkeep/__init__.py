@@ -1,0 +1,1 @@
+"""Keeps this machine registered, certified, up to date and pointed at the ingress."""

@@ -1,0 +1,1 @@
+"""What `ngrokd VERB` does, and `ngrokctl trust` without a daemon."""
