@@ -1,8 +1,9 @@
 """Where the main thread waits: for messages of other threads, and for descriptors of its own.
 
-Theory of operation. A queue's own timeout is counted on the wall clock on macOS and by Python up to
-3.10: set back by a day, it would hold up the main thread for a day. A selector counts on the
-monotonic clock everywhere, and waits for descriptors besides. A byte in a socket wakes it; where no
+Theory of operation. A queue's own timeout is counted on the wall clock where the system has no
+sem_clockwait(3), as macOS and glibc before 2.30: set back by a day, it would hold up the main
+thread for a day. A selector counts on the monotonic clock everywhere, and waits for descriptors
+besides. A byte in a socket wakes it; where no
 more bytes fit, enough of them wait already.
 """
 
