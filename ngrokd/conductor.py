@@ -73,7 +73,7 @@ class Conductor:
         self._poller = Poller(config, self._identity, self._ask, post, random.random)
         self.waking = Waking(
             self._ask_anew,
-            self._resolve,
+            self._awake,
             forwarder.distrust_warm,
             lambda: self._poller.spacing_s,
         )
@@ -197,6 +197,10 @@ class Conductor:
         self._poller.look_again()
         self._poller.hasten()
         return self._poller.has_key
+
+    def _awake(self) -> None:
+        if self._identity.registered:
+            self._ingress.awake()
 
     def _resolve(self) -> None:
         """Points new connections at where the ingress is now."""

@@ -511,3 +511,21 @@ def test_a_machine_that_has_left_ngrok_has_no_ingress_to_trust_until_it_is_back(
     met.registered = True
     met.tick()
     assert len(met.told) == 2 and met.looks == looks + 1
+
+
+def test_a_machine_that_wakes_looks_again_at_what_was_wrong(met: Post) -> None:
+    for _ in range(9):
+        met.found(UNTRUSTED)
+        met.tick(LONGEST_PAUSE_S)
+    met.found(UNTRUSTED)
+    looks, asked = met.looks, met.asked
+    met.link.awake()
+    met.tick()
+    assert (met.looks, met.asked) == (looks + 1, asked + 1)
+
+
+def test_a_machine_that_wakes_does_not_look_at_what_was_right(met: Post) -> None:
+    met.found(TRUSTED)
+    met.link.awake()
+    met.tick()
+    assert met.looks == 1

@@ -102,6 +102,11 @@ class IngressLink:
                 JobKind.RESOLVE, functools.partial(trust.resolve_ingress, self._resolving)
             )
 
+    def awake(self) -> None:
+        """The machine slept, its clock was set, or a network came: `refresh`, and a new look."""
+        self._watch.look_again()
+        self.refresh()
+
     def tick(self, now: float) -> None:
         """Takes up files that have changed, and what the forwarder met."""
         if now >= self._next_look:

@@ -84,6 +84,11 @@ class TrustWatch:
         if self._sight is not None:
             self._begin_anew()
 
+    def look_again(self) -> None:
+        """The clock or the network is another one: what was found wrong may not be any more."""
+        if self.problem:
+            self._begin_anew()
+
     def answer(self, reply: Future[Any], answer: dict[str, object]) -> None:
         """Completes an answer with what the next look finds, under `ingress`."""
         if self._sight is None:
