@@ -8,7 +8,6 @@ import os
 import random
 import time
 from collections.abc import Mapping
-from concurrent.futures import Future
 from typing import Any, Callable, Optional
 from urllib.parse import urlsplit
 
@@ -19,7 +18,6 @@ from ngrokd.cloud.operators import Operator
 from ngrokd.config import Config
 from ngrokd.configfile import Source
 from ngrokd.control import report
-from ngrokd.errors import ControlError
 from ngrokd.forward.forwarder import Forwarder
 from ngrokd.healthpages import HealthPages
 from ngrokd.host import command
@@ -46,12 +44,10 @@ from ngrokd.reconciler import Reconciler
 from ngrokd.reloader import Reloader
 from ngrokd.snapshot import Board
 from ngrokd.waking import Waking
+from ngrokd.wishes import Wishes
 from ngrokd.workers import Job
 
 logger = logging.getLogger(__name__)
-
-LONGEST_WAIT_S = 40.0  # of a refresh: one API request may take 30 s
-PATIENCE_S = 15.0  # of somebody who has given a key, for the endpoints that it brings
 
 
 class Conductor:
@@ -74,7 +70,12 @@ class Conductor:
         )
         self._ingress = IngressLink(config, self._identity, forwarder, submit)
         self._poller = Poller(config, self._identity, self._ask, post, random.random)
-        self.waking = Waking(self._poller, self._resolve, forwarder)
+        self.waking = Waking(
+            self._ask_anew,
+            self._resolve,
+            forwarder.distrust_warm,
+            lambda: self._poller.spacing_s,
+        )
         self._fetched: Optional[Discovered] = None  # to be applied
         self._applied: Optional[Discovered] = None
         self._polled = False  # what is or will be applied came from ngrok, not from the disk
@@ -92,14 +93,15 @@ class Conductor:
             self._reloader,
         )
 
+        wishes = Wishes(self._poller, self._identity, self._awaited, self._withdraw)
         self._deeds: Mapping[type, Callable[[Any], None]] = {
             JobDone: self._job_done,
             ApiAnswered: lambda message: self._poller.count_request(message.outcome),
-            SetApiKey: self._set_key,
-            Refresh: lambda message: self._refresh(message.reply),
+            SetApiKey: wishes.set_key,
+            Refresh: wishes.refresh,
             Reload: lambda message: self._reloader.reload(message.reply),
-            RotateCertificate: lambda message: self._rotate(message.reply),
-            Deregister: lambda message: self._poller.leave(message.reply),
+            RotateCertificate: wishes.rotate_certificate,
+            Deregister: wishes.leave,
             Trust: self._ingress.install,
             DumpStatus: lambda message: self._dump_status(),
         }
@@ -117,11 +119,12 @@ class Conductor:
         self.reconciler.recall()
         self._reloader.advise()
         if not self._poller.has_key:
-            logger.warning("no API key yet: waiting for `ngrokctl set-api-key`")
+            waits = "no API key yet: waiting for `ngrokctl set-api-key`"
+            logger.warning("%s", "; ".join(self._poller.problems) or waits)
 
     def begin(self) -> None:
         """The last good answer of ngrok is served until the next one comes."""
-        if self._identity.registered:
+        if self._identity.registered and not self._identity.left:
             self._recall_endpoints()
         self._resolve()
         self._poller.settle(time.monotonic(), serving=self._fetched is not None)
@@ -188,6 +191,12 @@ class Conductor:
         self.waking.asked(kind)
         self._submit(kind, job)
 
+    def _ask_anew(self) -> bool:
+        """What was judged and asked before is not to be relied on any more."""
+        self._poller.look_again()
+        self._poller.hasten()
+        return self._poller.has_key
+
     def _resolve(self) -> None:
         """Points new connections at where the ingress is now."""
         if self._identity.registered:
@@ -199,8 +208,6 @@ class Conductor:
             return
         self.waking.answered(done)
         fetched = self._poller.handle(done, time.monotonic())
-        if done.kind is JobKind.LEAVE and fetched is not None:
-            self._forwarder.set_ingress(None)  # it would refuse our certificate from now on
         if done.kind in (JobKind.ENROL, JobKind.POLL):
             self._resolve()
         if isinstance(done.result, Operator) and done.result.certificate:
@@ -229,37 +236,11 @@ class Conductor:
         api = urlsplit(self.config.api.url).hostname or ""
         return {api, self._ingress.host}
 
-    # What people ask for
-
-    def _refresh(self, reply: Future[Any]) -> None:
-        if not self._poller.has_key:
-            text = "there is no API key to ask ngrok with: `ngrokctl set-api-key`"
-            reply.set_exception(ControlError("no_api_key", text))
-            return
-        self._awaited.add(reply, self._poller.polling, LONGEST_WAIT_S + time.monotonic())
-        self._poller.hasten()
-
-    def _rotate(self, reply: Future[Any]) -> None:
-        if not self._identity.registered:
-            text = "not registered with ngrok now; `ngrokctl status` says why"
-            reply.set_exception(ControlError("not_registered", text))
-            return
-        self._poller.rotate_certificate(reply)
-
-    def _set_key(self, message: SetApiKey) -> None:
-        """Answers once the endpoints are there, so that a `list` right after it shows them."""
-        checked: Future[Any] = Future()
-        checked.add_done_callback(lambda done: self._key_checked(done, message.reply))
-        self._poller.set_key(message.key, checked)
-
-    def _key_checked(self, checked: Future[Any], reply: Future[Any]) -> None:
-        error = checked.exception()
-        if error is not None:
-            reply.set_exception(error)
-            return
-        polled: Future[Any] = Future()
-        polled.add_done_callback(lambda done: reply.set_result(_key_answer(checked, done)))
-        self._awaited.add(polled, self._poller.polling, PATIENCE_S + time.monotonic())
+    def _withdraw(self) -> None:
+        """Of a machine that was taken out of ngrok."""
+        self._forwarder.set_ingress(None)  # it would refuse our certificate from now on
+        self._apply(Discovered())
+        self._polled = False
 
     def _take_up(self, config: Config) -> None:
         """Gives the parts a new configuration; none of them can refuse it."""
@@ -271,13 +252,3 @@ class Conductor:
         if self._fetched is None:
             self._fetched = self._applied
 
-
-def _key_answer(checked: Future[Any], polled: Future[Any]) -> dict[str, Any]:
-    """The key is in force whatever came of the poll."""
-    answer: dict[str, Any] = dict(checked.result())
-    error = polled.exception()
-    if error is None:
-        answer["endpoints"] = polled.result()["endpoints"]
-    elif not answer["note"]:
-        answer["note"] = str(error)
-    return answer

@@ -187,7 +187,11 @@ class IngressLink:
 
     def _point(self) -> None:
         """Gives the forwarder what new connections need, if it changed."""
-        if not self._identity.registered or self._resolved != self._address:
+        if not self._identity.registered:
+            self._current = None
+            self._watch.forget()
+            return
+        if self._resolved != self._address:
             return
         server = self._config.server
         files = (

@@ -163,15 +163,13 @@ class Poller:
         self._keys.ask(key, reply)
 
     def handle(self, done: JobDone, now: float) -> Optional[Discovered]:
-        """Takes a finished job; returns endpoints to apply: those of a good poll, or none at all
-        for a machine that was taken out."""
+        """Takes a finished job; returns endpoints to apply if it was a good poll."""
         if done.kind is JobKind.CHECK_KEY:
             self._keys.done(done.error)
             self.last_error = self._keys.refusal or self.last_error
         elif done.kind is JobKind.LEAVE:
             if self._enrolment.left(done.result, done.error):
                 self._polls.forgive()
-                return Discovered()
         elif done.kind is JobKind.ENROL:
             if self._enrolment.done(done.result, done.error, now):
                 self._poll_soon()

@@ -64,8 +64,19 @@ class TrustWatch:
 
     def look_at(self, sight: Sight) -> None:
         """The ingress or the trust is another one: the next `tick` looks."""
+        if self._sight is not None and self._sight.ingress != sight.ingress:
+            self.problem = self._logged = ""  # of another one
         self._sight = sight
         self._begin_anew()
+
+    def forget(self) -> None:
+        """No ingress is to be connected to."""
+        self._sight = None
+        self._change += 1
+        self.problem = self._logged = ""
+        asked, self._asked = self._asked, []
+        for reply, answer in asked:
+            reply.set_result({**answer, "ingress": "unknown"})
 
     def may_fetch_once(self) -> None:
         """This machine has just been registered: ngrok's CA may be fetched if it is missing."""

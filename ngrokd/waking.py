@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
-from typing import Callable, Optional, Protocol
+from typing import Callable, Optional
 
 from ngrokd.clock import ClockWatch
 from ngrokd.messages import JobDone, JobKind
@@ -15,30 +14,9 @@ from ngrokd.wake import Todo, Wake
 LOOK_S = 2.0  # how often the clocks are compared
 ASKING = frozenset({JobKind.ENROL, JobKind.POLL})
 
+Clocks = tuple[Callable[[], float], Callable[[], float]]  # wall (Unix seconds), monotonic
+
 logger = logging.getLogger(__name__)
-
-
-class Poller(Protocol):
-    """The part of `poller.Poller` that is needed here."""
-
-    def hasten(self) -> None: ...
-    def look_again(self) -> None: ...
-    @property
-    def spacing_s(self) -> float: ...
-
-
-class Forwarder(Protocol):
-    """The part of `forward.forwarder.Forwarder` that is needed here."""
-
-    def distrust_warm(self, addresses: Optional[frozenset[str]]) -> None: ...
-
-
-@dataclass(frozen=True)
-class Clocks:
-    """Of this machine, unless a test has others."""
-
-    wall: Callable[[], float] = time.time  # Unix seconds
-    monotonic: Callable[[], float] = time.monotonic
 
 
 class Waking:
@@ -46,41 +24,44 @@ class Waking:
 
     def __init__(
         self,
-        poller: Poller,
+        ask: Callable[[], bool],
         resolve: Callable[[], None],
-        forwarder: Forwarder,
-        clocks: Optional[Clocks] = None,
+        distrust: Callable[[Optional[frozenset[str]]], None],
+        spacing_s: Callable[[], float],
+        clocks: Clocks = (time.time, time.monotonic),
     ) -> None:
-        """`resolve`: the ingress's name, again."""
-        self._poller = poller
+        """`ask`: judge the certificate's age and poll, both now; whether there is a key to do so.
+        `resolve`: the ingress's name, again. `distrust`: warm connections from these addresses;
+        `None`: all. `spacing_s`: what is between two polls while nothing fails."""
+        self._ask = ask
         self._resolve = resolve
-        self._forwarder = forwarder
-        self._clocks = clocks or Clocks()
+        self._distrust = distrust
+        self._spacing_s = spacing_s
+        self._wall, self._monotonic = clocks
         self._clock_watch = ClockWatch()
         self._wake = Wake()
 
     def tick(self) -> None:
         """Compares the clocks, and does what is due."""
-        clocks = self._clocks
-        jump_s = self._clock_watch.look(clocks.monotonic(), clocks.wall(), clocks.monotonic())
+        jump_s = self._clock_watch.look(self._monotonic(), self._wall(), self._monotonic())
         if jump_s:
             self._wake.jumped(jump_s)
-        todo = self._wake.due(clocks.monotonic(), self._poller.spacing_s)
+        todo = self._wake.due(self._monotonic(), self._spacing_s())
         if todo is not None:
             self._act(todo)
 
     def wait_s(self, now: float) -> float:
         """Seconds until `tick` has something to do again."""
-        return min(LOOK_S, self._wake.wait_s(now, self._poller.spacing_s))
+        return min(LOOK_S, self._wake.wait_s(now, self._spacing_s()))
 
     def came(self, network: NetworkCame) -> None:
         """A network came; what follows is done by `tick`."""
-        self._wake.came(network, self._clocks.monotonic())
+        self._wake.came(network, self._monotonic())
 
     def asked(self, kind: JobKind) -> None:
         """A job begins."""
         if kind in ASKING:
-            self._wake.asked(self._clocks.monotonic())
+            self._wake.asked(self._monotonic())
 
     def answered(self, done: JobDone) -> None:
         """A job has ended."""
@@ -88,12 +69,9 @@ class Waking:
             self._wake.answered(done.error)
 
     def _act(self, todo: Todo) -> None:
-        asks = "; ngrok is asked at once" if todo.poll else ""
+        asks = "; ngrok is asked at once" if todo.poll and self._ask() else ""
         logger.log(logging.INFO if todo.is_news else logging.DEBUG, "%s%s", todo.why, asks)
-        if todo.poll:
-            self._poller.look_again()
-            self._poller.hasten()
         if todo.resolve:
             self._resolve()
         if todo.judge:
-            self._forwarder.distrust_warm(todo.addresses)
+            self._distrust(todo.addresses)

@@ -140,6 +140,15 @@ def test_a_certificate_that_is_cut_short_is_none(cut: int) -> None:
         read(WHOLE[:cut])
 
 
+def test_what_is_too_large_is_none() -> None:
+    """A peer chooses how much there is to read."""
+    many = made(names=tuple(x509.DNSName(f"{number:060}.test") for number in range(1000)))
+    with pytest.raises(ValueError, match="too large"):
+        read(many)
+    with pytest.raises(ValueError, match="too long"):
+        der.dotted(b"\xff" * 65)
+
+
 def test_something_after_a_certificate_is_an_error() -> None:
     with pytest.raises(ValueError, match="follows"):
         read(WHOLE + b"\0")

@@ -483,3 +483,31 @@ def test_only_for_an_ingress_of_ngroks_own_is_its_ca_fetched(
     ngroks.link.configure(Config(api=api, ingress_endpoint=ingress, server=server))
     ngroks.found(UNTRUSTED)
     assert ngroks.fetches == fetches
+
+
+# What ends a problem besides its mend
+
+
+def test_the_problem_of_an_ingress_ends_with_the_ingress(met: Post) -> None:
+    met.found(UNTRUSTED)
+    met.link.configure(Config(ingress_endpoint="other.example.com:443"))
+    met.link.refresh()
+    met.resolved(Address("192.0.2.2", 443))
+    assert not met.link.problems
+    met.tick(0)
+    met.found(AWAY)
+    assert not met.link.problems
+
+
+def test_a_machine_that_has_left_ngrok_has_no_ingress_to_trust_until_it_is_back(met: Post) -> None:
+    met.found(UNTRUSTED)
+    reply = met.give(PEM, SHA256)
+    met.registered = False
+    met.tick()
+    assert not met.link.problems and reply.result(0)["ingress"] == "unknown"
+    looks = met.looks
+    met.tick(LONGEST_PAUSE_S)
+    assert met.looks == looks
+    met.registered = True
+    met.tick()
+    assert len(met.told) == 2 and met.looks == looks + 1

@@ -18,22 +18,20 @@ from hypothesis import strategies as st
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
 from ngrokd.host import netif
-from ngrokd.host.netif import kernelfilter, routemessages, rtnetlink
-from ngrokd.host.netif.networks import (
-    AddressGone,
-    AddressIs,
-    AllTold,
-    DefaultRoute,
-    DefaultRouteGone,
-    Event,
-    LinkGone,
-    LinkIs,
-    Networks,
-)
-from ngrokd.host.netif.watch import NetworkWatch, open_linux
+from ngrokd.host.netif import kernelfilter, linuxwatch, routemessages, rtnetlink
+from ngrokd.host.netif.networks import Event, Networks, Told
+from ngrokd.host.netif.watch import NetworkWatch
 from ngrokd.model import NetworkCame
 from tests.integration.netns import Network
 from tests.namespace import Namespace
+from tests.test_networks import (
+    address_gone,
+    address_is,
+    default_route,
+    default_route_gone,
+    link_gone,
+    link_is,
+)
 
 INET, INET6, BRIDGE = 2, 10, 7
 
@@ -79,29 +77,29 @@ def route(kind: int = 24, length: int = 0, sort: int = 1, family: int = INET) ->
 
 IP = b"\xc0\0\2\7"
 IP6 = bytes.fromhex("20010db8") + b"\0" * 11 + b"\7"
-BY_ETH = DefaultRoute(2, (INET, 0, 254, 100), b"\xc0\0\2\1")
+BY_ETH = default_route(2, INET, 0, 254, 100, b"\xc0\0\2\1")
 LINUX: list[tuple[bytes, list[Event]]] = [
-    (link(), [LinkIs(2, "eth0", True)]),
-    (link(flags=0x1), [LinkIs(2, "eth0", False)]),  # up, but without a carrier
-    (link(flags=0x40), [LinkIs(2, "eth0", False)]),
-    (link(kind=17), [LinkGone(2)]),
+    (link(), [link_is(2, "eth0", True)]),
+    (link(flags=0x1), [link_is(2, "eth0", False)]),  # up, but without a carrier
+    (link(flags=0x40), [link_is(2, "eth0", False)]),
+    (link(kind=17), [link_gone(2)]),
     (link(kind=17, family=BRIDGE), []),  # a bridge lets its port go, which stays
     (link(family=BRIDGE), []),
-    (address(IP), [AddressIs(2, "192.0.2.7")]),
-    (address(IP6), [AddressIs(2, "2001:db8::7")]),
-    (address(IP, far=b"\xc0\0\2\1"), [AddressIs(2, "192.0.2.7")]),
-    (address(IP, kind=21), [AddressGone(2, "192.0.2.7")]),
+    (address(IP), [address_is(2, "192.0.2.7")]),
+    (address(IP6), [address_is(2, "2001:db8::7")]),
+    (address(IP, far=b"\xc0\0\2\1"), [address_is(2, "192.0.2.7")]),
+    (address(IP, kind=21), [address_gone(2, "192.0.2.7")]),
     (address(IP6, flags=0x40), []),  # may turn out to be another's
     (address(IP6, flags=0, more=attribute(8, struct.pack("=I", 0x48))), []),
-    (address(IP6, kind=21, flags=0x40), [AddressGone(2, "2001:db8::7")]),
+    (address(IP6, kind=21, flags=0x40), [address_gone(2, "2001:db8::7")]),
     (address(b"\1\2\3"), []),
     (route(), [BY_ETH]),
-    (route(kind=25), [DefaultRouteGone(BY_ETH)]),
-    (route(length=1), [DefaultRoute(2, (INET, 1, 254, 100), b"\xc0\0\2\1")]),
+    (route(kind=25), [default_route_gone(BY_ETH)]),
+    (route(length=1), [default_route(2, INET, 1, 254, 100, b"\xc0\0\2\1")]),
     (route(length=24), []),
     (route(sort=7), []),  # unreachable
-    (message(3, b"\0\0\0\0"), [AllTold()]),
-    (message(2, b"\0" * 20), [AllTold()]),
+    (message(3, b"\0\0\0\0"), [Event(Told.ALL)]),
+    (message(2, b"\0" * 20), [Event(Told.ALL)]),
     (message(28, b"\0" * 20), []),  # neighbours
     (b"", []),
 ]
@@ -174,16 +172,16 @@ def darwin_route(kind: int, to: bytes, mask: bytes = b"\0\0\0\0", flags: int = 0
     return darwin(kind, fixed, to + inet(b"\xc0\0\2\1") + mask)
 
 
-BY_EN = DefaultRoute(4, (4,), inet(b"\xc0\0\2\1"))
+BY_EN = default_route(4, 4, inet(b"\xc0\0\2\1"))
 DARWIN: list[tuple[bytes, list[Event]]] = [
-    (darwin(0xE, struct.pack("=iiH", 0, 0x8863, 4) + b"\0" * 98), [LinkIs(4, "", True)]),
-    (darwin(0xE, struct.pack("=iiH", 0, 0x8823, 4) + b"\0" * 98), [LinkIs(4, "", False)]),
-    (darwin_address(0xC, inet(IP)), [AddressIs(4, "192.0.2.7")]),
-    (darwin_address(0xD, inet(IP)), [AddressGone(4, "192.0.2.7")]),
-    (darwin_address(0xC, inet6(IP6)), [AddressIs(4, "2001:db8::7")]),
+    (darwin(0xE, struct.pack("=iiH", 0, 0x8863, 4) + b"\0" * 98), [link_is(4, "", True)]),
+    (darwin(0xE, struct.pack("=iiH", 0, 0x8823, 4) + b"\0" * 98), [link_is(4, "", False)]),
+    (darwin_address(0xC, inet(IP)), [address_is(4, "192.0.2.7")]),
+    (darwin_address(0xD, inet(IP)), [address_gone(4, "192.0.2.7")]),
+    (darwin_address(0xC, inet6(IP6)), [address_is(4, "2001:db8::7")]),
     (darwin_address(0xC, sockaddr(18, b"\0" * 18)), []),  # a link's own
     (darwin_route(0x1, inet(b"\0" * 4)), [BY_EN]),
-    (darwin_route(0x2, inet(b"\0" * 4)), [DefaultRouteGone(BY_EN)]),
+    (darwin_route(0x2, inet(b"\0" * 4)), [default_route_gone(BY_EN)]),
     (darwin_route(0x1, inet(b"\0" * 4), mask=sockaddr(0, b"\0\0\xff")), []),  # 0.0.0.0/8
     (darwin_route(0x1, inet(IP), flags=0x805), []),  # to one host
     (darwin_route(0x1, inet(b"\0" * 4), flags=0x80B), []),  # it rejects
@@ -284,8 +282,8 @@ class Feed:
 
     def tell_all(self) -> Iterator[Event]:
         self.asked += 1
-        yield LinkIs(2, "eth0", True)
-        yield AddressIs(2, "192.0.2.7")
+        yield link_is(2, "eth0", True)
+        yield address_is(2, "192.0.2.7")
 
 
 @contextlib.contextmanager
@@ -349,7 +347,7 @@ class Place:
     def __init__(self, namespace: Namespace) -> None:
         self.namespace = namespace
         with Network(namespace).entered():
-            self.watch = open_linux(NetSettings())
+            self.watch = linuxwatch.open_watch(NetSettings())
 
     def ip(self, words: str) -> None:
         self.namespace.run("ip", *words.split())

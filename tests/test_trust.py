@@ -275,3 +275,19 @@ def test_a_resolver_that_fails_is_an_error_with_its_cause(
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     with pytest.raises(HostError, match=r"ingress\.test.*Name or service not known.*DNS"):
         resolve_ingress(parse("ingress.test:443"))
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+def test_the_fingerprint_changes_with_the_systems_anchors(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    folder = tmp_path / "system"
+    folder.mkdir()
+    (folder / "all.pem").write_text(AUTHORITY.root_pem())
+    named = folder / "all.pem" if variable == "SSL_CERT_FILE" else folder
+    monkeypatch.setenv(variable, str(named))
+    seen = place.fingerprint()
+    assert place.fingerprint() == seen
+    (folder / "other.pem").write_text(AUTHORITY.intermediate_pem())
+    (folder / "other.pem").replace(folder / "all.pem")
+    assert place.fingerprint() != seen

@@ -12,7 +12,7 @@ from ngrokd.errors import ApiUnavailable
 from ngrokd.messages import JobDone, JobKind
 from ngrokd.model import NetworkCame
 from ngrokd.wake import SETTLE_S
-from ngrokd.waking import LOOK_S, Clocks, Waking
+from ngrokd.waking import LOOK_S, Waking
 
 ETH = NetworkCame("eth0 has 192.0.2.7", frozenset({"192.0.2.7"}))
 UNREACHED = ApiUnavailable("unreachable")
@@ -23,10 +23,15 @@ class Rest:
 
     def __init__(self) -> None:
         self.done: list[object] = []
-        self.spacing_s = 30.0
+        self.has_key = True
         self.now, self.date = 1000.0, 1_700_000_000.0
-        clocks = Clocks(lambda: self.date, lambda: self.now)
-        self.waking = Waking(self, self.resolve, self, clocks)
+        self.waking = Waking(
+            self.ask,
+            self.resolve,
+            self.done.append,
+            lambda: 30.0,
+            (lambda: self.date, lambda: self.now),
+        )
         self.waking.tick()
 
     def passes(self, seconds: float) -> None:
@@ -40,17 +45,12 @@ class Rest:
         self.waking.asked(kind)
         self.waking.answered(JobDone(kind, error=error))
 
-    def hasten(self) -> None:
-        self.done.append("poll")
-
-    def look_again(self) -> None:
-        self.done.append("look")
+    def ask(self) -> bool:
+        self.done.append("ask")
+        return self.has_key
 
     def resolve(self) -> None:
         self.done.append("resolve")
-
-    def distrust_warm(self, addresses: Optional[frozenset[str]]) -> None:
-        self.done.append(addresses)
 
 
 @pytest.fixture
@@ -65,9 +65,9 @@ def test_a_jump_asks_resolves_distrusts_and_says_one_line(
 ) -> None:
     rest.date += offset_s
     rest.waking.tick()
-    assert rest.done == ["look", "poll", "resolve", None]
+    assert rest.done == ["ask", "resolve", None]
     rest.waking.tick()
-    assert len(rest.done) == 4
+    assert len(rest.done) == 3
     (record,) = caplog.records
     assert record.levelno == logging.INFO
     assert record.getMessage().endswith("; ngrok is asked at once")
@@ -89,7 +89,7 @@ def test_while_all_is_well_a_network_leaves_no_line_an_operator_sees(
     rest.waking.came(ETH)
     assert rest.waking.wait_s(rest.now) == SETTLE_S
     rest.passes(SETTLE_S)
-    assert rest.done == ["look", "poll", "resolve", frozenset({"192.0.2.7"})]
+    assert rest.done == ["ask", "resolve", frozenset({"192.0.2.7"})]
     assert [record.levelno for record in caplog.records] == [logging.DEBUG]
 
 
@@ -100,7 +100,7 @@ def test_after_a_failure_a_network_that_came_is_told(
     rest.passes(60.0)
     rest.waking.came(ETH)
     rest.passes(SETTLE_S)
-    assert rest.done == ["look", "poll", "resolve", frozenset({"192.0.2.7"})]
+    assert rest.done == ["ask", "resolve", frozenset({"192.0.2.7"})]
     (record,) = caplog.records
     assert (record.levelno, record.getMessage()) == (
         logging.INFO,
@@ -115,7 +115,7 @@ def test_only_what_asks_for_endpoints_and_certificates_is_counted(
     rest.asks(kind, UNREACHED)
     rest.waking.came(ETH)
     rest.passes(SETTLE_S)
-    assert "poll" in rest.done
+    assert "ask" in rest.done
     assert [record.levelno for record in caplog.records] == [logging.DEBUG]
 
 
@@ -129,4 +129,13 @@ def test_while_ngrok_answers_only_the_connections_are_judged_before_most_of_the_
     rest.passes(20.0)
     assert rest.done == [frozenset({"192.0.2.7"})]
     rest.passes(0.5)
-    assert rest.done[1:] == ["look", "poll", "resolve"]
+    assert rest.done[1:] == ["ask", "resolve"]
+
+
+def test_without_a_key_nobody_is_said_to_be_asked(
+    rest: Rest, caplog: pytest.LogCaptureFixture
+) -> None:
+    rest.has_key = False
+    rest.date += 7200.0
+    rest.waking.tick()
+    assert caplog.messages == ["the machine slept, or its clock was set forward by 2 h 0 min"]

@@ -18,6 +18,8 @@ GENERALIZED_TIME = 0x18
 SEQUENCE = 0x30
 SET = 0x31
 
+MAX_IDENTIFIER_BYTES = 64  # those in use have less than 20; each arc becomes one number
+
 _TIME = re.compile(r"([0-9]{4})" + r"([0-9]{2})" * 5 + "Z")  # `strptime` loads half a MB of locale
 
 
@@ -64,6 +66,8 @@ def take_time(der: bytes) -> tuple[float, bytes]:
 
 def dotted(content: bytes) -> str:
     """An object identifier as people write it: `2.5.4.3`."""
+    if len(content) > MAX_IDENTIFIER_BYTES:
+        raise ValueError("its certificate has an identifier that is too long")
     arcs, value = [], 0
     for byte in content:
         value = value << 7 | byte & 0x7F

@@ -226,7 +226,7 @@ def test_a_clock_set_back_and_right_again_is_noticed_both_times(
         clock.set(0)
     warm_ready(daemon)
     serve_a_client(clocked)
-    assert daemon.status()["problems"] == []
+    daemon.eventually(lambda status: status["problems"] == [], "a problem stays")
 
 
 def test_a_certificate_that_a_sleep_made_due_is_renewed_at_once(

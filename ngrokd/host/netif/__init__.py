@@ -9,7 +9,7 @@ from typing import Optional
 from ngrokd.config import NetSettings
 from ngrokd.host.command import Runner
 from ngrokd.host.netif.backend import Backend
-from ngrokd.host.netif.watch import NetworkWatch, open_darwin, open_linux
+from ngrokd.host.netif.watch import NetworkWatch
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,13 @@ def interface_address(name: str, run: Runner, platform: str = sys.platform) -> s
 def watch(net: NetSettings, platform: str = sys.platform) -> Optional[NetworkWatch]:
     """Tells when a network comes that is not ours; `None` where the kernel refuses that."""
     try:
-        return open_darwin(net) if platform == "darwin" else open_linux(net)
+        if platform == "darwin":
+            from ngrokd.host.netif import darwinwatch
+
+            return darwinwatch.open_watch(net)
+        from ngrokd.host.netif import linuxwatch
+
+        return linuxwatch.open_watch(net)
     except OSError as exc:  # a seccomp filter, or a kernel that is none of Linux's
         logger.debug("that a network came is not noticed here: %s", exc)
         return None

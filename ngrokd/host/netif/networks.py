@@ -9,71 +9,42 @@ addresses are never looked at, else each answer of ngrok would bring about the n
 
 from __future__ import annotations
 
+import enum
 import ipaddress
 from dataclasses import dataclass
-from typing import Optional, Union
+from typing import Optional
 
 from ngrokd.model import NetworkCame
 
 # Hosts of Kubernetes have thousands on one link. What does not fit is not noticed when it comes.
 MOST_ADDRESSES = 4096
 MOST_ROUTES = 64
+NO_LINK = -1
+
+
+class Told(enum.Enum):
+    """What the kernel tells of."""
+
+    LINK = "link"  # it is there; `runs`: it is up and has a carrier; `name` may be ""
+    LINK_GONE = "link gone"
+    ADDRESS = "address"  # `name` can be used
+    ADDRESS_GONE = "address gone"
+    # Or half of one: VPNs lay 0.0.0.0/1 and 128.0.0.0/1 over another's. `index` is its link's,
+    # NO_LINK if it has several; `key` tells it from others.
+    DEFAULT_ROUTE = "default route"
+    DEFAULT_ROUTE_GONE = "default route gone"
+    ALL = "all"  # the end of an answer that tells what there is
 
 
 @dataclass(frozen=True)
-class LinkIs:
-    """A link is there; `runs`: it is up and has a carrier."""
+class Event:
+    """One thing that the kernel told. One class for all: each costs memory for good."""
 
-    index: int
-    name: str  # "": not told
-    runs: bool
-
-
-@dataclass(frozen=True)
-class LinkGone:
-    """A link was taken away."""
-
-    index: int
-
-
-@dataclass(frozen=True)
-class AddressIs:
-    """An address that can be used."""
-
-    index: int
-    ip: str
-
-
-@dataclass(frozen=True)
-class AddressGone:
-    """An address was taken away."""
-
-    index: int
-    ip: str
-
-
-@dataclass(frozen=True)
-class DefaultRoute:
-    """A default route, or half of one (VPNs lay 0.0.0.0/1 and 128.0.0.0/1 over another's)."""
-
-    index: Optional[int]  # of its link; None: several
-    key: tuple[int, ...]  # what tells it from others
-    gateway: bytes = b""
-
-
-@dataclass(frozen=True)
-class DefaultRouteGone:
-    """A default route was taken away."""
-
-    route: DefaultRoute
-
-
-@dataclass(frozen=True)
-class AllTold:
-    """The end of an answer that tells what there is."""
-
-
-Event = Union[LinkIs, LinkGone, AddressIs, AddressGone, DefaultRoute, DefaultRouteGone, AllTold]
+    told: Told
+    index: int = NO_LINK
+    name: str = ""  # the link's, or the address
+    runs: bool = False
+    key: tuple[object, ...] = ()
 
 
 class Networks:
@@ -82,10 +53,10 @@ class Networks:
     def __init__(self, own_interface: str, own_subnets: tuple[str, ...]) -> None:
         self._own = own_interface
         self._subnets = tuple(ipaddress.ip_network(each, strict=False) for each in own_subnets)
-        self._links: dict[int, LinkIs] = {}
+        self._links: dict[int, tuple[str, bool]] = {}  # name, and whether it runs
         self._addresses: dict[int, set[str]] = {}
         self._count = 0  # of addresses
-        self._routes: set[DefaultRoute] = set()
+        self._routes: set[tuple[int, tuple[object, ...]]] = set()  # index and key
 
     def forget(self) -> None:
         """What was known is told again, from the start."""
@@ -96,52 +67,51 @@ class Networks:
 
     def take(self, event: Event) -> Optional[NetworkCame]:
         """One thing that happened; whether a network came with it."""
-        if isinstance(event, LinkIs):
+        told = event.told
+        if told is Told.LINK:
             return self._link(event)
-        if isinstance(event, LinkGone):
-            self._forget_link(event.index)
-        elif isinstance(event, AddressIs):
+        if told is Told.ADDRESS:
             return self._address(event)
-        elif isinstance(event, AddressGone):
-            self._address_gone(event)
-        elif isinstance(event, DefaultRoute):
+        if told is Told.DEFAULT_ROUTE:
             return self._route(event)
-        elif isinstance(event, DefaultRouteGone):
-            self._routes.discard(event.route)
+        if told is Told.LINK_GONE:
+            self._forget_link(event.index)
+        elif told is Told.ADDRESS_GONE:
+            self._address_gone(event)
+        elif told is Told.DEFAULT_ROUTE_GONE:
+            self._routes.discard((event.index, event.key))
         return None
 
-    def _link(self, link: LinkIs) -> Optional[NetworkCame]:
-        before = self._links.get(link.index)
-        if not link.name and before is not None:
-            link = LinkIs(link.index, before.name, link.runs)
-        self._links[link.index] = link
+    def _link(self, link: Event) -> Optional[NetworkCame]:
+        name_before, ran = self._links.get(link.index, ("", False))
+        name = link.name or name_before
+        self._links[link.index] = (name, link.runs)
         if not link.runs:
             # The kernel drops its routes and says nothing; the same one is news when it is back.
-            self._routes = {r for r in self._routes if r.index not in (link.index, None)}
-            return None
-        if (before is not None and before.runs) or link.name == self._own:
+            self._drop_routes(link.index)
             return None
         addresses = self._addresses.get(link.index)
-        return NetworkCame(f"{_name(link)} is up", frozenset(addresses)) if addresses else None
+        if ran or name == self._own or not addresses:
+            return None
+        return NetworkCame(f"{self._name(link.index)} is up", frozenset(addresses))
 
-    def _address(self, event: AddressIs) -> Optional[NetworkCame]:
-        link = self._links.get(event.index)
+    def _address(self, event: Event) -> Optional[NetworkCame]:
+        name, runs = self._links.get(event.index, ("", True))
         known = self._addresses.get(event.index, set())
-        is_own = link is not None and link.name == self._own
-        if is_own or event.ip in known or self._count >= MOST_ADDRESSES:
+        if name == self._own or event.name in known or self._count >= MOST_ADDRESSES:
             return None
-        if not self._counts(event.ip):
+        if not self._counts(event.name):
             return None
-        self._addresses.setdefault(event.index, known).add(event.ip)
+        self._addresses.setdefault(event.index, known).add(event.name)
         self._count += 1
-        if link is not None and not link.runs:
+        if not runs:
             return None
-        return NetworkCame(f"{_name(link)} has {event.ip}", frozenset({event.ip}))
+        return NetworkCame(f"{self._name(event.index)} has {event.name}", frozenset({event.name}))
 
-    def _address_gone(self, event: AddressGone) -> None:
+    def _address_gone(self, event: Event) -> None:
         known = self._addresses.get(event.index, set())
-        if event.ip in known:
-            known.discard(event.ip)
+        if event.name in known:
+            known.discard(event.name)
             self._count -= 1
 
     def _counts(self, text: str) -> bool:
@@ -150,21 +120,24 @@ class Networks:
         ours = any(ip in subnet for subnet in self._subnets)
         return not (ours or ip.is_link_local or ip.is_multicast or ip.is_unspecified)
 
-    def _route(self, route: DefaultRoute) -> Optional[NetworkCame]:
-        link = None if route.index is None else self._links.get(route.index)
-        is_own = link is not None and link.name == self._own
-        if is_own or route in self._routes:
+    def _route(self, event: Event) -> Optional[NetworkCame]:
+        name, _ = self._links.get(event.index, ("", True))
+        route = (event.index, event.key)
+        if name == self._own or route in self._routes:
             return None
         if len(self._routes) >= MOST_ROUTES:
             self._routes.clear()
         self._routes.add(route)
-        return NetworkCame(f"a default route by {_name(link)}", everywhere=True)
+        return NetworkCame(f"a default route by {self._name(event.index)}", everywhere=True)
 
     def _forget_link(self, index: int) -> None:
         self._links.pop(index, None)
         self._count -= len(self._addresses.pop(index, ()))
-        self._routes = {r for r in self._routes if r.index not in (index, None)}
+        self._drop_routes(index)
 
+    def _drop_routes(self, index: int) -> None:
+        self._routes = {route for route in self._routes if route[0] not in (index, NO_LINK)}
 
-def _name(link: Optional[LinkIs]) -> str:
-    return link.name if link is not None and link.name else "another link"
+    def _name(self, index: int) -> str:
+        name, _ = self._links.get(index, ("", False))
+        return name or "another link"

@@ -7,14 +7,7 @@ import struct
 from collections.abc import Iterator
 from typing import Optional
 
-from ngrokd.host.netif.networks import (
-    AddressGone,
-    AddressIs,
-    DefaultRoute,
-    DefaultRouteGone,
-    Event,
-    LinkIs,
-)
+from ngrokd.host.netif.networks import Event, Told
 
 # net/route.h
 VERSION = 5
@@ -46,7 +39,7 @@ def events(data: bytes) -> Iterator[Event]:
     elif kind == LINK and length >= _OF_LINK.size:
         _, _, _, _, flags, index = _OF_LINK.unpack_from(data)
         wanted = _UP | _RUNNING
-        event = LinkIs(index, "", flags & wanted == wanted)
+        event = Event(Told.LINK, index, runs=flags & wanted == wanted)
     if event is not None:
         yield event
 
@@ -56,7 +49,8 @@ def _address_event(kind: int, data: bytes) -> Optional[Event]:
     ip = _ip(_addresses(data[_ADDRESS_BYTES:], which).get(_OWN, b""))
     if ip is None:
         return None
-    return AddressIs(index, str(ip)) if kind == NEW_ADDRESS else AddressGone(index, str(ip))
+    told = Told.ADDRESS if kind == NEW_ADDRESS else Told.ADDRESS_GONE
+    return Event(told, index, str(ip))
 
 
 def _route_event(kind: int, data: bytes) -> Optional[Event]:
@@ -67,8 +61,8 @@ def _route_event(kind: int, data: bytes) -> Optional[Event]:
     destination = _ip(found.get(_DESTINATION, b""))
     if destination is None or int(destination) or _mask_has_bits(found.get(_MASK, b"")):
         return None
-    route = DefaultRoute(index, (destination.version,), found.get(_GATEWAY, b""))
-    return route if kind == ADD else DefaultRouteGone(route)
+    told = Told.DEFAULT_ROUTE if kind == ADD else Told.DEFAULT_ROUTE_GONE
+    return Event(told, index, key=(destination.version, found.get(_GATEWAY, b"")))
 
 
 def _addresses(rest: bytes, which: int) -> dict[int, bytes]:

@@ -7,16 +7,7 @@ import struct
 from collections.abc import Iterator
 from typing import Optional
 
-from ngrokd.host.netif.networks import (
-    AddressGone,
-    AddressIs,
-    AllTold,
-    DefaultRoute,
-    DefaultRouteGone,
-    Event,
-    LinkGone,
-    LinkIs,
-)
+from ngrokd.host.netif.networks import NO_LINK, Event, Told
 
 # linux/netlink.h, linux/rtnetlink.h. RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE,
 # RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE: what is sent to whoever wants to know.
@@ -46,7 +37,7 @@ _UNICAST = 1  # RTN_UNICAST: the others (unreachable, blackhole) lead nowhere
 
 
 def request_all(kind: int) -> bytes:
-    """Asks for everything that there is; `kind`: GET_LINK or GET_ADDRESS. `AllTold` ends it."""
+    """Asks for everything that there is; `kind`: GET_LINK or GET_ADDRESS. `Told.ALL` ends it."""
     body = _LINK.pack(0, 0, 0, 0, 0) if kind == GET_LINK else _ADDRESS.pack(0, 0, 0, 0, 0)
     return _HEADER.pack(_HEADER.size + len(body), kind, _REQUEST_DUMP, 1, 0) + body
 
@@ -79,7 +70,7 @@ def _attributes(body: bytes, fixed: int) -> dict[int, bytes]:
 
 def _event(kind: int, body: bytes) -> Optional[Event]:
     if kind in (DONE, ERROR):
-        return AllTold()
+        return Event(Told.ALL)
     if kind in (NEW_LINK, DEL_LINK) and len(body) >= _LINK.size:
         return _link_event(kind, body)
     if kind in (NEW_ADDRESS, DEL_ADDRESS) and len(body) >= _ADDRESS.size:
@@ -94,10 +85,11 @@ def _link_event(kind: int, body: bytes) -> Optional[Event]:
     if family:  # of a bridge about its port: the link itself is neither new nor gone
         return None
     if kind == DEL_LINK:
-        return LinkGone(index)
+        return Event(Told.LINK_GONE, index)
     name = _attributes(body, _LINK.size).get(_LINK_NAME, b"").rstrip(b"\0")
     wanted = _UP | _RUNNING
-    return LinkIs(index, name.decode("utf-8", "replace"), flags & wanted == wanted)
+    runs = flags & wanted == wanted
+    return Event(Told.LINK, index, name.decode("utf-8", "replace"), runs)
 
 
 def _address_event(kind: int, body: bytes) -> Optional[Event]:
@@ -109,9 +101,10 @@ def _address_event(kind: int, body: bytes) -> Optional[Event]:
         return None
     ip = str(ipaddress.ip_address(raw))
     if kind == DEL_ADDRESS:
-        return AddressGone(index, ip)
+        return Event(Told.ADDRESS_GONE, index, ip)
     flags = _number(found.get(_ADDRESS_FLAGS)) or flags
-    return None if flags & (_TENTATIVE | _DUPLICATE) else AddressIs(index, ip)
+    unusable = flags & (_TENTATIVE | _DUPLICATE)
+    return None if unusable else Event(Told.ADDRESS, index, ip)
 
 
 def _route_event(kind: int, body: bytes) -> Optional[Event]:
@@ -120,9 +113,11 @@ def _route_event(kind: int, body: bytes) -> Optional[Event]:
         return None
     found = _attributes(body, _ROUTE.size)
     table = _number(found.get(_ROUTE_TABLE)) or table
-    key = (family, length, table, _number(found.get(_ROUTE_PRIORITY)) or 0)
-    route = DefaultRoute(_number(found.get(_ROUTE_LINK)), key, found.get(_ROUTE_GATEWAY, b""))
-    return route if kind == NEW_ROUTE else DefaultRouteGone(route)
+    priority = _number(found.get(_ROUTE_PRIORITY)) or 0
+    key = (family, length, table, priority, found.get(_ROUTE_GATEWAY, b""))
+    link = _number(found.get(_ROUTE_LINK))
+    told = Told.DEFAULT_ROUTE if kind == NEW_ROUTE else Told.DEFAULT_ROUTE_GONE
+    return Event(told, NO_LINK if link is None else link, key=key)
 
 
 def _number(raw: Optional[bytes]) -> Optional[int]:

@@ -1,27 +1,21 @@
-"""The kernel's sockets that tell when a network comes."""
+"""Reads what the kernel tells of networks, and says when one comes."""
 
 from __future__ import annotations
 
-import array
-import contextlib
 import errno
 import logging
 import socket
-import struct
 from collections.abc import Iterator
 from typing import Callable, Optional
 
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
-from ngrokd.host.netif import kernelfilter, routemessages, rtnetlink
 from ngrokd.host.netif.loopback import FALLBACK_SUBNET
-from ngrokd.host.netif.networks import AllTold, Event, Networks
+from ngrokd.host.netif.networks import Event, Networks
 from ngrokd.model import NetworkCame
 
-NETLINK_ROUTE = 0
 DATAGRAM_BYTES = 32 * 1024  # the kernel's own bound for its answers
 READS_A_TURN = 64  # what is left waits: the thread that reads has more to do
-ANSWER_S = 1.0  # the kernel answers at once; what stands in for one (gVisor) might not
 
 logger = logging.getLogger(__name__)
 
@@ -94,60 +88,6 @@ class NetworkWatch:
             logger.debug("which networks there are is not told: %s", exc)
 
 
-def open_linux(net: NetSettings) -> NetworkWatch:
-    """By netlink, which needs no rights. Raises OSError where it is refused."""
-    with contextlib.ExitStack() as undo:
-        sock = undo.enter_context(_netlink())
-        sock.bind((0, rtnetlink.GROUPS))
-        try:
-            _attach_filter(sock, kernelfilter.program(net.subnet))
-        except OSError as exc:
-            logger.debug("all messages about routes are read: %s", exc)
-        watch = NetworkWatch(sock, _from_kernel, rtnetlink.events, _networks(net), _all_on_linux)
-        undo.pop_all()
-    return watch
-
-
-def open_darwin(net: NetSettings) -> NetworkWatch:
-    """By a routing socket, which needs no rights. Raises OSError where it is refused."""
-    sock = socket.socket(socket.AF_ROUTE, socket.SOCK_RAW, 0)
-    return NetworkWatch(sock, _any, routemessages.events, _networks(net))
-
-
-def _networks(net: NetSettings) -> Networks:
+def networks_of(net: NetSettings) -> Networks:
+    """What is not ours, by the settings."""
     return Networks(net.interface_name, (net.subnet, FALLBACK_SUBNET))
-
-
-def _netlink() -> socket.socket:
-    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_ROUTE)
-
-
-def _attach_filter(sock: socket.socket, program: bytes) -> None:
-    """`struct sock_fprog` has the program's address; array tells one, and ctypes costs memory."""
-    held = array.array("B", program)
-    address, _ = held.buffer_info()
-    option = struct.pack("@HP", kernelfilter.count(program), address)
-    sock.setsockopt(socket.SOL_SOCKET, kernelfilter.SO_ATTACH_FILTER, option)
-
-
-def _from_kernel(sock: socket.socket) -> bytes:
-    """Other programs may write to a netlink socket too: what they say is nothing."""
-    data, (port, _) = sock.recvfrom(DATAGRAM_BYTES)
-    return data if port == 0 else b""
-
-
-def _any(sock: socket.socket) -> bytes:
-    return sock.recv(DATAGRAM_BYTES)
-
-
-def _all_on_linux() -> Iterator[Event]:
-    """Links and addresses. By a socket of its own: the filter judges whole datagrams."""
-    with _netlink() as sock:
-        sock.settimeout(ANSWER_S)
-        for kind in (rtnetlink.GET_LINK, rtnetlink.GET_ADDRESS):
-            sock.sendto(rtnetlink.request_all(kind), (0, 0))
-            told = False
-            while not told:
-                for event in rtnetlink.events(_from_kernel(sock)):
-                    told = told or isinstance(event, AllTold)
-                    yield event
