@@ -96,6 +96,7 @@ class Memory:
         that a disk is left in peace.
         """
         if discovered == self._last_good and self._still_kept(now):
+            self._last_good = discovered  # of two that are the same one need not be held
             return
         try:
             content = json.dumps(discovery.to_json(discovered), indent=1).encode()

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from typing import Optional
 
 import pytest
@@ -317,6 +318,25 @@ def test_an_edited_file_gets_no_name_past_the_rules() -> None:
 def test_skipped_endpoints_are_saved_too() -> None:
     found = Discovered(skipped=(SkippedEndpoint("ep_1", "tcp://a.ns", "why"),))
     assert from_json(to_json(found)) == found
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://" + "a" * 200_000 + "/ ",
+        "a" * 200_000 + "/ ",
+        "http://" + "a/" * 100_000 + "\n",
+        "http://" + "\u00fc" * 200_000,
+        "http://xn--" + "a" * 200_000,
+        "http://" + "." * 200_000,
+    ],
+    ids=lambda url: repr(url[:12]),
+)
+def test_a_url_of_any_length_is_judged_at_once(url: str) -> None:
+    began = time.process_time()
+    with pytest.raises(Unusable):
+        parse(url)
+    assert time.process_time() - began < 1
 
 
 hostname_texts = st.text(

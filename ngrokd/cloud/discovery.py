@@ -38,6 +38,11 @@ def discover(items: Sequence[object]) -> Discovered:
     )
 
 
+def names_a_url(item: object) -> bool:
+    """It may be an endpoint. Where nothing in a list does, the list is damaged."""
+    return isinstance(item, Mapping) and _raw_url(item) is not None
+
+
 def to_json(discovered: Discovered) -> object:
     """What `endpoints.json` holds."""
     return {

@@ -15,7 +15,8 @@ DEFAULT_PORTS = {"http": 80, "https": 443, "tls": 443, "tcp": None}
 
 MAX_LABELS = 5
 MAX_HOSTNAME = 253  # RFC 1035 section 2.3.4, without the root's dot
-_WHOLE = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*)://)?([^/?#]*)[^\s\x00-\x1f\x7f]*")
+# What follows the authority begins with one of `/?#`: a long URL is not tried at every length.
+_WHOLE = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*)://)?([^/?#]*)(?:[/?#][^\s\x00-\x1f\x7f]*)?")
 # Underscores are no hostname by RFC 952, yet resolvers and certificates carry them.
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _ACE_PREFIX = "xn--"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -34,10 +35,55 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "an_empty_object": ({"kind": "empty"}, f"{UNUSABLE}.*endpoints"),
     "no_list": ({"kind": "body", "body": '{"endpoints": null}'}, f"{UNUSABLE}.*endpoints"),
     "no_answer": ({"kind": "drop"}, f"the ngrok API at {WHERE}.*GET /kubernetes_operators/"),
+    "redirect": (
+        {"kind": "redirect", "location": "http://127.0.0.1:9/elsewhere"},
+        f"{UNUSABLE}.*302.*http://127.0.0.1:9/elsewhere.*never redirects",
+    ),
+    "permanent_redirect": (
+        {"kind": "redirect", "status": 308, "location": "/elsewhere"},
+        f"{UNUSABLE}.*308.*never redirects",
+    ),
+    "no_end": ({"kind": "endless"}, f"the ngrok API at {WHERE}.*larger than 16 MiB"),
+    "another_kind_of_list": (
+        {"kind": "replace", "fields": {"endpoints": {"0": "tcp://one.ns:7000"}}},
+        f"{UNUSABLE}.*endpoints",
+    ),
+    "a_list_for_the_whole": ({"kind": "replace", "fields": {"": []}}, f"{UNUSABLE}.*"),
+    "null_for_the_whole": ({"kind": "replace", "fields": {"": None}}, f"{UNUSABLE}.*"),
+    "a_list_left_out": ({"kind": "replace", "omit": ["endpoints"]}, f"{UNUSABLE}.*endpoints"),
+    "null_for_each": (
+        {"kind": "replace", "fields": {"endpoints.*": None}},
+        f"the ngrok API listed {len(KEPT)} endpoints, and none of them names a URL",
+    ),
+    "null_for_each_field": (
+        {"kind": "replace", "fields": {"endpoints.*.*": None}},
+        f"the ngrok API listed {len(KEPT)} endpoints, and none of them names a URL",
+    ),
+    "numbers_for_urls": (
+        {"kind": "replace", "fields": {"endpoints.*.url": 7, "endpoints.*.public_url": [7]}},
+        f"the ngrok API listed {len(KEPT)} endpoints, and none of them names a URL",
+    ),
+    "a_next_page_that_is_no_text": (
+        {"kind": "replace", "fields": {"next_page_uri": 7}},
+        f"{UNUSABLE}.*next_page_uri",
+    ),
+    "a_next_page_elsewhere": (
+        {"kind": "replace", "fields": {"next_page_uri": "http://127.0.0.1:9/more"}},
+        f"{UNUSABLE}.*",
+    ),
+    "json_without_bottom": ({"kind": "body", "body": "[" * 100_000}, f"{UNUSABLE}.*not an object"),
     "401": (
         {"kind": "status", "status": 401, "error_code": "ERR_NGROK_203"},
         "ngrok refuses GET /kubernetes_operators/.*HTTP 401, ERR_NGROK_203.*ngrokctl set-api-key",
     ),
+}
+
+
+# Each costs the 30 s that an answer may take, twice.
+SLOW_FAULTS: dict[str, tuple[dict[str, Any], str]] = {
+    "a_body_that_drips": ({"kind": "drip", "delay_s": 0.2}, f"the ngrok API at {WHERE}.*30 s"),
+    "a_head_that_drips": ({"kind": "drip_head", "delay_s": 1}, f"the ngrok API at {WHERE}.*30 s"),
+    "an_answer_too_late": ({"kind": "delay", "delay_s": 600}, f"the ngrok API at {WHERE}.*30 s"),
 }
 
 
@@ -70,7 +116,16 @@ def _machine(site: Site) -> tuple[bytes, list[str]]:
     return site.namespace.hosts.read_bytes(), site.interface_words()
 
 
-@pytest.mark.parametrize(("fault", "line"), FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize(
+    ("fault", "line"),
+    [
+        *(pytest.param(*values, id=name) for name, values in FAULTS.items()),
+        *(
+            pytest.param(*values, id=name, marks=pytest.mark.long)
+            for name, values in SLOW_FAULTS.items()
+        ),
+    ],
+)
 def test_a_wrong_answer_to_a_poll_changes_nothing_and_the_next_good_one_recovers(
     shared_site: Site, daemon: Daemon, client: socket.socket, fault: dict[str, Any], line: str
 ) -> None:
@@ -99,6 +154,82 @@ def test_a_wrong_answer_to_a_poll_changes_nothing_and_the_next_good_one_recovers
     assert daemon.status()["problems"] == []
     assert daemon.status()["state"] == "ready"
     assert _machine(shared_site) == before
+
+
+def test_odd_fields_of_an_endpoint_cost_nothing_but_what_they_say(
+    shared_site: Site, daemon: Daemon, client: socket.socket
+) -> None:
+    cloud, before = shared_site.cloud, _machine(shared_site)
+    since = len(daemon.lines)
+    odd: tuple[object, ...] = (None, True, -1, 1e300, "\n", [], {}, [[]], {"a": None})
+    for value in odd:
+        for name in ("id", "proto", "bindings", "port", "host", "region", "metadata", "name"):
+            fields = {f"endpoints.*.{name}": value}
+            cloud.api_fault("replace", fields=fields, path="/bound_endpoints", count=1)
+            assert daemon.refresh()["endpoints"] == len(KEPT)
+    assert _machine(shared_site) == before
+    assert daemon.matching(" (WARNING|ERROR|CRITICAL) |Traceback", since) == []
+
+
+WORSE_CERTIFICATES = {
+    **{
+        identity: {"kind": "certificate", "identity": identity}
+        for identity in ("other_key", "not_yet_valid", "expired", "cut", "garbled")
+    },
+    "empty": {"kind": "replace", "fields": {"binding.cert.cert": ""}},
+    "a_number": {"kind": "replace", "fields": {"binding.cert.cert": 7}},
+    "no_binding": {"kind": "replace", "fields": {"binding": None}},
+    "nothing": {"kind": "replace", "fields": {"": {}}},
+}
+
+
+@pytest.mark.parametrize("fault", WORSE_CERTIFICATES.values(), ids=WORSE_CERTIFICATES)
+def test_a_worse_certificate_does_not_replace_the_one_in_use(
+    shared_site: Site, daemon: Daemon, client: socket.socket, fault: dict[str, Any]
+) -> None:
+    cloud, files = shared_site.cloud, ("tls.crt", "tls.key", "operator_id")
+    kept = [(shared_site.state / name).read_bytes() for name in files]
+    operators = len(cloud.operators())
+    cloud.api_fault(method="PATCH", **fault)
+
+    daemon.ctl("rotate-cert", check=False)
+
+    status = daemon.eventually(lambda now: now["problems"] != [], "it is not told")
+    assert any(re.search("certificate|operator", problem) for problem in status["problems"])
+    assert [(shared_site.state / name).read_bytes() for name in files] == kept
+    with shared_site.network.connect("two.ns", 7000) as another:
+        _must_echo(another)
+    cloud.heal()
+    daemon.ctl("rotate-cert")
+    daemon.eventually(lambda now: now["state"] == "ready", "not ready again")
+    assert (shared_site.state / "tls.crt").read_bytes() != kept[0]
+    assert len(cloud.operators()) == operators
+    with shared_site.network.connect("two.ns", 7000) as another:
+        _must_echo(another)
+
+
+DATES: tuple[object, ...] = (
+    "soon",
+    "",
+    None,
+    7,
+    [],
+    "0001-01-01T00:00:00Z",
+    "9999-12-31T23:59:60Z",
+)
+
+
+@pytest.mark.parametrize("date", DATES, ids=str)
+def test_dates_that_do_not_parse_cost_nothing(
+    shared_site: Site, daemon: Daemon, client: socket.socket, date: object
+) -> None:
+    fields = {f"binding.cert.{name}": date for name in ("not_before", "not_after")}
+    shared_site.cloud.api_fault("replace", fields=fields, method="PATCH", count=1)
+
+    daemon.ctl("rotate-cert")
+
+    daemon.eventually(lambda now: now["state"] == "ready", "not ready")
+    assert daemon.status()["certificate"]["days_left"] > 0
 
 
 def test_recovery_needs_nobody(shared_site: Site, daemon: Daemon, client: socket.socket) -> None:

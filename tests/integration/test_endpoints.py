@@ -220,6 +220,23 @@ def test_250_endpoints_on_three_pages_are_all_there(site: Site) -> None:
     site.assert_nothing_is_left(daemon)
 
 
+def test_an_international_name_is_published_as_programs_ask_for_it(site: Site) -> None:
+    site.keep(programs.peers(site.namespace, site.network, "greeter=7000"))
+    cloud = site.start_cloud("tcp://xn--bcher-kva.ns:7000=127.0.0.1:7000")
+    cloud.add("tcp://B\u00dcCHER.ns:7000", "127.0.0.1:7000")
+    daemon = site.start_daemon()
+
+    daemon.wait_for("--for", "xn--bcher-kva.ns", "--timeout", 20)
+
+    assert daemon.status()["endpoints"] == {"open": 1, "failed": 0, "skipped": 0}
+    url, tongue = "http://b\u00fccher.ns:7000/", {**os.environ, "LC_ALL": "C.UTF-8"}
+    asked = site.run("curl", "-s", "--http0.9", "-m", "10", url, env=tongue, check=False)
+    assert asked.stdout.startswith("goodbye\nGET / ")
+    assert "Host: xn--bcher-kva.ns:7000" in asked.stdout
+    with site.network.connect("xn--bcher-kva.ns", 7000) as client:
+        assert receive_exactly(client, 8) == b"goodbye\n"
+
+
 def test_an_endpoint_that_cannot_be_served_is_skipped_and_the_others_are_fine(site: Site) -> None:
     site.keep(programs.peers(site.namespace, site.network, "greeter=7000"))
     cloud = site.start_cloud("http://good.ns=127.0.0.1:7000")
@@ -231,7 +248,18 @@ def test_an_endpoint_that_cannot_be_served_is_skipped_and_the_others_are_fine(si
         "ftp://files.ns:21",
         "tcp://far.ns:70000",
         "http://localhost",
+        "http://ip6-localhost",
+        f"tcp://{socket.gethostname()}:7000",
+        "https://api.ngrok.com",
+        "https://kubernetes-binding-ingress.ngrok.io",
         "http://10.0.0.1",
+        "http://nul\0.ns",
+        "http://tab\t10.0.0.1.ns",
+        "http://a.ns#\n10.0.0.1 evil.ns",
+        "http://" + "x" * 300,
+        "http://one.two.three.four.five.six",
+        "http://xn--99999999.ns",
+        "http://stra\u00dfe.ns",
         "",
     )
     for url in unusable:
@@ -245,7 +273,7 @@ def test_an_endpoint_that_cannot_be_served_is_skipped_and_the_others_are_fine(si
     with site.network.connect("good.ns", 80) as client:
         assert receive_exactly(client, 8) == b"goodbye\n"
     section = site.namespace.hosts.read_bytes().replace(site.hosts_before, b"")
-    assert section.count(b"\n") == 3
+    assert section.count(b"\n") == 3 and b"evil" not in section
     assert len(daemon.matching("WARNING.*skipped")) == len(unusable)
     daemon.refresh()
     assert len(daemon.matching("WARNING.*skipped")) == len(unusable)  # said once, not at every poll
