@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from ngrokd import __version__, logs
 from ngrokd.awaited import Awaited
+from ngrokd.cloud import transport
 from ngrokd.cloud.identity import Identity
 from ngrokd.cloud.operators import Operator
 from ngrokd.config import Config
@@ -237,9 +238,9 @@ class Conductor:
         return sum(e.state is EndpointState.OPEN for e in self.status.endpoints)
 
     def _loops(self) -> set[str]:
-        """Names that must never lead back to us: the API's and the ingress's."""
+        """Names that must never lead back to us: the API's, its proxy's and the ingress's."""
         api = urlsplit(self.config.api.url).hostname or ""
-        return {api, self._ingress.host}
+        return {api, self._ingress.host, *transport.proxy_hosts()}
 
     def _withdraw(self) -> None:
         """Of a machine that was taken out of ngrok."""

@@ -16,6 +16,7 @@ from ngrokd.cloud import api as api_module
 from ngrokd.cloud import connection, transport
 from ngrokd.cloud.api import Api
 from ngrokd.cloud.polling import poll
+from ngrokd.cloud.transport import proxy_hosts
 from ngrokd.errors import ApiUnavailable
 from ngrokd.model import Target
 from tests.api_room import (
@@ -475,3 +476,15 @@ def test_the_proxys_password_is_in_no_message(
     with pytest.raises(ApiUnavailable) as caught:
         Api("https://api.test", KEY, "1", timeout_s=1).list_operators()
     assert "secret" not in str(caught.value)
+
+
+def test_the_names_of_proxies_are_known_whatever_form_they_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("urllib.request.getproxies", lambda: {
+        "https": "http://me:word@Proxy.corp:3128",
+        "http": "plain.corp:8080",
+        "ftp": "http://[broken",
+        "no": "intranet.corp",
+    })
+    assert proxy_hosts() == {"proxy.corp", "plain.corp"}

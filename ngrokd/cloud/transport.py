@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import ipaddress
 import os
@@ -79,6 +80,16 @@ def is_loopback(url: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def proxy_hosts() -> set[str]:
+    """Names of the proxies that the environment names."""
+    found = set()
+    for scheme, url in urllib.request.getproxies().items():
+        if scheme != "no":
+            with contextlib.suppress(ValueError):  # it cannot be used, and is told where it is
+                found.add(urlsplit(url if "://" in url else f"http://{url}").hostname or "")
+    return found - {""}
 
 
 def verifying() -> ssl.SSLContext:
