@@ -376,8 +376,10 @@ def test_the_ingress_resets_before_the_tunnel_is_open(
 ) -> None:
     scene = Scene()
     scene.go.set()
-    with serve(town, contexts, scene.play(handle)), town.connect() as client:
-        assert read_until_reset(client) == b""
+    with serve(town, contexts, scene.play(handle)):
+        # On a busy machine it may come so early that connect(2) already reports it.
+        with contextlib.suppress(ConnectionResetError), town.connect() as client:
+            assert read_until_reset(client) == b""
         wait_until_closed(town)
     assert town.counters().failed == 1
 
