@@ -15,7 +15,6 @@ from ngrokd import __version__, logs
 from ngrokd.awaited import Awaited
 from ngrokd.cloud import transport
 from ngrokd.cloud.identity import Identity
-from ngrokd.cloud.operators import Operator
 from ngrokd.config import Config
 from ngrokd.configfile import Source
 from ngrokd.control import report
@@ -213,10 +212,11 @@ class Conductor:
             self._ingress.handle(done, time.monotonic())
             return
         self.waking.answered(done)
+        registrations = self._poller.registrations
         fetched = self._poller.handle(done, time.monotonic())
         if done.kind in (JobKind.ENROL, JobKind.POLL):
             self._resolve()
-        if isinstance(done.result, Operator) and done.result.certificate:
+        if self._poller.registrations != registrations:
             self._ingress.enrolled()
         if fetched is not None:
             self._fetched, self._polled, self._fresh = fetched, True, True
@@ -246,6 +246,7 @@ class Conductor:
         """Of a machine that was taken out of ngrok."""
         self._forwarder.set_ingress(None)  # it would refuse our certificate from now on
         self._apply(Discovered())
+        self._memory.forget_endpoints()
         self._polled = False
 
     def _take_up(self, config: Config) -> None:

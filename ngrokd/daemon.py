@@ -15,8 +15,9 @@ from ngrokd.commands import Commands
 from ngrokd.conductor import Conductor
 from ngrokd.config import Config
 from ngrokd.configfile import Source
+from ngrokd.control import socketfile
 from ngrokd.control.server import ControlServer
-from ngrokd.errors import ControlError, HostError
+from ngrokd.errors import ControlError, HostError, StateError
 from ngrokd.forward.forwarder import Forwarder
 from ngrokd.host import netif
 from ngrokd.host.netif.watch import NetworkWatch
@@ -86,6 +87,7 @@ class Daemon:
         self._pending = stack.enter_context(signals.posted(self.post))
         for note in self._notes:
             self._conductor.complain(note)
+        self._hold_state_folder(stack)
         self._conductor.recall()
         self._conductor.publish()  # before anybody can ask
         control = ControlServer(
@@ -96,7 +98,6 @@ class Daemon:
         )
         control.start()
         stack.callback(control.stop)
-        stack.enter_context(statefile.held(self._conductor.config.state_folder))
         stack.callback(self._clean_up)
         self._conductor.reconciler.prepare()
         self._watch_networks(stack)
@@ -113,6 +114,16 @@ class Daemon:
         if watch is not None:
             stack.callback(watch.close)
             self._mailbox.watch(watch.fileno(), functools.partial(self._networks_changed, watch))
+
+    def _hold_state_folder(self, stack: contextlib.ExitStack) -> None:
+        """Before it is read, which mends what a crash left there."""
+        try:
+            stack.enter_context(statefile.held(self._conductor.config.state_folder))
+        except StateError as exc:
+            living = socketfile.who_listens(self._server.socket_path)
+            if living:  # the same daemon a second time: that tells more
+                raise HostError(f"control socket {self._server.socket_path}: {living}") from exc
+            raise
 
     # The loop
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Optional
+
+# `op_2Nc8...`, `10.107.0.2`, `12.5 s`
+_CHANGING = re.compile(r"\b[a-z]+_[0-9A-Za-z]{8,}\b|[0-9]+")
 
 TOO_MANY_REQUESTS = 429
 # Too many at a time, too many in a minute: of one account, whichever of its machines asked.
@@ -40,8 +44,8 @@ class ApiError(NgrokdError):
 
     @property
     def fault(self) -> object:
-        """Not the text, which may hold an id that is never the same."""
-        return type(self), self.status, self.code
+        """The text, but for ids and numbers in it, which may never be the same."""
+        return type(self), self.status, self.code, _CHANGING.sub("", str(self))
 
 
 class ApiUnavailable(ApiError):

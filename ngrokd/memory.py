@@ -89,6 +89,14 @@ class Memory:
             return
         logger.warning("%s is damaged: kept as %s; ngrok is asked", self._endpoints, kept.name)
 
+    def forget_endpoints(self) -> None:
+        """They were of a registration that is over. That they cannot be removed is told."""
+        self._last_good = None
+        try:
+            self._endpoints.unlink(missing_ok=True)
+        except OSError as exc:
+            logger.warning("%s cannot be removed: %s", self._endpoints, exc.strerror)
+
     def save_endpoints(self, discovered: Discovered, now: float) -> None:
         """ngrok's answer of `now`, kept for a start without network; a full disk only costs that.
 

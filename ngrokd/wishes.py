@@ -10,6 +10,7 @@ from ngrokd.awaited import Awaited
 from ngrokd.cloud.identity import Identity
 from ngrokd.errors import ControlError
 from ngrokd.messages import Deregister, Refresh, RotateCertificate, SetApiKey
+from ngrokd.upkeep.leaving import LEFT
 from ngrokd.upkeep.poller import Poller
 
 LONGEST_WAIT_S = 40.0  # of a refresh: one API request may take 30 s
@@ -31,7 +32,8 @@ class Wishes:
     def refresh(self, message: Refresh) -> None:
         """A poll, once it has been applied."""
         if not self._poller.has_key:
-            text = "there is no API key to ask ngrok with: `ngrokctl set-api-key`"
+            waits = "there is no API key to ask ngrok with: `ngrokctl set-api-key`"
+            text = LEFT if self._identity.left else waits
             message.reply.set_exception(ControlError("no_api_key", text))
             return
         until = LONGEST_WAIT_S + time.monotonic()

@@ -162,6 +162,8 @@ def daemon(path: Path) -> Iterator[Daemon]:
         ("refresh", 0),
         ("reload", 0),
         ("rotate-cert", 0),
+        ("deregister --yes", 0),
+        ("deregister", 2),
         ("log-level debug", 0),
         ("ping", 0),
         ("version", 0),
@@ -477,7 +479,7 @@ Polled: 1 endpoint
             "A new certificate is in use, valid until 2027-02-26T14:03:00Z.",
         ),
         (
-            "deregister",
+            "deregister --yes",
             "Operator k8sop_1 is deleted. `ngrokctl set-api-key` registers this machine again.",
         ),
         ("log-level debug", "Log level is debug."),
@@ -513,7 +515,7 @@ def test_the_text_of_each_command(
         ("set-api-key 2abc", {"done": True, "answer": "API key set"}),
         ("reload", {"done": True, "answer": {"changed": ["net", "server"]}}),
         ("rotate-cert", {"done": True, "answer": {"not_after": "2027-02-26T14:03:00Z"}}),
-        ("deregister", {"done": True, "answer": {"operator_id": "k8sop_1"}}),
+        ("deregister --yes", {"done": True, "answer": {"operator_id": "k8sop_1"}}),
         ("log-level debug", {"done": True, "answer": {"log_level": "debug"}}),
         (
             "refresh",

@@ -53,7 +53,7 @@ def profile(selectors: tuple[str, ...] = ALL) -> Profile:
 
 def next_step(identity: Identity, selectors: tuple[str, ...] = ALL) -> Optional[Step]:
     """What a daemon that has a key would ask for."""
-    record = identity.recorded(Record(), selectors)
+    record = identity.recorded(Record(seen=True), selectors)
     return registration.next_step(record, Answer.KEY, NOW)[1]
 
 
@@ -327,6 +327,24 @@ def test_a_lost_operator_is_registered_again_with_the_same_key(folder: Path) -> 
     identity.finish(answer((folder / "tls.csr").read_text(), identity="k8sop_2"), NOW)
     assert (folder / "tls.key").read_bytes() == key
     assert loaded(folder).operator_id == "k8sop_2"
+
+
+def test_an_operator_can_be_lost_where_nothing_can_be_written(folder: Path) -> None:
+    identity = loaded(folder)
+    (folder / "operator_id").unlink()
+    (folder / "operator_id").mkdir()
+    identity.lost()
+    assert identity.operator_id == "" and next_step(identity) is Step.REGISTER
+
+
+def test_a_look_at_the_operator_learns_the_ingress_and_forgets_nothing(folder: Path) -> None:
+    identity = loaded(folder)
+    pair = [(folder / name).read_bytes() for name in ("tls.crt", "tls.key")]
+    identity.begin(Step.LOOK, NOWHERE, profile())
+    identity.finish(Operator("k8sop_1", ingress_endpoint="moved.test:443"), NOW)
+    for each in (identity, loaded(folder)):
+        assert each.ingress_endpoint == "moved.test:443" and next_step(each) is None
+    assert pair == [(folder / name).read_bytes() for name in ("tls.crt", "tls.key")]
 
 
 def test_a_renewal_for_an_operator_that_was_lost_registers_instead(folder: Path) -> None:

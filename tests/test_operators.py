@@ -262,7 +262,17 @@ def test_an_update_tells_the_selectors_and_takes_no_certificate() -> None:
     assert (operator.certificate, operator.told) == ("", Profile(("x",), "h", "1"))
 
 
-@pytest.mark.parametrize("job", [registrar.renew, registrar.update])
+@pytest.mark.parametrize("job", [registrar.renew, registrar.update, registrar.look])
+def test_an_answer_about_another_operator_is_none(job: registrar.Job) -> None:
+    def reply(request: Request) -> Reply:
+        binding = {"cert": {"cert": Authority().sign(signing_request(new_key()))}}
+        return Reply(200, {"id": "k8sop_other", "binding": binding})
+
+    with FakeApi(reply) as fake, pytest.raises(ApiUnavailable, match="instead of k8sop_1"):
+        job(Api(fake.url, KEY, "1"), WISH, "k8sop_1")
+
+
+@pytest.mark.parametrize("job", [registrar.renew, registrar.update, registrar.look])
 def test_a_step_for_an_operator_that_is_gone_says_that_it_is_lost(job: registrar.Job) -> None:
     with FakeApi(Ngrok().answer) as fake, pytest.raises(OperatorLost):
         job(Api(fake.url, KEY, "1"), WISH, "k8sop_gone")

@@ -40,7 +40,7 @@ class FakeIdentity:
     def __init__(self) -> None:
         self.operator_id = ""
         self.validity: Optional[Validity] = None
-        self.next_validity = LASTING  # of the certificate that comes next
+        self.next_validity: Optional[Validity] = LASTING  # of the certificate that comes next
         self.installation_id = "mark"
         self.left = False
         self.told: Optional[Profile] = None
@@ -284,7 +284,7 @@ def test_an_operator_lost_at_ngrok_is_registered_again_at_once_but_not_for_ever(
 def test_two_answers_about_one_lost_operator_are_one_loss() -> None:
     desk = Desk().enrolled()
     desk.identity.told = None
-    assert desk.started() == [JobKind.ENROL, JobKind.POLL]
+    assert desk.started(NOW + 2) == [JobKind.ENROL, JobKind.POLL]
     desk.done(JobKind.POLL, error=OperatorLost("gone", 404))
     desk.done(JobKind.ENROL, error=OperatorLost("gone", 404))
     assert desk.started() == [JobKind.ENROL]
@@ -295,7 +295,7 @@ def test_two_answers_about_one_lost_operator_are_one_loss() -> None:
 def test_a_late_answer_about_the_operator_before_does_not_lose_the_new_one() -> None:
     desk = Desk().enrolled()
     desk.identity.told = None
-    assert desk.started() == [JobKind.ENROL, JobKind.POLL]
+    assert desk.started(NOW + 2) == [JobKind.ENROL, JobKind.POLL]
     desk.done(JobKind.ENROL, error=OperatorLost("gone", 404))
     assert desk.started() == [JobKind.ENROL]
     desk.done(JobKind.ENROL, Operator("k8sop_2"))
@@ -346,11 +346,11 @@ def test_a_rotation_that_fails_is_told_and_goes_on() -> None:
 def test_a_rotation_is_not_lost_to_an_update_that_is_under_way() -> None:
     desk = Desk().enrolled()
     desk.identity.told = None
-    assert JobKind.ENROL in desk.started()
+    assert JobKind.ENROL in desk.started(NOW + 2)
     reply: Future[Any] = Future()
     desk.poller.rotate_certificate(reply)
     desk.done(JobKind.ENROL, Operator("k8sop_1"))
-    assert not reply.done() and JobKind.ENROL in desk.started()
+    assert not reply.done() and JobKind.ENROL in desk.started(NOW + 2)
     assert desk.identity.begun == [Step.REGISTER, Step.UPDATE, Step.RENEW]
 
 
@@ -397,7 +397,136 @@ def test_the_age_is_looked_at_every_interval(monkeypatch: pytest.MonkeyPatch) ->
     assert JobKind.ENROL in desk.started(NOW + 3600)
 
 
+def test_a_registration_that_is_lost_while_something_was_asked_is_not_brought_back() -> None:
+    desk = Desk().enrolled()
+    desk.identity.told = None
+    assert desk.started(NOW + 2) == [JobKind.ENROL, JobKind.POLL]
+    desk.done(JobKind.POLL, error=OperatorLost("gone", 404))
+    desk.done(JobKind.ENROL, Operator("k8sop_1"))
+    assert desk.identity.operator_id == ""
+    assert desk.poller.registration is RegistrationState.LOST
+    assert desk.started(NOW + 2) == [JobKind.ENROL] and desk.identity.begun[-1] is Step.REGISTER
+
+
+def test_a_folder_that_cannot_be_written_is_no_reason_to_wait_for_days() -> None:
+    desk = Desk().enrolled()
+    for _ in range(5000):
+        desk.poller.count_request("200")
+    desk.identity.full = True
+    reply: Future[Any] = Future()
+    desk.poller.rotate_certificate(reply)
+    desk.started()
+    assert reply.exception(0) is not None
+    desk.identity.full = False
+    assert JobKind.ENROL in desk.started(NOW + INTERVAL)
+
+
+def test_what_is_granted_and_cannot_be_used_is_not_asked_for_in_a_loop() -> None:
+    desk = Desk()
+    desk.identity.next_validity = None
+    desk.enrolled()
+    assert desk.poller.problems and JobKind.ENROL not in desk.started(NOW + 9)
+    asked = 0
+    for second in range(10, 3600):
+        if JobKind.ENROL in desk.started(NOW + second):
+            asked += 1
+            desk.done(JobKind.ENROL, Operator("k8sop_1"), now=NOW + second)
+    assert asked < 10
+
+
+def test_an_operator_is_looked_at_once_at_the_start_and_then_every_hour() -> None:
+    desk = Desk().enrolled()
+    assert desk.started(NOW + 3599) == [JobKind.POLL]
+    desk.started(NOW + 3600)
+    assert desk.identity.begun[-1] is Step.LOOK
+    desk.done(JobKind.ENROL, Operator("k8sop_1"), now=NOW + 3600)
+    desk.poller.look_at_operator()
+    desk.started(NOW + 3602)
+    assert desk.identity.begun[-1] is Step.LOOK and len(desk.identity.begun) == 3
+    assert desk.poller.registration is RegistrationState.REGISTERED
+
+
+def test_whoever_asks_and_however_often_ngrok_is_not_asked_more_than_it_grants() -> None:
+    desk = Desk().enrolled()
+    begun = []
+    for tick in range(1200):
+        now = NOW + tick / 10
+        reply: Future[Any] = Future()
+        desk.poller.hasten()
+        desk.poller.rotate_certificate(reply)
+        begun += [(now, kind) for kind in desk.started(now)]
+        if JobKind.POLL in desk.submitted:
+            desk.done(JobKind.POLL, Discovered(), now=now)
+        if JobKind.ENROL in desk.submitted:
+            desk.done(JobKind.ENROL, Operator("k8sop_1"), now=now)
+    costs = {JobKind.POLL: 1, JobKind.ENROL: 2}
+    for start, _ in begun:
+        assert sum(costs[kind] for at, kind in begun if start <= at < start + 60) < 100
+
+
+def test_a_renewal_tells_what_ngrok_took_before_and_not_what_it_may_refuse() -> None:
+    desk = Desk().enrolled()
+    told = desk.identity.told
+    desk.poller.configure(
+        dataclasses.replace(
+            Config(api=ApiSettings(key="k")), bound_endpoints=PollSettings(selectors=("bad",))
+        )
+    )
+    desk.identity.validity = of_short_life(1000)
+    desk.started(NOW + 2)
+    assert desk.identity.begun[-1] is Step.RENEW and desk.identity.told == told
+
+
+def test_another_fault_than_the_last_one_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    desk = Desk().enrolled()
+    for text in ("it sent HTML", "it sent HTML", "it sent JSON cut short", "op_2Nc8x4kFq ended"):
+        desk.done(JobKind.POLL, error=ApiUnavailable(text, 200))
+    desk.done(JobKind.POLL, error=ApiUnavailable("op_9Zc8x4kFq ended", 200))
+    told = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert len(told) == 3
+
+
+@pytest.mark.parametrize("why", ["no key", "left"])
+def test_a_rotation_that_cannot_be_is_answered_at_once(why: str) -> None:
+    desk = left() if why == "left" else Desk(key="")
+    reply: Future[Any] = Future()
+    desk.poller.rotate_certificate(reply)
+    with pytest.raises(ControlError, match="not registered"):
+        reply.result(0)
+
+
 # Leaving
+
+
+def test_keys_and_leave_takings_do_not_cross() -> None:
+    desk = Desk().enrolled()
+    key: Future[Any] = Future()
+    out: Future[Any] = Future()
+    desk.poller.set_key(NEW_KEY, key)
+    desk.poller.leave(out)
+    with pytest.raises(ControlError, match="being checked"):
+        out.result(0)
+    desk.done(JobKind.CHECK_KEY)
+    assert key.result(0)["checked"]
+    desk.poller.leave(Future())
+    second: Future[Any] = Future()
+    desk.poller.set_key(ANOTHER_KEY, second)
+    with pytest.raises(ControlError, match="taken out"):
+        second.result(0)
+
+
+def test_a_leave_taking_that_failed_is_not_obeyed_later_whatever_the_folder_does() -> None:
+    desk = Desk().enrolled()
+    reply: Future[Any] = Future()
+    desk.poller.leave(reply)
+    desk.identity.full = True
+    desk.done(JobKind.LEAVE, error=ApiUnavailable("no network; it is tried again"))
+    with pytest.raises(ControlError, match="no network; `ngrokctl deregister` tries again"):
+        reply.result(0)
+    assert any("restart" in text for text in desk.poller.problems)
+    desk.identity.full = False
+    desk.started(NOW + 10)
+    assert not desk.identity.left and not desk.poller.problems
 
 
 def left() -> Desk:

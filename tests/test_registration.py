@@ -36,7 +36,10 @@ LEFT = RegistrationState.LEFT
 # What can be on disk, by what it is called in `Answer`.
 DISKS = {
     Answer.MISSING: Record(wanted=NOW),
-    Answer.COMPLETE: Record(operator_id="k8sop_1", validity=YEAR, told=NOW, wanted=NOW),
+    Answer.COMPLETE: Record(
+        operator_id="k8sop_1", validity=YEAR, told=NOW, wanted=NOW, seen=True
+    ),
+    Answer.UNSEEN: Record(operator_id="k8sop_1", validity=YEAR, told=NOW, wanted=NOW),
     Answer.OUTDATED: Record(operator_id="k8sop_1", validity=YEAR, told=TOLD, wanted=NOW),
     Answer.DUE: Record(
         operator_id="k8sop_1", validity=Validity(0, 20 * DAY_S), told=NOW, wanted=NOW
@@ -54,8 +57,8 @@ registered   KEY= NO_KEY>unregistered GRANTED= UNAVAILABLE= REFUSED>registered G
              ROTATE>renewing LEFT>left
 renewing     KEY= NO_KEY>unregistered GRANTED>registered UNAVAILABLE= REFUSED>registered GONE>lost
              ROTATE= LEFT>left
-lost         KEY= NO_KEY>unregistered GRANTED>registered UNAVAILABLE= REFUSED>registered GONE=
-             ROTATE= LEFT>left
+lost         KEY>registered NO_KEY>unregistered GRANTED>registered UNAVAILABLE>registered
+             REFUSED>registered GONE= ROTATE>registered LEFT>left
 refused      KEY>registered NO_KEY>unregistered GRANTED>registered UNAVAILABLE>registered
              REFUSED>registered GONE>lost ROTATE>renewing LEFT>left
 left         KEY>registered NO_KEY= GRANTED= UNAVAILABLE= REFUSED= GONE= ROTATE= LEFT=
@@ -113,11 +116,16 @@ def test_every_state_with_every_answer_and_every_record_is_sound(
     elif found.state is RENEWING:
         assert step is Step.RENEW, "a person asked"
     else:
-        assert step is (Step.UPDATE if said is Answer.OUTDATED else None)
+        wanted = {Answer.OUTDATED: Step.UPDATE, Answer.UNSEEN: Step.LOOK}
+        assert step is wanted.get(said)
     if answer is Answer.GONE:
         assert found.operator_id == "" and found.validity == DISKS[kind].validity, "the key stays"
     again, same = next_step(found, None, AT)
     assert (again, same) == (found, step), "where nothing happens nothing changes"
+
+
+def test_an_operator_that_was_not_looked_at_for_long_is_looked_at() -> None:
+    assert next_step(on_disk(Answer.UNSEEN, REGISTERED), None, AT)[1] is Step.LOOK
 
 
 @pytest.mark.parametrize("kind", [Answer.MISSING, Answer.OUTDATED, Answer.DUE], ids=str)

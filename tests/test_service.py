@@ -17,7 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ngrokd.cloud import keys
+from ngrokd.cloud import keys, recordfile
+from ngrokd.cloud.recordfile import Told
+from ngrokd.cloud.registration import Profile
 from ngrokd.config import Config, ServerSettings
 from ngrokd.errors import HostError, NgrokdError
 from ngrokd.host import files
@@ -621,6 +623,16 @@ STATE = {
     ".operator_id.0123456789abcdef.tmp": b"",
     ".config.yml.ngrokd-12-0123456789abcdef": b"",
 }
+
+
+@pytest.mark.parametrize("told", [Told(), Told("k8sop_1", "a:1", Profile((), "h", "1"), True)])
+def test_what_is_written_of_the_registration_is_known_as_ours(tmp_path: Path, told: Told) -> None:
+    recordfile.write(tmp_path, told)
+    content = (tmp_path / recordfile.NAME).read_bytes()
+    assert ownership.is_state(recordfile.NAME, content)
+    assert not ownership.is_state(recordfile.NAME, content.replace(b"operator_id", b"another"))
+
+
 PAIR = {"tls.key": KEY, "tls.crt": CERTIFICATE, "tls.csr": REQUEST, "tls.crt.corrupt": b"x"}
 
 

@@ -156,7 +156,7 @@ complete -c ngrokctl -n '__ngrokd_at ngrokctl \'wait\'' -l timeout -x -d 'for at
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'deregister\'' -s h -l help -d 'show this help message and exit'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'deregister\'' -l json -d 'print one JSON object'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'deregister\'' -l socket -r -F -d 'the daemon\'s control socket; default /var/run/ngrokd.sock'
-complete -c ngrokctl -n '__ngrokd_at ngrokctl \'deregister\'' -l yes -d 'without a question'
+complete -c ngrokctl -n '__ngrokd_at ngrokctl \'deregister\'' -l yes -d 'without a question; needed where there is no terminal'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'trust\'' -s h -l help -d 'show this help message and exit'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'trust\'' -l json -d 'print one JSON object'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'trust\'' -l socket -r -F -d 'the daemon\'s control socket; default /var/run/ngrokd.sock'

@@ -201,7 +201,7 @@ _ngrokd_line_ngrokctl() {
             '(- *)--help[show this help message and exit]' \
             '--json[print one JSON object]' \
             '--socket=[the daemon'\''s control socket; default /var/run/ngrokd.sock]:PATH:_files' \
-            '--yes[without a question]' && return ;;
+            '--yes[without a question; needed where there is no terminal]' && return ;;
         trust)
           _arguments -S \
             '(- *)-h[show this help message and exit]' \

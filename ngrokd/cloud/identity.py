@@ -23,7 +23,7 @@ from ngrokd.cloud.pair import Pair
 from ngrokd.cloud.recordfile import Told
 from ngrokd.cloud.registration import Profile, Record, Step
 from ngrokd.config import ServerSettings
-from ngrokd.errors import ApiRefused
+from ngrokd.errors import ApiRefused, StateError
 
 logger = logging.getLogger(__name__)
 
@@ -123,16 +123,18 @@ class Identity:
 
         The job raises ApiError; OperatorLost is for `lost`.
         """
-        if not self._operator_id or (step is Step.UPDATE and self._validity() is None):
+        if not self._operator_id or (step is not Step.RENEW and self._validity() is None):
             step = Step.REGISTER
         self._make_folders()  # they may be gone since `load`
-        csr = "" if step is Step.UPDATE else self._pair.prepare(renew=step is Step.RENEW)
+        asks = step in (Step.REGISTER, Step.RENEW)
+        csr = self._pair.prepare(renew=step is Step.RENEW) if asks else ""
         first = not self._kept("installation_id")
         wish = Wish(self._marked(), profile, csr, first)
         job: registrar.Job = {
             Step.REGISTER: registrar.register,
             Step.RENEW: registrar.renew,
             Step.UPDATE: registrar.update,
+            Step.LOOK: registrar.look,
         }[step]
         return functools.partial(job, api, wish, self._operator_id)
 
@@ -142,18 +144,23 @@ class Identity:
         ApiUnavailable: its certificate does not fit the key or the clock; the old pair stays. The
         pair is saved first: an id with another operator's certificate would look registered.
         """
+        known = operator.id == self._told.operator_id
         if operator.certificate:
             self._pair.install(operator.certificate, now)
         if operator.id != self._operator_id or not self._kept("operator_id"):
             self._write("operator_id", operator.id, 0o644)
             self._operator_id = operator.id
         ingress = operator.ingress_endpoint or self._told.ingress_endpoint
-        self._save_told(Told(operator.id, ingress, operator.told))
+        told = operator.told or (self._told.profile if known else None)
+        self._save_told(Told(operator.id, ingress, told))
 
     def lost(self) -> None:
         """ngrok no longer knows the operator: forget its id. The key stays, for the next one."""
         self._operator_id = ""
-        statefile.remove(self._folder / "operator_id")
+        try:
+            statefile.remove(self._folder / "operator_id")
+        except StateError as exc:  # a restart asks with the old id, and is told the same
+            logger.warning("%s", exc)
 
     @property
     def installation_id(self) -> str:
@@ -167,10 +174,11 @@ class Identity:
 
     def forget(self) -> None:
         """Remove all that says who we are: the operator is gone, and no key is of use any more."""
-        for name in ("operator_id", "api_key", "installation_id"):
+        self._pair.remove()
+        # The id last: while it is there, the leave-taking can be finished.
+        for name in ("api_key", "installation_id", "operator_id"):
             statefile.remove(self._folder / name)
         self._operator_id = ""
-        self._pair.remove()
         self._save_told(Told(left=True))
 
     def _validity(self) -> Optional[Validity]:

@@ -37,19 +37,23 @@ def register(api: Api, wish: Wish, known_id: str) -> Operator:
     if own_id:
         logger.info("operator %s is this installation's; it is used again", own_id)
         return renew(api, wish, own_id)
-    return _certified(api.create_operator(creation(wish)), wish)
+    return _certified(_told(api.create_operator(creation(wish)), wish))
 
 
 def renew(api: Api, wish: Wish, operator_id: str) -> Operator:
     """A certificate for the request in `wish`. Raises ApiError; OperatorLost: it is gone."""
-    return _certified(_changed(api, wish, operator_id), wish)
+    return _certified(_changed(api, wish, operator_id))
 
 
 def update(api: Api, wish: Wish, operator_id: str) -> Operator:
     """Tell ngrok the profile. Raises ApiError; OperatorLost: it is gone."""
-    answer = _changed(api, wish, operator_id)
     # Whatever certificate the answer repeats was not asked for and changes nothing.
-    return dataclasses.replace(_parsed(answer, wish), certificate="")
+    return dataclasses.replace(_changed(api, wish, operator_id), certificate="")
+
+
+def look(api: Api, _wish: Wish, operator_id: str) -> Operator:
+    """What ngrok says of the operator. Raises ApiError; OperatorLost: it is gone."""
+    return dataclasses.replace(_read(api, operator_id), certificate="")
 
 
 def leave(api: Api, operator_id: str, installation_id: str) -> str:
@@ -64,21 +68,31 @@ def leave(api: Api, operator_id: str, installation_id: str) -> str:
     return operator_id
 
 
-def _changed(api: Api, wish: Wish, operator_id: str) -> object:
-    known = _parsed(api.get_operator(operator_id), wish)
-    return api.update_operator(operator_id, change(wish, known))
+def _changed(api: Api, wish: Wish, operator_id: str) -> Operator:
+    body = change(wish, _read(api, operator_id))
+    return _told(api.update_operator(operator_id, body), wish, operator_id)
 
 
-def _parsed(answer: object, wish: Wish) -> Operator:
+def _told(answer: object, wish: Wish, operator_id: str = "") -> Operator:
+    return dataclasses.replace(_parsed(answer, operator_id), told=wish.profile)
+
+
+def _read(api: Api, operator_id: str) -> Operator:
+    return _parsed(api.get_operator(operator_id), operator_id)
+
+
+def _parsed(answer: object, operator_id: str = "") -> Operator:
+    """ApiUnavailable: it is none, or another one than was asked about ("": one that is new)."""
     try:
         operator = parse_operator(answer)
     except ValueError as exc:
         raise _unusable(f"it is not an operator: {exc}") from exc
-    return dataclasses.replace(operator, told=wish.profile)
+    if operator_id and operator.id != operator_id:
+        raise _unusable(f"it is about operator {operator.id} instead of {operator_id}")
+    return operator
 
 
-def _certified(answer: object, wish: Wish) -> Operator:
-    operator = _parsed(answer, wish)
+def _certified(operator: Operator) -> Operator:
     if not operator.certificate:
         raise _unusable(f"operator {operator.id} came without a certificate")
     try:

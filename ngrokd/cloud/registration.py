@@ -51,6 +51,7 @@ class Answer(enum.Enum):
     MISSING = "operator, key or certificate missing"
     DUE = "certificate due"
     OUTDATED = "selectors, host name or version changed"
+    UNSEEN = "operator not looked at for long"
     COMPLETE = "nothing to ask for"
 
 
@@ -60,6 +61,7 @@ class Step(enum.Enum):
     REGISTER = "register"  # an operator and a certificate: the known one, else our own, else a new
     RENEW = "renew"  # a new key and a new certificate
     UPDATE = "update"  # tell it the profile
+    LOOK = "look"  # what ngrok says of the operator: the ingress may be another one
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class Record:
     validity: Optional[Validity] = None  # of the certificate; None: no usable pair
     told: Optional[Profile] = None  # what this operator was last told; None: unknown
     wanted: Optional[Profile] = None  # what it is to be told
+    seen: bool = False  # ngrok has said lately what the operator is
 
 
 _S, _A = RegistrationState, Answer
@@ -89,6 +92,7 @@ TRANSITIONS: Mapping[RegistrationState, Mapping[Answer, RegistrationState]] = {
     _S.UNREGISTERED: {_A.KEY: _S.REGISTERING, _A.LEFT: _S.LEFT},
     _S.REGISTERING: {
         _A.COMPLETE: _S.REGISTERED,
+        _A.UNSEEN: _S.REGISTERED,
         _A.OUTDATED: _S.REGISTERED,
         _A.DUE: _S.REGISTERED,
         _A.GRANTED: _S.REGISTERED,
@@ -115,6 +119,10 @@ TRANSITIONS: Mapping[RegistrationState, Mapping[Answer, RegistrationState]] = {
         _A.LEFT: _S.LEFT,
     },
     _S.LOST: {
+        _A.COMPLETE: _S.REGISTERED,
+        _A.UNSEEN: _S.REGISTERED,
+        _A.OUTDATED: _S.REGISTERED,
+        _A.DUE: _S.REGISTERED,
         _A.GRANTED: _S.REGISTERED,
         _A.REFUSED: _S.REFUSED,
         _A.NO_KEY: _S.UNREGISTERED,
@@ -124,6 +132,7 @@ TRANSITIONS: Mapping[RegistrationState, Mapping[Answer, RegistrationState]] = {
         _A.GRANTED: _S.REGISTERED,
         _A.ROTATE: _S.RENEWING,
         _A.COMPLETE: _S.REGISTERED,
+        _A.UNSEEN: _S.REGISTERED,
         _A.KEY: _S.REGISTERING,
         _A.GONE: _S.LOST,
         _A.NO_KEY: _S.UNREGISTERED,
@@ -138,6 +147,7 @@ _STEPS: Mapping[Answer, Step] = {
     _A.MISSING: Step.REGISTER,
     _A.DUE: Step.RENEW,
     _A.OUTDATED: Step.UPDATE,
+    _A.UNSEEN: Step.LOOK,
 }
 
 
@@ -166,7 +176,9 @@ def judge(record: Record, now: float) -> Answer:
         return Answer.MISSING
     if now >= renewal_time(record.validity):
         return Answer.DUE
-    return Answer.COMPLETE if record.told == record.wanted else Answer.OUTDATED
+    if record.told != record.wanted:
+        return Answer.OUTDATED
+    return Answer.COMPLETE if record.seen else Answer.UNSEEN
 
 
 def renewal_time(validity: Validity) -> float:

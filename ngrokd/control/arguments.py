@@ -124,7 +124,11 @@ class Arguments:
         leaving = self._add(
             "deregister", "take this machine out of ngrok: its operator, certificate and keys"
         )
-        leaving.add_argument("--yes", action="store_true", help="without a question")
+        leaving.add_argument(
+            "--yes",
+            action="store_true",
+            help="without a question; needed where there is no terminal",
+        )
 
     def _trust(self) -> None:
         trust = self._add("trust", "have the daemon trust the CA that ngrok's ingress is signed by")

@@ -13,7 +13,8 @@ from ngrokd import __version__
 from ngrokd.control import deedpages, pages
 from ngrokd.control.answers import at, mapping, mappings, text
 from ngrokd.control.client import request
-from ngrokd.control.question import agreed
+from ngrokd.control.protocol import BAD_ARGUMENTS
+from ngrokd.control.question import agreed, there_is_a_person
 from ngrokd.control.waiting import Goal, wait
 from ngrokd.errors import ControlError, DaemonUnreachable, NotPermitted, TimedOut
 
@@ -128,7 +129,10 @@ def deregister(call: Call) -> Outcome:
     if not call.options.yes:
         operator_id = text(mapping(call.ask("status")), "operator_id")
         what = f"operator {operator_id}" if operator_id else "the registration"
-        if not agreed(f"Delete {what} at ngrok, and this machine's certificate, key and API key?"):
+        question = f"Delete {what} at ngrok, and this machine's certificate, key and API key?"
+        if not there_is_a_person():
+            raise ControlError(BAD_ARGUMENTS, "there is no terminal to ask on: say --yes")
+        if not agreed(question):
             raise ControlError("not_confirmed", "nothing was changed")
     answer = mapping(call.ask("deregister", timeout_s=POLL_S))
     return Outcome({"done": True, "answer": answer}, deedpages.deregistration_page(answer))

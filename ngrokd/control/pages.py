@@ -12,9 +12,18 @@ READY_STATES = frozenset({"ready", "degraded"})
 SHOWN_SKIPPED = 5  # a wide selector can skip hundreds
 SHOWN_CAUSES = 4  # `--json` has all
 
+DAY_S = 86400.0
+
+_REGISTERING = {  # why it is not ready yet
+    "registered": "waiting_for_answer",
+    "renewing": "waiting_for_answer",
+    "refused": "refused",
+}
 _STATES = {
     "waiting_for_api_key": "waiting for an API key",
     "registering": "registering with ngrok",
+    "waiting_for_answer": "waiting for ngrok's first answer",
+    "refused": "refused by ngrok",
     "ready": "ready",
     "degraded": "ready, with problems",
     "stopping": "stopping",
@@ -35,6 +44,8 @@ _COLUMNS = (
 def state_words(status: object) -> str:
     """The daemon's state for people."""
     state = text(status, "state")
+    if state == "registering":
+        state = _REGISTERING.get(text(status, "registration"), state)
     return _STATES.get(state, state or "in an unknown state")
 
 
@@ -121,7 +132,10 @@ def _certificate(status: object) -> str:
     if not not_after:
         return "none yet"
     days = number(status, "certificate", "days_left")
-    return f"until {not_after} ({days:g} days)" if days > 0 else f"ended {not_after}"
+    if days <= 0:
+        return f"ended {not_after}"
+    left = f"{round(days, 1):g} days" if days >= 2 else span(days * DAY_S)
+    return f"until {not_after} ({left})"
 
 
 def _api(status: object, now: float) -> str:

@@ -111,7 +111,8 @@ def iso(moment: Optional[float]) -> Optional[str]:
 
 
 def _certificate(not_after: Optional[float], now: float) -> dict[str, object]:
-    days_left = None if not_after is None else round((not_after - now) / DAY_S, 1)
+    # Three decimals are minutes; adding 0.0 makes 0.0 of -0.0.
+    days_left = None if not_after is None else round((not_after - now) / DAY_S, 3) + 0.0
     return {"not_after": iso(not_after), "days_left": days_left}
 
 

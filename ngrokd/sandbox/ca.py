@@ -68,10 +68,11 @@ class Authority:
         """A client certificate whose CommonName is the operator's id. `CsrRefused` otherwise."""
         from ngrokd.sandbox import certificates
 
+        lifetime = dt.timedelta(seconds=lifetime_s)
         wanted = certificates.Wanted(
             common_name=operator_id,
             public_key=_checked(csr_pem).public_key(),
-            not_before=_utc(now) - certificates.BACKDATE,
+            not_before=_utc(now) - min(certificates.BACKDATE, lifetime / 10),
             not_after=_utc(now + lifetime_s),
             client=True,
         )

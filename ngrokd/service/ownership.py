@@ -115,10 +115,12 @@ def _object(content: bytes) -> Optional[dict[str, object]]:
     return document if isinstance(document, dict) else None
 
 
-def _has(*keys: str) -> Callable[[bytes], bool]:
+def _has(*keys: str, also: tuple[str, ...] = ()) -> Callable[[bytes], bool]:
+    """Has all of these members, maybe some of `also`, and no other."""
+
     def check(content: bytes) -> bool:
         document = _object(content)
-        return document is not None and set(document) == set(keys)
+        return document is not None and set(keys) <= set(document) <= {*keys, *also}
 
     return check
 
@@ -135,7 +137,9 @@ _CONTENTS: dict[str, Callable[[bytes], bool]] = {
     "operator_id": lambda content: bool(_OPERATOR.fullmatch(content)),
     "installation_id": lambda content: bool(_INSTALLATION.fullmatch(content)),
     "api_key": lambda content: bool(_WORD.fullmatch(content)),
-    "registration.json": _has("operator_id", "ingress_endpoint", "selectors"),
+    "registration.json": _has(
+        "operator_id", "ingress_endpoint", also=("selectors", "host_name", "version", "left")
+    ),
     "endpoints.json": _has("endpoints", "skipped"),
     "ip_mappings.json": _maps_to(str),
     "network_ports.json": _maps_to(int),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Callable, Optional
 
 from ngrokd import __version__, logs
 from ngrokd.cloud.api import Api
 from ngrokd.cloud.identity import Identity
 from ngrokd.config import Config
+from ngrokd.errors import StateError
 from ngrokd.messages import ApiAnswered, Message
+
+logger = logging.getLogger(__name__)
 
 
 class Access:
@@ -34,11 +38,14 @@ class Access:
         logs.keep_secret(self.key)
 
     def configure(self, config: Config) -> bool:
-        """A new configuration; whether another API or key is to be asked. Raises StateError."""
+        """A new configuration; whether another API or key is to be asked."""
         old, self._config, self._base = self._config, config, None
         if config.api == old.api:
             return False
-        self.take_up_key()
+        try:
+            self.take_up_key()
+        except StateError as exc:
+            logger.warning("the API key in use stays: %s", exc)
         return True
 
     def api(self, key: str = "") -> Api:

@@ -41,11 +41,11 @@ class AgeWatch:
 
     def plan(self, validity: Optional[Validity], now: float, interval: float) -> None:
         """The next look is after `interval`, or as soon as the certificate is due or ends."""
-        wait = interval
+        waits = [interval]
         if validity is not None:
-            due = renewal_time(validity)
-            wait = min(wait, (due if due > self.wall else validity.not_after) - self.wall)
-        self._next = now + max(wait, SHORTEST_WAIT_S)
+            moments = (renewal_time(validity), validity.not_after)
+            waits += [moment - self.wall for moment in moments if moment > self.wall]
+        self._next = now + max(min(waits), SHORTEST_WAIT_S)
 
     def warn(self, validity: Optional[Validity], problem: str) -> None:
         """One line for each of `expiry.WARN_DAYS` that comes while `problem` keeps us from renewing
@@ -55,5 +55,5 @@ class AgeWatch:
             self._warned = None
         elif problem and (self._warned is None or reached < self._warned):
             self._warned = reached
-            words = expiry.left_in_words(validity, self.wall)
+            words = expiry.left_in_words(validity, time.time())
             logger.warning("the certificate %s and could not be renewed: %s", words, problem)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import math
 import time
 from concurrent.futures import Future
 from typing import Any, Callable, Optional
 
-from ngrokd.cloud.certificate import day
 from ngrokd.cloud.identity import Identity
 from ngrokd.cloud.operators import Operator
 from ngrokd.cloud.registration import (
@@ -22,20 +23,18 @@ from ngrokd.config import Config
 from ngrokd.errors import ApiError, ApiRefused, ControlError, OperatorLost, StateError
 from ngrokd.messages import JobKind
 from ngrokd.process.workers import Job
+from ngrokd.upkeep import stepwords
 from ngrokd.upkeep.access import Access
 from ngrokd.upkeep.agewatch import AgeWatch
 from ngrokd.upkeep.backoff import renewal_gap_s
 from ngrokd.upkeep.leaving import Leaving
+from ngrokd.upkeep.rotations import Rotations
 from ngrokd.upkeep.tries import Tries
 
 logger = logging.getLogger(__name__)
 
-CLOCK = "the new certificate is due for renewal already: compare this machine's clock"
-_BEGINS = {
-    Step.REGISTER: "registering with the ngrok API at %s",
-    Step.RENEW: "asking the ngrok API at %s for a new certificate",
-    Step.UPDATE: "telling the ngrok API at %s the selectors, host name and version",
-}
+SHORTEST_GAP_S = 1.0  # from one step that was granted to the next
+SEEN_S = 3600.0  # what ngrok says of our operator is asked for again after so long
 
 
 class Enrolment:
@@ -61,10 +60,12 @@ class Enrolment:
         self._step: Optional[Step] = None  # that is under way
         self._about = ""  # the operator that it concerns
         self._age = AgeWatch()
-        self._rotations: list[Future[Any]] = []
+        self._rotations = Rotations()
         self._leaving = Leaving(identity, access, submit)
+        self._seen_until = -math.inf  # so long it is known what ngrok has of our operator
+        self.registrations = 0  # so many operators and certificates were got by registering
         self._losses = 0  # of the operator, since the last good poll
-        self._early_renewals = 0  # in a row, of certificates that were due as they came
+        self._early_steps = 0  # in a row, that left something missing or due
 
     # What others may ask
 
@@ -81,16 +82,24 @@ class Enrolment:
     @property
     def problems(self) -> tuple[str, ...]:
         """What is wrong with it, for a person."""
-        if self.state is RegistrationState.LEFT:
-            return self._leaving.problems()
-        return (self._tries.problem,) if self._tries.problem else ()
+        failed = (self._tries.problem,) if self._tries.problem else ()
+        return (*self._leaving.problems(), *failed)
 
     def wait_s(self, now: float) -> float:
         """Seconds until `tick` has something to do again."""
-        waits = [self._age.wait_s(now)]
-        if self.active and not self._tries.busy and self._tries.not_before > now:
-            waits.append(self._tries.not_before - now)
-        return max(0.0, min(waits))
+        seen = self._seen_until - now
+        trying = self._tries.wait_s(now) if self.active and not self._tries.busy else 0.0
+        waits = (self._age.wait_s(now), self._leaving.wait_s, trying or math.inf)
+        return max(0.0, min(*waits, seen if seen > 0 else math.inf))
+
+    def next_try(self, now: float) -> float:
+        """Seconds until ngrok is asked for what is missing."""
+        return self._tries.wait_s(now)
+
+    @property
+    def leaving(self) -> bool:
+        """ngrok is being asked to delete the operator."""
+        return self._leaving.under_way
 
     # What happens
 
@@ -105,12 +114,13 @@ class Enrolment:
         """There is another key, or none any more."""
         self._take(Answer.KEY if self._access.key else Answer.NO_KEY)
         self._tries.forgive()
+        if not self._access.key:
+            self._rotations.refuse("there is no API key")
 
-    def join(self) -> None:
+    def let_in(self) -> None:
         """A person gives a key: a machine that was taken out comes back. Raises StateError."""
         if self._identity.left:
             self._identity.mark_left(False)
-        self.keyed()
 
     def configure(self, config: Config, another_api: bool) -> None:
         """A new configuration: what it changes is asked for at the next `tick`."""
@@ -118,7 +128,7 @@ class Enrolment:
         if another_api and self.state is not RegistrationState.LEFT:
             self.keyed()
         if another_api or config.bound_endpoints != old.bound_endpoints:
-            self.ask_now()
+            self._tries.forgive()  # what fails from now on is told, whatever was told before
         self.look_again()
 
     def ask_now(self) -> None:
@@ -133,18 +143,26 @@ class Enrolment:
         """The certificate's age is judged at the next `tick`: the clock may be another one."""
         self._age.look_again()
 
+    def look_at_operator(self) -> None:
+        """What ngrok says of it is asked for at the next `tick`: the ingress may have moved."""
+        self._seen_until = -math.inf
+
     def tick(self, now: float) -> None:
         """Starts what is due."""
+        self._leaving.tick()
         if self._age.due(now):
             self._look(now)
+        self._record = dataclasses.replace(self._record, seen=now < self._seen_until)
         step = self._take(None)
         if step is not None and not self._leaving.under_way and self._tries.due(now):
             self._begin(step, now)
 
     def rotate(self, reply: Future[Any]) -> None:
         """A new certificate at the next `tick`; `reply` gets its end (Unix seconds)."""
-        self._rotations.append(reply)
+        self._rotations.add(reply)
         self._take(Answer.ROTATE)
+        if not self.active or self._leaving.under_way:
+            self._rotations.refuse("this machine is not registered with ngrok now")
         self.ask_now()
 
     def leave(self, reply: Future[Any]) -> None:
@@ -159,6 +177,7 @@ class Enrolment:
         if not self._leaving.done(result, error):
             return False
         self._take(Answer.LEFT)
+        self._rotations.refuse("this machine was taken out of ngrok")
         self._tries.forgive()
         return True
 
@@ -166,6 +185,10 @@ class Enrolment:
         """Takes a step's outcome; whether ngrok gave what was asked for."""
         self._tries.busy = False
         step, self._step = self._step, None
+        assert step is not None
+        if isinstance(result, Operator) and result.id == self._about != self._identity.operator_id:
+            self.ask_now()  # late: about an operator that was lost while this was asked
+            return False
         if error is None:
             assert isinstance(result, Operator)
             try:
@@ -173,14 +196,17 @@ class Enrolment:
             except (StateError, ApiError) as exc:
                 error = exc
         if error is not None:
-            self.failed(error, now)
+            self._failed(error, now)
             return False
         self._tries.succeeded()
+        self._tries.not_before = now + SHORTEST_GAP_S
+        self._seen_until = now + SEEN_S
+        self._record = dataclasses.replace(self._record, seen=True)
         self._look(now)
-        if step is not Step.UPDATE:  # that one was asked for nothing but what the record says now
+        if step in (Step.REGISTER, Step.RENEW):  # the others change only what the record says now
             self._take(Answer.GRANTED)
         self._tell(step)
-        self._space_renewals(now)
+        self._space_steps(now)
         return True
 
     def confirmed(self) -> None:
@@ -190,41 +216,44 @@ class Enrolment:
     def lost(self, operator_id: str, now: float, wait: float) -> None:
         """ngrok answered that it does not know this operator. The first loss is mended at once; an
         operator that keeps vanishing is not made anew at every poll."""
-        if operator_id == self._identity.operator_id:  # else a late answer, about the one before
-            self._identity.lost()
-            self._losses += 1
-            self._take(Answer.GONE)
-            self._tries.not_before = now if self._losses == 1 else now + wait
+        if operator_id != self._identity.operator_id:
+            return  # a late answer, about the one before
+        self._identity.lost()
+        self._losses += 1
+        self._take(Answer.GONE)
+        self._tries.not_before = now if self._losses == 1 else now + wait
 
     # How
 
     def _take(self, answer: Optional[Answer]) -> Optional[Step]:
         """Everything that happens goes through here; what is to be asked next."""
         before = self._record.state
-        recorded = self._identity.recorded(
-            self._record, self._config.bound_endpoints.selectors
-        )
+        selectors = self._config.bound_endpoints.selectors
+        recorded = self._identity.recorded(self._record, selectors)
         self._record, step = next_step(recorded, answer, self._age.wall)
         if self._record.state is not before:
             logger.debug("registration: %s, was %s", self._record.state.value, before.value)
         return step
 
     def _begin(self, step: Step, now: float) -> None:
-        profile = self._record.wanted
+        # What ngrok refuses to be told must not keep the certificate from being renewed.
+        told = self._record.told if step is Step.RENEW else None
+        profile = told or self._record.wanted
         assert profile is not None
+        self._tries.name = stepwords.NAMES[step]
+        self._tries.begin(now)
+        self._step, self._about = step, self._identity.operator_id
         try:
             job = self._identity.begin(step, self._access.api(), profile)
         except StateError as exc:
-            self.failed(exc, now)
+            self._tries.busy = False
+            self._failed(exc, now)
             return
-        level = logging.DEBUG if self._tries.failing else logging.INFO
-        logger.log(level, _BEGINS[step], self._access.url)
-        self._step, self._about = step, self._identity.operator_id
-        self._tries.begin()
+        level = logging.DEBUG if self._tries.failing else stepwords.LEVELS[step]
+        logger.log(level, stepwords.BEGINS[step], self._access.url)
         self._submit(JobKind.ENROL, job)
 
-    def failed(self, error: BaseException, now: float) -> None:
-        """A step did not work."""
+    def _failed(self, error: BaseException, now: float) -> None:
         if not isinstance(error, (ApiError, StateError)):
             raise error
         self._access.renew()
@@ -235,29 +264,16 @@ class Enrolment:
         else:
             self._take(Answer.REFUSED if isinstance(error, ApiRefused) else Answer.UNAVAILABLE)
         self._tries.failed(error, now, wait)
-        self._answer_rotations(error)
+        self._rotations.failed(error)
         self._warn()
 
-    def _tell(self, step: Optional[Step]) -> None:
-        end = day(self._identity.certificate_not_after or 0.0)
-        if step is Step.UPDATE:
-            logger.info("ngrok knows the selectors, host name and version now")
-        elif step is Step.RENEW:
-            logger.info("a new certificate is in use, valid until %s", end)
-        else:
-            operator_id = self._identity.operator_id
-            logger.info("registered as %s, with a certificate valid until %s", operator_id, end)
-        if step is not Step.UPDATE:
-            self._answer_rotations(None)
-
-    def _answer_rotations(self, error: Optional[BaseException]) -> None:
-        waiting, self._rotations = self._rotations, []
-        for reply in waiting:
-            if error is None:
-                reply.set_result(self._identity.certificate_not_after)
-            else:
-                text = f"the old certificate stays in use: {error}"
-                reply.set_exception(ControlError("failed", text))
+    def _tell(self, step: Step) -> None:
+        end = self._identity.certificate_not_after
+        text = stepwords.granted(step, self._identity.operator_id, end or 0.0)
+        logger.log(stepwords.LEVELS[step], "%s", text)
+        self.registrations += step is Step.REGISTER
+        if step in (Step.REGISTER, Step.RENEW):
+            self._rotations.granted(end)
 
     def _look(self, now: float) -> None:
         """Judge the certificate's age, and say when to do it again."""
@@ -269,15 +285,15 @@ class Enrolment:
     def _warn(self) -> None:
         self._age.warn(self._record.validity, self._tries.problem if self._tries.failing else "")
 
-    def _space_renewals(self, now: float) -> None:
-        """A certificate that is due as it comes (a wrong clock, a short life) is not asked for anew
-        at once: every host of the account would be shut out by the API's request limit."""
-        if judge(self._record, self._age.wall) is not Answer.DUE:
-            self._early_renewals = 0
+    def _space_steps(self, now: float) -> None:
+        """What a granted step left missing or due is not asked for anew at once."""
+        found = judge(self._record, self._age.wall)
+        if found not in (Answer.DUE, Answer.MISSING):
+            self._early_steps = 0
             return
-        self._early_renewals += 1
-        left = (self._identity.certificate_not_after or 0.0) - self._age.wall
-        self._tries.not_before = now + renewal_gap_s(self._early_renewals, left)
-        if self._early_renewals == 1:
-            logger.warning("%s", CLOCK)
-        self._tries.problem = CLOCK
+        self._early_steps += 1
+        left = (self._identity.certificate_not_after or math.inf) - self._age.wall
+        self._tries.not_before = now + renewal_gap_s(self._early_steps, left)
+        self._tries.problem = stepwords.early(found)
+        if self._early_steps == 1:
+            logger.warning("%s", self._tries.problem)

@@ -25,14 +25,22 @@ class KeyCheck:
         identity: Identity,
         access: Access,
         submit: Callable[[JobKind, Job], None],
+        let_in: Callable[[], None],
         taken: Callable[[], None],
     ) -> None:
+        """`let_in` comes before a key is kept, and may raise StateError; `taken` after it."""
         self._identity = identity
         self._access = access
         self._submit = submit
+        self._let_in = let_in
         self._taken = taken
         self._checking: Optional[tuple[str, Future[Any]]] = None
         self.refusal = ""  # the last one
+
+    @property
+    def busy(self) -> bool:
+        """A key is being checked."""
+        return self._checking is not None
 
     def ask(self, key: str, reply: Future[Any]) -> None:
         """Asks ngrok about the key; `reply` gets the outcome."""
@@ -62,15 +70,14 @@ class KeyCheck:
             self._take(key, reply, error)
 
     def _take(self, key: str, reply: Future[Any], error: Optional[BaseException]) -> None:
-        before = self._access.key
         try:
+            self._let_in()
             self._identity.save_api_key(key)
-            self._access.key = key
-            self._taken()
         except (StateError, ApiError) as exc:
-            self._access.key = before
             reply.set_exception(ControlError("failed", f"the API key could not be kept: {exc}"))
             return
+        self._access.key = key
+        self._taken()
         self.refusal = ""
         logger.info("a new API key was set")
         reply.set_result({"checked": error is None, "note": str(error) if error else ""})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 from concurrent.futures import Future
 from typing import Any, Callable, Optional
 
@@ -21,6 +22,11 @@ LEFT = (
     " it in again"
 )
 CUT_SHORT = "a deregistration was cut short: `ngrokctl deregister` again finishes it"
+UNMARKED = (
+    "a deregistration failed, and the state folder cannot be written: a restart would take this"
+    " machine for one that is out"
+)
+RETRY_S = 10.0
 
 
 class Leaving:
@@ -34,6 +40,7 @@ class Leaving:
         self._submit = submit
         self._reply: Optional[Future[Any]] = None
         self._was_out = False  # before `begin`
+        self._stays = False  # the mark says that we left, and that is not true
 
     @property
     def under_way(self) -> bool:
@@ -41,7 +48,11 @@ class Leaving:
         return self._reply is not None
 
     def problems(self) -> tuple[str, ...]:
-        """What is to be known of a machine that is out."""
+        """What is to be known of a machine that is out, or was to be."""
+        if self._stays:
+            return (UNMARKED,)
+        if not self._identity.left:
+            return ()
         return (LEFT, *([CUT_SHORT] if self._identity.operator_id else []))
 
     def begin(self, reply: Future[Any]) -> None:
@@ -63,13 +74,34 @@ class Leaving:
         reply, self._reply = self._reply, None
         try:
             if error is not None:
-                self._identity.mark_left(self._was_out)
+                self._stays = not self._was_out
+                self.tick()
                 raise error
             self._identity.forget()
         except (ApiError, StateError) as exc:
-            reply.set_exception(ControlError("failed", f"this machine is still registered: {exc}"))
+            # Nobody tries it again but the person who is told.
+            why = str(exc).removesuffix("; it is tried again")
+            text = f"this machine is still registered: {why}; `ngrokctl deregister` tries again"
+            reply.set_exception(ControlError("failed", text))
             return False
         self._access.key = ""
-        logger.warning("operator %s is deleted at ngrok: %s", result or "(none)", LEFT)
+        gone = f"operator {result} is deleted at ngrok" if result else "there was no operator"
+        logger.warning("%s: %s", gone, LEFT)
         reply.set_result({"operator_id": result})
         return True
+
+    @property
+    def wait_s(self) -> float:
+        """Until `tick` has something to do."""
+        return RETRY_S if self._stays else math.inf
+
+    def tick(self) -> None:
+        """Takes back the mark of a leave-taking that failed, as soon as the folder lets it."""
+        if not self._stays:
+            return
+        try:
+            self._identity.mark_left(False)
+        except StateError as exc:
+            logger.debug("%s", exc)
+        else:
+            self._stays = False

@@ -11,8 +11,9 @@ from typing import Any, Callable, Optional
 from ngrokd.cloud.identity import Identity
 from ngrokd.cloud.polling import poll
 from ngrokd.cloud.registration import RegistrationState
+from ngrokd.cloud.transport import is_loopback
 from ngrokd.config import Config
-from ngrokd.errors import ApiError, OperatorLost
+from ngrokd.errors import ApiError, ControlError, OperatorLost
 from ngrokd.messages import JobDone, JobKind, Message
 from ngrokd.model import Discovered
 from ngrokd.process.workers import Job
@@ -20,9 +21,13 @@ from ngrokd.upkeep.access import Access
 from ngrokd.upkeep.enrolment import Enrolment
 from ngrokd.upkeep.keycheck import KeyCheck
 from ngrokd.upkeep.pace import Pace
-from ngrokd.upkeep.tries import Tries
+from ngrokd.upkeep.tries import UNBOUNDED, Tries
 
 logger = logging.getLogger(__name__)
+
+# A poll is mostly one request, a step two: together far below what an account may, and more than a
+# `poll_interval` of 1 s needs.
+POLLS_A_MINUTE, STEPS_A_MINUTE = 65, 12
 
 Submit = Callable[[JobKind, Job], None]
 
@@ -49,9 +54,13 @@ class Poller:
         enrolling, self._polls = (
             Tries(kind.value, pace, self._request_count) for kind, pace in self._paces.items()
         )
+        self._enrolling = enrolling
+        self._bound(config)
         self._access = Access(config, identity, post)
         self._enrolment = Enrolment(config, identity, self._access, submit, enrolling)
-        self._keys = KeyCheck(identity, self._access, submit, self._joined)
+        self._keys = KeyCheck(
+            identity, self._access, submit, self._enrolment.let_in, self._joined
+        )
         self._about = ""  # the operator of the poll that is under way
         self._again = False  # a poll was asked for while one was under way
         self.requests: dict[str, int] = {}  # HTTP status or "error": how many
@@ -83,15 +92,16 @@ class Poller:
 
     def next_poll(self, now: float) -> Optional[float]:
         """Seconds until the next poll; None while nothing can be polled."""
-        if not self._can_poll():
+        if not self.has_key:
             return None
-        return max(0.0, self._polls.not_before - now)
+        return self._polls.wait_s(now) if self._can_poll() else self._enrolment.next_try(now)
 
     def wait_s(self, now: float) -> float:
         """Seconds until `tick` has something to do again."""
         waits = [self._enrolment.wait_s(now)]
-        if self.has_key and not self.polling and self._polls.not_before > now:
-            waits.append(self._polls.not_before - now)
+        wait = self._polls.wait_s(now)
+        if self.has_key and not self.polling and wait:
+            waits.append(wait)
         return max(0.0, min(waits))
 
     @property
@@ -110,7 +120,7 @@ class Poller:
         """Starts what is due."""
         self._enrolment.tick(now)
         if self._can_poll() and self._polls.due(now):
-            self._polls.begin()
+            self._polls.begin(now)
             self._about = self._identity.operator_id
             job = functools.partial(poll, self._access.api(), self._about)
             self._submit(JobKind.POLL, job)
@@ -131,6 +141,15 @@ class Poller:
         self._polls.hasten()
         self._again = self.polling
 
+    def look_at_operator(self) -> None:
+        """What ngrok says of it is asked for soon: the ingress may have moved."""
+        self._enrolment.look_at_operator()
+
+    @property
+    def registrations(self) -> int:
+        """How often this machine has been registered since the start."""
+        return self._enrolment.registrations
+
     def look_again(self) -> None:
         """The clock may be another one: the certificate's age is judged at the next `tick`."""
         self._enrolment.look_again()
@@ -142,6 +161,9 @@ class Poller:
 
     def leave(self, reply: Future[Any]) -> None:
         """Deletes the operator and everything that says who we are; `reply` gets its id."""
+        if self._keys.busy:
+            reply.set_exception(ControlError("busy", "an API key is being checked: try again"))
+            return
         self._enrolment.leave(reply)
 
     def configure(self, config: Config) -> None:
@@ -149,6 +171,7 @@ class Poller:
         old, self._config = self._config, config
         for pace in self._paces.values():
             pace.configure(config.bound_endpoints.poll_interval)
+        self._bound(config)
         another_api = self._access.configure(config)
         self._enrolment.configure(config, another_api)
         if another_api or config.bound_endpoints != old.bound_endpoints:
@@ -160,6 +183,10 @@ class Poller:
 
     def set_key(self, key: str, reply: Future[Any]) -> None:
         """Asks ngrok about the key before it replaces another one; `reply` gets the outcome."""
+        if self._enrolment.leaving:
+            text = "this machine is just being taken out of ngrok: try again"
+            reply.set_exception(ControlError("busy", text))
+            return
         self._keys.ask(key, reply)
 
     def handle(self, done: JobDone, now: float) -> Optional[Discovered]:
@@ -184,12 +211,19 @@ class Poller:
     def _can_poll(self) -> bool:
         return self.has_key and bool(self._identity.operator_id)
 
+    def _bound(self, config: Config) -> None:
+        """Whoever asks, however often: ngrok grants an account 120 requests a minute. An API on
+        this machine is nobody's account."""
+        bounded = not is_loopback(config.api.url)
+        self._polls.most_a_minute = POLLS_A_MINUTE if bounded else UNBOUNDED
+        self._enrolling.most_a_minute = STEPS_A_MINUTE if bounded else UNBOUNDED
+
     def _poll_soon(self) -> None:
         self._polls.ask_now()
         self._again = self.polling
 
     def _joined(self) -> None:
-        self._enrolment.join()
+        self._enrolment.keyed()
         self._polls.forgive()
 
     def _polled(self, done: JobDone, now: float) -> Optional[Discovered]:
@@ -211,9 +245,13 @@ class Poller:
         if not isinstance(error, ApiError):
             raise error
         self._access.renew()
+        if isinstance(error, OperatorLost) and self._about != self._identity.operator_id:
+            self._polls.ask_now()  # a late answer, about an operator that was lost already
+            return
         wait = self._polls.wait_after(error)
         if isinstance(error, OperatorLost) and self.has_key:
             self._enrolment.lost(self._about, now, wait)
+            wait = self._enrolment.next_try(now)
         self._polls.failed(error, now, 0.0 if asked_again else wait)
         self.last_error = str(error)
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import logging
+import sys
+from collections import deque
 from collections.abc import Callable
 
 from ngrokd.errors import NgrokdError
 from ngrokd.upkeep.pace import Pace
 
 logger = logging.getLogger(__name__)
+
+MINUTE_S = 60.0
+UNBOUNDED = sys.maxsize
 
 
 class Tries:
@@ -19,11 +24,13 @@ class Tries:
 
     def __init__(self, name: str, pace: Pace, requests: Callable[[], int]) -> None:
         """`requests`: how many this machine has sent so far."""
-        self._name = name
+        self.name = name
         self._pace = pace
         self._requests = requests
         self._told: object = None  # the fault that the log has
         self._outage = 0  # failures since it last worked
+        self._begun: deque[float] = deque()  # within the last minute
+        self.most_a_minute = UNBOUNDED  # whoever asks: an account's limit is for all its machines
         self.busy = False  # one is under way
         self.not_before = 0.0
         self.problem = ""  # for a person; "": it works, or was never tried
@@ -33,13 +40,23 @@ class Tries:
         """It does not work now."""
         return self._outage > 0
 
+    def wait_s(self, now: float) -> float:
+        """Seconds until it is due."""
+        wait = self.not_before - now
+        if len(self._begun) >= self.most_a_minute:
+            wait = max(wait, self._begun[-self.most_a_minute] + MINUTE_S - now)
+        return max(0.0, wait)
+
     def due(self, now: float) -> bool:
         """It is to be tried."""
-        return not self.busy and now >= self.not_before
+        return not self.busy and not self.wait_s(now)
 
-    def begin(self) -> None:
+    def begin(self, now: float) -> None:
         """It is tried."""
         self.busy = True
+        self._begun.append(now)
+        while self._begun[0] <= now - MINUTE_S:
+            self._begun.popleft()
         self._pace.begins(self._requests())
 
     def ask_now(self) -> None:
@@ -61,7 +78,7 @@ class Tries:
         """It worked; the seconds until it is due again, where it is done time and again."""
         if self._told is not None:
             times = "1 failure" if self._outage == 1 else f"{self._outage} failures"
-            logger.info("%s works again after %s", self._name, times)
+            logger.info("%s works again after %s", self.name, times)
         self.problem, self._told, self._outage = "", None, 0
         return self._pace.after_success(self._requests())
 
@@ -73,7 +90,7 @@ class Tries:
     def failed(self, error: NgrokdError, now: float, wait: float) -> None:
         """After `wait_after`: what is told, and when it is tried again in truth."""
         self.not_before = now + wait
-        self.problem = f"{self._name} failed: {error}"
+        self.problem = f"{self.name} failed: {error}"
         if error.fault != self._told:
             when = f"in {wait:.0f} s" if wait >= 1 else "at once"
             # Some texts of the API's errors say already that it is tried or registered again.

@@ -186,7 +186,7 @@ def test_changed_selectors_are_told_and_bad_ones_are_quoted(site: Site) -> None:
 def test_who_is_deregistered_leaves_nothing_and_comes_back_with_a_key(site: Site) -> None:
     daemon = served(site)
     (operator_id,) = ids(site)
-    assert operator_id in daemon.ctl("deregister").stdout
+    assert operator_id in daemon.ctl("deregister", "--yes").stdout
     assert ids(site) == [] and not site.has_section()
     assert not [path for path in site.state.iterdir() if path.name.startswith("tls.")]
     assert daemon.status()["registration"] == "left"
@@ -206,7 +206,7 @@ def test_who_cannot_be_deregistered_stays_as_it_was(site: Site) -> None:
     daemon = served(site)
     before = pair(site)
     site.cloud.api_fault("status", status=503, method="DELETE")
-    done = daemon.ctl("deregister", check=False)
+    done = daemon.ctl("deregister", "--yes", check=False)
     assert done.returncode == 1 and "still registered" in done.stderr
     site.cloud.heal()
     assert pair(site) == before and len(ids(site)) == 1
@@ -220,3 +220,15 @@ def test_a_stop_deletes_nothing(site: Site) -> None:
     before = ids(site)
     daemon.stop()
     assert ids(site) == before and all((site.state / name).exists() for name in PAIR)
+
+
+def test_an_ingress_that_moved_is_taken_up_at_the_next_start(site: Site) -> None:
+    served(site).stop()
+    site.cloud.ask("PATCH", "/settings", {"ingress_endpoint": "127.0.0.1:4443"})
+    again = site.start_daemon_as_configured().ready()
+    again.eventually(
+        lambda now: now["ingress_endpoint"] == "127.0.0.1:4443", "the old ingress is used"
+    )
+    echoes(site)
+    patches = [each for each in site.cloud.requests() if each["method"] == "PATCH"]
+    assert not patches, "to look changes nothing"
