@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import random
 import time
@@ -50,6 +51,8 @@ from ngrokd.wishes import Wishes
 
 logger = logging.getLogger(__name__)
 
+ANSWER_S = 1.0  # an API that is well answers within this
+
 
 class Conductor:
     """Owner: main thread. Other threads read only `status`, which is replaced as a whole."""
@@ -79,6 +82,7 @@ class Conductor:
         )
         self._fetched: Optional[Discovered] = None  # to be applied
         self._applied: Optional[Discovered] = None
+        self._hold_until = 0.0  # monotonic: so long what the last run knew may be older than needed
         self._polled = False  # what is or will be applied came from ngrok, not from the disk
         self._fresh = False  # what is to be applied is an answer that nobody has been told of
         self._awaited = Awaited()
@@ -128,7 +132,10 @@ class Conductor:
         if self._identity.registered and not self._identity.left:
             self._recall_endpoints()
         self._resolve()
-        self._poller.settle(time.monotonic(), serving=self._fetched is not None)
+        now = time.monotonic()
+        self._poller.settle(now, serving=self._fetched is not None)
+        if not self._poller.next_poll(now):
+            self._hold_until = now + ANSWER_S
         self.publish()
 
     def _recall_endpoints(self) -> None:
@@ -158,6 +165,7 @@ class Conductor:
         self._poller.tick(now)
         self._awaited.expire(now)
         self.pages.tick(self.config.server, now)
+        self._apply_what_may_be()
         self.publish()  # what was due may have failed before anything was sent
         parts = (
             self._poller,
@@ -167,16 +175,21 @@ class Conductor:
             self.pages,
             self.waking,
         )
-        return min(part.wait_s(now) for part in parts)
+        held = self._hold_until - now
+        return min(*(part.wait_s(now) for part in parts), held if held > 0 else math.inf)
 
     def handle(self, message: Message) -> None:
         """Does what one message asks for, and publishes what came of it."""
         deed = self._deeds.get(type(message))
         if deed is not None:
             deed(message)
-        if self._fetched is not None and self._ingress.answered:
-            self._apply(self._fetched)
+        self._apply_what_may_be()
         self.publish()
+
+    def _apply_what_may_be(self) -> None:
+        held = not self._polled and time.monotonic() < self._hold_until
+        if self._fetched is not None and self._ingress.answered and not held:
+            self._apply(self._fetched)
 
     def _dump_status(self) -> None:
         logger.info("status: %s", json.dumps(self._status_json()))
@@ -221,6 +234,7 @@ class Conductor:
         if fetched is not None:
             self._fetched, self._polled, self._fresh = fetched, True, True
         elif done.error is not None and done.kind in (JobKind.ENROL, JobKind.POLL):
+            self._hold_until = 0.0  # no answer comes soon
             self._awaited.failed(done.error)
 
     def _apply(self, discovered: Discovered) -> None:

@@ -637,3 +637,13 @@ def test_the_key_set_at_run_time_wins_over_the_configured_one(tmp_path: Path) ->
     identity = Identity(ServerSettings(client_cert=str(tmp_path / "tls.crt")))
     identity.save_api_key("set-at-run-time-0123456789")
     assert identity.saved_api_key() == "set-at-run-time-0123456789"
+
+
+def test_a_look_at_the_operator_that_fails_is_no_problem_and_comes_again() -> None:
+    desk = Desk().enrolled()
+    desk.poller.look_at_operator()
+    desk.started(NOW + 2)
+    desk.done(JobKind.ENROL, error=ApiUnavailable("503"), now=NOW + 2)
+    assert not desk.poller.problems
+    assert JobKind.ENROL not in desk.started(NOW + 61)
+    assert JobKind.ENROL in desk.started(NOW + 62)

@@ -20,7 +20,7 @@ from ngrokd.cloud.registration import (
     next_step,
 )
 from ngrokd.config import Config
-from ngrokd.errors import ApiError, ApiRefused, ControlError, OperatorLost, StateError
+from ngrokd.errors import ApiError, ApiRefused, ApiUnavailable, OperatorLost, StateError
 from ngrokd.messages import JobKind
 from ngrokd.process.workers import Job
 from ngrokd.upkeep import stepwords
@@ -34,6 +34,7 @@ from ngrokd.upkeep.tries import Tries
 logger = logging.getLogger(__name__)
 
 SHORTEST_GAP_S = 1.0  # from one step that was granted to the next
+LOOK_AGAIN_S = 60.0
 SEEN_S = 3600.0  # what ngrok says of our operator is asked for again after so long
 
 
@@ -167,10 +168,7 @@ class Enrolment:
 
     def leave(self, reply: Future[Any]) -> None:
         """The operator is deleted at ngrok, then all that says who we are; `reply` gets its id."""
-        if self._leaving.under_way or self._tries.busy:
-            reply.set_exception(ControlError("busy", "ngrok is being asked: try again in a moment"))
-            return
-        self._leaving.begin(reply)
+        self._leaving.begin(reply, self._tries.busy)
 
     def left(self, result: object, error: Optional[BaseException]) -> bool:
         """ngrok's answer to `leave`; whether this machine is out."""
@@ -195,6 +193,9 @@ class Enrolment:
                 self._identity.finish(result, time.time())
             except (StateError, ApiError) as exc:
                 error = exc
+        if step is Step.LOOK and isinstance(error, ApiUnavailable):
+            self._seen_until = now + LOOK_AGAIN_S  # nothing depends on it: no problem, no line
+            return False
         if error is not None:
             self._failed(error, now)
             return False

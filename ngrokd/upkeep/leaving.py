@@ -55,8 +55,14 @@ class Leaving:
             return ()
         return (LEFT, *([CUT_SHORT] if self._identity.operator_id else []))
 
-    def begin(self, reply: Future[Any]) -> None:
-        """Asks ngrok to delete the operator; `reply` gets its id once all is done."""
+    def begin(self, reply: Future[Any], busy: bool) -> None:
+        """Asks ngrok to delete the operator; `reply` gets its id once all is done.
+
+        `busy`: something else about it is being asked.
+        """
+        if busy or self.under_way:
+            reply.set_exception(ControlError("busy", "ngrok is being asked: try again in a moment"))
+            return
         operator_id, was_out = self._identity.operator_id, self._identity.left
         try:
             marked = self._identity.installation_id

@@ -232,3 +232,12 @@ def test_an_ingress_that_moved_is_taken_up_at_the_next_start(site: Site) -> None
     echoes(site)
     patches = [each for each in site.cloud.requests() if each["method"] == "PATCH"]
     assert not patches, "to look changes nothing"
+
+
+def test_what_ngrok_no_longer_lists_is_not_opened_for_a_moment_at_a_start(site: Site) -> None:
+    served(site).stop()
+    site.cloud.remove("tcp://one.ns:7000")
+    site.cloud.add("tcp://two.ns:7000", "127.0.0.1:7000")
+    again = site.start_daemon_as_configured().ready()
+    again.expect("endpoint two.ns:7000 open")
+    assert not again.matching("one.ns")
