@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass
 from typing import Optional
 
@@ -14,6 +15,11 @@ from ngrokd.cloud.ngrokca import day
 _WRONG_DATE = frozenset({9, 10})
 _WRONG_NAME = frozenset({62, 64})
 
+_WAY = "see `ingressEndpoint`, and whether a firewall stands between"
+_OUR_CERTIFICATE = "it refuses our certificate, and `ngrokctl rotate-cert` gets a new one"
+# With TLS 1.2 a server says within the handshake that it refuses the client's certificate.
+_REFUSES_US = re.compile("alert .*(certificate|unknown ca|access denied|decrypt error)")
+
 
 class Verdict(enum.Enum):
     """What a verifying handshake came to."""
@@ -22,7 +28,8 @@ class Verdict(enum.Enum):
     UNTRUSTED = "untrusted"  # its certificate is of an authority that we do not know
     WRONG_NAME = "wrong_name"  # of a known one, and for another name
     WRONG_DATE = "wrong_date"  # expired or not yet valid, or our clock is wrong
-    UNREACHABLE = "unreachable"  # nothing is known: no connection, or no TLS
+    UNREACHABLE = "unreachable"  # no connection, or no TLS
+    UNKNOWN = "unknown"  # this machine could not look
 
 
 @dataclass(frozen=True)
@@ -31,12 +38,12 @@ class Finding:
 
     verdict: Verdict
     why: str = ""
-    presented: Optional[Facts] = None  # None: trusted or unreachable, or nothing tells it
+    presented: Optional[Facts] = None  # None: trusted or not reached, or nothing tells it
 
     @property
     def distrusts(self) -> bool:
         """The ingress was reached, and is not to be connected to."""
-        return self.verdict not in (Verdict.TRUSTED, Verdict.UNREACHABLE)
+        return self.verdict not in (Verdict.TRUSTED, Verdict.UNREACHABLE, Verdict.UNKNOWN)
 
 
 def verdict_of(code: int) -> Verdict:
@@ -47,7 +54,10 @@ def verdict_of(code: int) -> Verdict:
 
 
 def words(finding: Finding, ingress: IngressAddress) -> str:
-    """What is wrong with the ingress, and what mends it; "" if it is to be connected to."""
+    """What is wrong with the ingress, and what mends it; "" if nothing is known to be."""
+    if finding.verdict is Verdict.UNREACHABLE:
+        mend = _OUR_CERTIFICATE if _REFUSES_US.search(finding.why) else _WAY
+        return f"the ingress {ingress} cannot be reached ({finding.why}): {mend}"
     if not finding.distrusts:
         return ""
     shown = _shown(finding.presented, ingress)
