@@ -592,6 +592,21 @@ def test_only_for_an_ingress_of_ngroks_own_is_its_ca_fetched(
     assert ngroks.fetches == fetches
 
 
+def test_an_ingress_that_is_not_trusted_though_ngroks_ca_is_installed_is_not_told_to_install_it(
+    ngroks: Post,
+) -> None:
+    ngroks.found(UNTRUSTED)
+    assert "`ngrokctl trust` installs" in ngroks.link.problems[0]
+    ngroks.fetched(PEM.encode())
+    ngroks.mark = 2
+    ngroks.tick(0)
+    presented = facts.read(ngrokca._only_certificate(PEM.encode()))
+    ngroks.found(Finding(Verdict.UNTRUSTED, "unable to get local issuer certificate", presented))
+    (problem,) = ngroks.link.problems
+    assert "`ngrokctl trust`" not in problem and "`server.ca_file`" in problem
+    assert "is installed and does not help: CN=Root CA is somebody in between" in problem
+
+
 # What ends a problem besides its mend
 
 

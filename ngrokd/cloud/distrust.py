@@ -17,6 +17,10 @@ _WRONG_NAME = frozenset({62, 64})
 
 _WAY = "see `ingressEndpoint`, and whether a firewall stands between"
 _OUR_CERTIFICATE = "it refuses our certificate, and `ngrokctl rotate-cert` gets a new one"
+_NGROKS_AUTHORITY = (
+    "`ngrokctl trust` installs ngrok's certificate authority, and one of your own is named in"
+    " `server.ca_file`"
+)
 # With TLS 1.2 a server says within the handshake that it refuses the client's certificate.
 _REFUSES_US = re.compile("alert .*(certificate|unknown ca|access denied|decrypt error)")
 
@@ -53,8 +57,11 @@ def verdict_of(code: int) -> Verdict:
     return Verdict.WRONG_NAME if code in _WRONG_NAME else Verdict.UNTRUSTED
 
 
-def words(finding: Finding, ingress: IngressAddress) -> str:
-    """What is wrong with the ingress, and what mends it; "" if nothing is known to be."""
+def words(finding: Finding, ingress: IngressAddress, knows_ngroks: bool = False) -> str:
+    """What is wrong with the ingress, and what mends it; "" if nothing is known to be.
+
+    `knows_ngroks`: ngrok's CA is installed already.
+    """
     if finding.verdict is Verdict.UNREACHABLE:
         mend = _OUR_CERTIFICATE if _REFUSES_US.search(finding.why) else _WAY
         return f"the ingress {ingress} cannot be reached ({finding.why}): {mend}"
@@ -72,10 +79,16 @@ def words(finding: Finding, ingress: IngressAddress) -> str:
             " compare this machine's clock, see `date`; if that is right, the ingress needs a new"
             " certificate"
         )
+    mend = _other_authority(finding.presented) if knows_ngroks else _NGROKS_AUTHORITY
+    return f"the ingress {ingress} is not trusted ({finding.why}): {shown}; {mend}"
+
+
+def _other_authority(presented: Optional[Facts]) -> str:
+    issuer = presented.issuer if presented else "whoever issued this one"
     return (
-        f"the ingress {ingress} is not trusted ({finding.why}): {shown};"
-        " `ngrokctl trust` installs ngrok's certificate authority, and one of your own is named"
-        " in `server.ca_file`"
+        f"ngrok's certificate authority is installed and does not help: {issuer} is somebody in"
+        " between, such as a proxy that inspects TLS, or the authority of this ingress has to be"
+        " named in `server.ca_file`"
     )
 
 

@@ -162,9 +162,8 @@ def _certificate_reason(fault: ssl.SSLCertVerificationError, server_name: str) -
         )
     return Failure(
         Cause.INGRESS_UNTRUSTED,
-        f"its certificate is not trusted ({issue}): `ngrokctl trust` installs ngrok's certificate "
-        "authority, and one of your own is named in `server.ca_file`; `ngrokctl status` shows what "
-        "the ingress presents",
+        f"its certificate is not trusted ({issue}): `ngrokctl status` shows what the ingress "
+        "presents, and what mends it",
     )
 
 

@@ -31,6 +31,7 @@ class Sight:
     ingress: IngressAddress
     addresses: tuple[Address, ...]
     make_context: Callable[[], ssl.SSLContext]
+    knows_ngroks: bool  # ngrok's CA is installed
 
 
 class TrustWatch:
@@ -134,7 +135,8 @@ class TrustWatch:
             self._not_reached(finding)
             return
         self._away = 0
-        self.problem = distrust.words(finding, self._sight.ingress)
+        sight = self._sight
+        self.problem = distrust.words(finding, sight.ingress, sight.knows_ngroks)
         may_fetch, self._may_fetch = self._may_fetch, False
         if may_fetch and finding.verdict is Verdict.UNTRUSTED and wants_ngroks():
             self._fetching = True

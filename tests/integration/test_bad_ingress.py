@@ -56,7 +56,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str, Cause]] = {
     ),
     "has_a_certificate_of_its_own_making": (
         {"kind": "certificate", "identity": "self_signed"},
-        "certificate is not trusted.*ngrokctl trust.*server.ca_file",
+        "certificate is not trusted.*ngrokctl status",
         Cause.INGRESS_UNTRUSTED,
     ),
     "has_a_certificate_for_another_name": (
