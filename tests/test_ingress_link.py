@@ -386,6 +386,14 @@ def test_a_connection_that_does_not_reach_the_ingress_brings_a_look(met: Post) -
     assert met.link.problems == (CANNOT,)
 
 
+def test_a_connection_that_fails_while_a_look_is_under_way_brings_another(met: Post) -> None:
+    met.met = (0, 0, 1)
+    met.tick()
+    met.found(TRUSTED)
+    met.tick(FIRST_PAUSE_S)
+    assert met.looks == 2
+
+
 def test_a_connection_that_is_made_ends_the_problem_though_older_ones_still_fail(
     met: Post,
 ) -> None:

@@ -126,8 +126,10 @@ def _printable(text: str) -> str:
 def _kind(value: object) -> str:
     """Of a JSON value that is no object."""
     if value is None or isinstance(value, bool):
-        return str(value).lower().replace("none", "null")
-    return {str: "a text", list: "a list"}.get(type(value), "a number")
+        return "null" if value is None else str(value).lower()
+    if isinstance(value, str):
+        return "a text"
+    return "a list" if isinstance(value, list) else "a number"
 
 
 def _objects(document: Mapping[object, object], name: str) -> list[Mapping[object, object]]:

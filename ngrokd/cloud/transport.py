@@ -102,7 +102,7 @@ def _place(proxy: str) -> str:
     except ValueError:
         return ""
     # A password with a slash in it would be taken for host and path.
-    if "@" in proxy and "@" not in parts.netloc or not host.isprintable() or not host:
+    if ("@" in proxy and "@" not in parts.netloc) or not host.isprintable() or not host:
         return ""
     shown = f"[{host}]" if ":" in host else host
     return f"{shown} " if port is None else f"{shown}:{port} "

@@ -107,6 +107,7 @@ class TrustWatch:
         verified, refused, missed = (self._counted[n] > before[n] for n in range(3))
         if verified and not refused and (self.problem or self._away) and not self._asked:
             self._good()
+            self._due = math.inf
         elif (refused or missed) and not self.problem:
             self._due = min(self._due, max(now, self._began + FIRST_PAUSE_S))
         if self._sight is not None and self._looking is None and now >= self._due:
@@ -127,7 +128,7 @@ class TrustWatch:
         for reply, answer in asked:
             reply.set_result({**answer, "ingress": finding.verdict.value})
         if finding.verdict is Verdict.TRUSTED:
-            self._good()
+            self._good()  # and another look is due if a connection failed since this one began
             return
         self._pause_s = min(2 * self._pause_s or FIRST_PAUSE_S, LONGEST_PAUSE_S)
         self._due = now + self._pause_s
@@ -184,7 +185,7 @@ class TrustWatch:
             what = "can be reached now" if self._away >= AWAY_LOOKS else "is trusted now"
             logger.info("the ingress %s %s", self._sight.ingress, what)
         self._clear()
-        self._due, self._pause_s = math.inf, 0.0
+        self._pause_s = 0.0
 
     def _clear(self) -> None:
         self.problem = self._logged = ""
