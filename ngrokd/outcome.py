@@ -105,7 +105,7 @@ def lines(
         if status.state is EndpointState.OPEN:
             told.append((False, f"endpoint {status.target} open at {_where(status)}"))
         else:
-            name = status.target or key
+            name = status.target or key or "without a URL"
             told.append((True, f"endpoint {name} {status.state.value}: {status.reason}"))
     told += [(False, f"endpoint {status.target} closed") for status in _gone(old, new)]
     return told

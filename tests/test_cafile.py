@@ -89,3 +89,16 @@ def test_whether_there_is_one_does_not_depend_on_what_it_holds(tmp_path: Path) -
     assert not cafile.is_there(tmp_path)
     (tmp_path / "ca.crt").touch()
     assert cafile.is_there(tmp_path)
+
+
+def test_whether_a_certificate_is_there_is_told_of_any_file_or_none(tmp_path: Path) -> None:
+    wanted, other = an_anchor(), an_anchor()
+    sha256 = wanted.facts.sha256
+    assert not cafile.holds(tmp_path, sha256)
+    (tmp_path / "ca.crt").write_text(other.pem)
+    assert not cafile.holds(tmp_path, sha256)
+    (tmp_path / "ca.crt").write_text(other.pem + wanted.pem)
+    assert cafile.holds(tmp_path, sha256)
+    (tmp_path / "ca.crt").unlink()
+    (tmp_path / "ca.crt").mkdir()
+    assert not cafile.holds(tmp_path, sha256)

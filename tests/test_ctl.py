@@ -806,6 +806,8 @@ def test_a_member_whose_login_is_older_is_told_to_log_in_again() -> None:
 def test_without_a_group_the_setting_is_named() -> None:
     text = advice.not_permitted("S: no", Caller("bob", None, is_member=False), "x")
     assert "set server.socket_group in /etc/ngrokd/config.yml" in text
+    text = advice.not_permitted("S: no", Caller("bob", None, is_member=False), "x", "/my.yml")
+    assert "set server.socket_group in /my.yml to" in text
 
 
 def test_the_command_for_sudo_never_holds_the_key_and_names_the_socket(

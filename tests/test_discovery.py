@@ -170,6 +170,15 @@ def test_something_that_is_no_endpoint_is_skipped(odd: object) -> None:
     assert found.skipped[0].reason
 
 
+@pytest.mark.parametrize(
+    ("odd", "kind"),
+    [(None, "null"), (True, "true"), (7.5, "a number"), ("x", "a text"), ([], "a list")],
+)
+def test_what_was_listed_in_place_of_an_endpoint_is_named(odd: object, kind: str) -> None:
+    (skipped,) = discover([odd]).skipped
+    assert skipped.reason == f"the API listed {kind} in its place"
+
+
 def test_url_comes_before_public_url() -> None:
     both = item("http://new.ns", public_url="http://old.ns", proto="http")
     assert discover([both]).endpoints[0].target == Target("new.ns", 80)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import ipaddress
+import re
 import ssl
 import subprocess
 from pathlib import Path
@@ -138,6 +139,15 @@ def test_long_names_and_many_names_are_cut() -> None:
 def test_a_certificate_that_is_cut_short_is_none(cut: int) -> None:
     with pytest.raises(ValueError, match="certificate"):
         read(WHOLE[:cut])
+
+
+def test_damage_is_told_in_words_for_people() -> None:
+    for start in range(0, len(WHOLE), 3):
+        try:
+            read(WHOLE[:start] + b"\x9a" + WHOLE[start + 1 :])
+        except ValueError as exc:
+            assert re.match("(its certificate|something follows its certificate)", str(exc))
+            assert "0x" not in str(exc) and "codec" not in str(exc)
 
 
 def test_what_is_too_large_is_none() -> None:

@@ -32,7 +32,7 @@ class Post:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.told: list[Optional[Ingress]] = []
         self.asked = self.looks = self.fetches = 0
-        self.met = (0, 0)
+        self.met = (0, 0, 0)
         self.now = 1000.0
         self.registered = True
         self.operator_id = "k8sop_1"
@@ -53,7 +53,7 @@ class Post:
     def set_ingress(self, ingress: Optional[Ingress]) -> None:
         self.told.append(ingress)
 
-    def verdicts(self) -> tuple[int, int]:
+    def verdicts(self) -> tuple[int, int, int]:
         return self.met
 
     def resolved(self, *addresses: Address) -> None:
@@ -251,7 +251,7 @@ def test_an_ingress_that_is_not_trusted_is_a_problem_with_one_line_until_it_is(
     assert [r.getMessage() for r in caplog.records if r.levelname == "WARNING"] == [problem]
     met.tick(2 * FIRST_PAUSE_S)
     met.found(TRUSTED)
-    assert not met.link.problems and "the ingress is trusted again" in caplog.text
+    assert not met.link.problems and f"the ingress {DEFAULT_INGRESS} is trusted now" in caplog.text
     met.tick(10 * LONGEST_PAUSE_S)
     assert met.looks == 3
 
@@ -268,14 +268,14 @@ def test_looks_at_an_ingress_that_stays_untrusted_grow_rare(met: Post) -> None:
 
 def test_a_refused_connection_brings_a_look_and_no_look_comes_without_one(met: Post) -> None:
     met.found(TRUSTED)
-    met.met = (5, 0)
+    met.met = (5, 0, 0)
     met.tick(LONGEST_PAUSE_S)
     assert met.looks == 1
-    met.met = (5, 1)
+    met.met = (5, 1, 0)
     met.tick()
     assert met.looks == 2
     met.found(TRUSTED)
-    met.met = (5, 2)
+    met.met = (5, 2, 0)
     met.tick()  # at once again would be a look for each connection
     met.tick(FIRST_PAUSE_S)
     assert met.looks == 3
@@ -283,15 +283,15 @@ def test_a_refused_connection_brings_a_look_and_no_look_comes_without_one(met: P
 
 def test_a_connection_that_works_again_ends_the_problem(met: Post) -> None:
     met.found(UNTRUSTED)
-    met.met = (1, 1)
+    met.met = (1, 1, 0)
     met.tick()
     assert met.link.problems
-    met.met = (2, 1)
+    met.met = (2, 1, 0)
     met.tick()
     assert not met.link.problems
 
 
-def test_an_ingress_out_of_reach_says_nothing_new(met: Post) -> None:
+def test_one_look_that_does_not_reach_the_ingress_says_nothing_new(met: Post) -> None:
     met.found(UNTRUSTED)
     problems = met.link.problems
     met.tick(FIRST_PAUSE_S)
@@ -311,13 +311,128 @@ def test_an_answer_of_before_a_change_does_not_count(met: Post) -> None:
 
 
 def test_a_look_that_cannot_read_the_files_leaves_that_to_who_uses_them(met: Post) -> None:
-    met.link.handle(JobDone(JobKind.LOOK, error=StateError("half a file")), met.now)
+    for _ in range(3):
+        met.link.handle(JobDone(JobKind.LOOK, error=StateError("half a file")), met.now)
+        met.tick(LONGEST_PAUSE_S)
     assert not met.link.problems
 
 
 def test_a_bug_in_a_look_is_let_out(met: Post) -> None:
     with pytest.raises(ZeroDivisionError):
         met.link.handle(JobDone(JobKind.LOOK, error=ZeroDivisionError()), met.now)
+
+
+# Out of reach
+
+
+CANNOT = (
+    f"the ingress {DEFAULT_INGRESS} cannot be reached (connection refused): see `ingressEndpoint`,"
+    " and whether a firewall stands between"
+)
+
+
+def away(met: Post) -> None:
+    """Looked at twice in vain."""
+    met.found(AWAY)
+    met.tick(LONGEST_PAUSE_S)
+    met.found(AWAY)
+
+
+def test_an_ingress_that_is_away_twice_is_a_problem_until_it_is_back_with_a_line_for_each(
+    met: Post, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    met.found(AWAY)
+    assert not met.link.problems
+    met.tick(FIRST_PAUSE_S)
+    met.found(AWAY)
+    assert met.link.problems == (CANNOT,) and caplog.messages[-1] == CANNOT
+    said = len(caplog.messages)
+    met.tick(2 * FIRST_PAUSE_S)
+    met.found(Finding(Verdict.UNREACHABLE, "timed out"))
+    assert "(timed out)" in met.link.problems[0] and len(caplog.messages) == said
+    met.tick(4 * FIRST_PAUSE_S)
+    met.found(TRUSTED)
+    assert not met.link.problems
+    assert caplog.messages[said:] == [f"the ingress {DEFAULT_INGRESS} can be reached now"]
+
+
+def test_looks_that_reach_nobody_must_follow_one_another_to_be_a_problem(met: Post) -> None:
+    for finding in (AWAY, TRUSTED, AWAY):
+        met.found(finding)
+        met.met = (0, 0, met.met[2] + 1)
+        met.tick(FIRST_PAUSE_S)
+    assert not met.link.problems
+
+
+def test_looks_at_an_ingress_that_stays_away_grow_rare_whoever_meets_it(met: Post) -> None:
+    for _ in range(20):
+        met.found(AWAY)
+        met.tick(LONGEST_PAUSE_S)
+    looks = met.looks
+    met.found(AWAY)
+    for _ in range(int(LONGEST_PAUSE_S / LOOK_S) - 1):
+        met.met = (0, 0, met.met[2] + 100)
+        met.tick()
+    assert met.looks == looks
+
+
+def test_a_connection_that_does_not_reach_the_ingress_brings_a_look(met: Post) -> None:
+    met.found(TRUSTED)
+    met.met = (5, 0, 1)
+    met.tick(LONGEST_PAUSE_S)
+    assert met.looks == 2 and not met.link.problems
+    away(met)
+    assert met.link.problems == (CANNOT,)
+
+
+def test_a_connection_that_fails_while_a_look_is_under_way_brings_another(met: Post) -> None:
+    met.met = (0, 0, 1)
+    met.tick()
+    met.found(TRUSTED)
+    met.tick(FIRST_PAUSE_S)
+    assert met.looks == 2
+
+
+def test_a_connection_that_is_made_ends_the_problem_though_older_ones_still_fail(
+    met: Post,
+) -> None:
+    away(met)
+    met.met = (1, 0, 7)
+    met.tick()
+    assert not met.link.problems
+    met.tick(10 * LONGEST_PAUSE_S)
+    assert met.looks == 2
+
+
+def test_an_ingress_that_comes_back_with_a_certificate_of_others_has_that_problem(
+    met: Post, caplog: pytest.LogCaptureFixture
+) -> None:
+    away(met)
+    met.tick(2 * FIRST_PAUSE_S)
+    met.found(UNTRUSTED)
+    (problem,) = met.link.problems
+    assert "not trusted" in problem and caplog.messages[-1] == problem
+    met.tick(4 * FIRST_PAUSE_S)
+    away(met)
+    assert met.link.problems == (CANNOT,) and caplog.messages[-1] == CANNOT
+
+
+def test_another_ingress_is_not_away_because_the_one_before_was(met: Post) -> None:
+    away(met)
+    met.link.configure(Config(ingress_endpoint="other.example.com:443"))
+    met.link.refresh()
+    met.resolved(Address("192.0.2.2", 443))
+    met.tick(0)
+    met.found(AWAY)
+    assert not met.link.problems
+
+
+def test_looks_that_this_machine_had_no_means_for_tell_nothing(met: Post) -> None:
+    for _ in range(3):
+        met.found(Finding(Verdict.UNKNOWN, "too many open files"))
+        met.tick(LONGEST_PAUSE_S)
+    assert not met.link.problems
 
 
 # A CA that a person gives
@@ -434,7 +549,7 @@ def test_an_ingress_that_was_trusted_at_registration_is_no_reason_to_fetch_later
     ngroks: Post,
 ) -> None:
     ngroks.found(TRUSTED)
-    ngroks.met = (0, 1)
+    ngroks.met = (0, 1, 0)
     ngroks.tick(LONGEST_PAUSE_S)
     ngroks.found(UNTRUSTED)
     assert ngroks.looks == 2 and ngroks.fetches == 0
@@ -483,6 +598,21 @@ def test_only_for_an_ingress_of_ngroks_own_is_its_ca_fetched(
     ngroks.link.configure(Config(api=api, ingress_endpoint=ingress, server=server))
     ngroks.found(UNTRUSTED)
     assert ngroks.fetches == fetches
+
+
+def test_an_ingress_that_is_not_trusted_though_ngroks_ca_is_installed_is_not_told_to_install_it(
+    ngroks: Post,
+) -> None:
+    ngroks.found(UNTRUSTED)
+    assert "`ngrokctl trust` installs" in ngroks.link.problems[0]
+    ngroks.fetched(PEM.encode())
+    ngroks.mark = 2
+    ngroks.tick(0)
+    presented = facts.read(ngrokca._only_certificate(PEM.encode()))
+    ngroks.found(Finding(Verdict.UNTRUSTED, "unable to get local issuer certificate", presented))
+    (problem,) = ngroks.link.problems
+    assert "`ngrokctl trust`" not in problem and "`server.ca_file`" in problem
+    assert "is installed and does not help: CN=Root CA is somebody in between" in problem
 
 
 # What ends a problem besides its mend

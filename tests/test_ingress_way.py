@@ -12,6 +12,7 @@ import pytest
 
 from ngrokd.config import Config, ForwardSettings, ServerSettings
 from ngrokd.configfile import parse
+from ngrokd.forward import dial
 from ngrokd.messages import JobDone, JobKind
 from ngrokd.upkeep.ingress import LOOK_S, IngressLink
 from tests.certificates import Authority, Pair, server_context
@@ -166,15 +167,37 @@ def test_an_anchor_that_is_replaced_counts_for_new_connections_and_those_that_wa
     way.must_echo()
 
 
-def test_the_forwarder_tells_how_often_it_trusted_the_ingress_and_how_often_not(way: Way) -> None:
+def test_the_forwarder_counts_who_trusted_the_ingress_who_did_not_and_who_never_got_there(
+    way: Way,
+) -> None:
     ingress = way.serve("::1", "::1")
     way.point(f"[::1]:{ingress.address.port}")
     way.must_echo()
-    assert way.town.forwarder.verdicts() == (1, 0)
+    assert way.town.forwarder.verdicts() == (1, 0, 0)
     stranger = way.serve("::1", "::1", pair=way.ours.issue("::1"))
     way.point(f"[::1]:{stranger.address.port}")
     way.must_fail()
-    assert way.town.forwarder.verdicts() == (1, 1)
+    assert way.town.forwarder.verdicts() == (1, 1, 0)
+    way.point(f"[::1]:{1}")
+    way.must_fail()
+    assert way.town.forwarder.verdicts() == (1, 1, 1)
+
+
+def test_a_client_who_gives_up_waiting_for_an_ingress_that_says_nothing_counts_too(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dial, "LONG_S", 0.0)
+    ingress = way.serve("::1", "::1")
+    way.point(f"[::1]:{ingress.address.port}")
+    ingress.handle = says_nothing
+    with way.town.connect():
+        wait_until(lambda: way.town.forwarder.snapshot().open == 1)
+    wait_until(lambda: way.town.forwarder.verdicts() == (0, 0, 1))
+
+
+def says_nothing(peer: Peer) -> None:
+    while peer.sock.recv(1 << 14):
+        pass
 
 
 def test_a_certificate_that_the_running_ingress_replaces_is_noticed_by_the_next_client(

@@ -44,6 +44,13 @@ def test_a_skipped_endpoint_is_named_by_its_url() -> None:
     assert lines((), (SKIPPED,)) == [(True, "endpoint http://*.ns skipped: a wildcard")]
 
 
+def test_what_has_neither_url_nor_id_is_still_called_something() -> None:
+    unnamed = EndpointStatus("", "", EndpointState.SKIPPED, "the API listed a number in its place")
+    assert lines((), (unnamed,)) == [
+        (True, "endpoint without a URL skipped: the API listed a number in its place")
+    ]
+
+
 def test_an_endpoint_that_is_gone_is_closed() -> None:
     assert lines((OPEN,), ()) == [(False, "endpoint api.ns:80 closed")]
     assert changes((OPEN,), ()) == Change(closed=("api.ns:80",))

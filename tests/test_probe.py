@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import errno
+import os
 import socket
 import ssl
 import time
@@ -154,7 +156,39 @@ def test_a_peer_that_is_no_ingress_says_nothing_of_trust(
     ingress.handle = handle
     found = stage.look(ingress.address)
     assert found.verdict is Verdict.UNREACHABLE and found.why and not found.distrusts
-    assert words(found, AT) == ""
+    assert words(found, AT) == (
+        f"the ingress {SERVER_NAME}:443 cannot be reached ({found.why}): see `ingressEndpoint`, and"
+        " whether a firewall stands between"
+    )
+
+
+def test_of_several_addresses_that_nobody_answers_at_the_first_says_why(stage: Stage) -> None:
+    dead, odd = Address("127.0.0.1", closed_port()), Address("255.255.255.255", 9)
+    assert stage.look(dead, odd) == Finding(Verdict.UNREACHABLE, "connection refused")
+
+
+def test_an_ingress_that_refuses_our_certificate_in_the_handshake_is_told_so(
+    stage: Stage,
+) -> None:
+    ingress = stage.serve(stage.theirs.issue(SERVER_NAME))
+    stage.client = stage.stranger.issue("client")
+    found = stage.look(ingress.address)
+    if stage.version is ssl.TLSVersion.TLSv1_2:
+        text = words(found, AT)
+        assert "alert unknown ca" in text and "`ngrokctl rotate-cert`" in text
+    else:
+        assert found.verdict is Verdict.TRUSTED, "TLS 1.3 tells it after the handshake"
+
+
+def test_a_machine_without_descriptors_knows_nothing_of_the_ingress(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*_: object) -> socket.socket:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(socket, "create_connection", none_left)
+    found = stage.look(Address("127.0.0.1", 1))
+    assert found == Finding(Verdict.UNKNOWN, "too many open files") and words(found, AT) == ""
 
 
 def test_nobody_there_is_told() -> None:

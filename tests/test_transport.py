@@ -348,8 +348,36 @@ def test_a_loopback_api_is_never_asked_through_a_proxy(
 
 def test_a_proxy_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", closed_url())
-    with pytest.raises(ApiUnavailable, match="through the proxy that https_proxy names"):
+    place = closed_url().partition("//")[2].rpartition(":")[0]
+    with pytest.raises(
+        ApiUnavailable, match=rf"through the proxy {place}:[0-9]+ that https_proxy names"
+    ):
         Api("https://api.test", KEY, "1").list_operators()
+
+
+@pytest.mark.parametrize(
+    ("proxy", "named"),
+    [
+        ("http://bob:secret@[::1]:1", "the proxy [::1]:1 that"),
+        ("bob:secret@127.0.0.1:1", "the proxy 127.0.0.1:1 that"),
+        ("http://127.0.0.1:99999", "the proxy that"),
+        ("http://bob:1/secret@127.0.0.1:1", "the proxy that"),
+        ("http://bob:1#secret@127.0.0.1:1", "the proxy that"),
+    ],
+)
+def test_a_proxy_is_named_by_host_and_port_and_never_by_its_password(
+    monkeypatch: pytest.MonkeyPatch, proxy: str, named: str
+) -> None:
+    monkeypatch.setenv("https_proxy", proxy)
+    with pytest.raises(ApiUnavailable) as caught:
+        Api("https://api.test", KEY, "1").list_operators()
+    text = str(caught.value)
+    assert named in text and "secret" not in text and "bob" not in text
+
+
+def test_a_server_that_closes_without_an_answer_is_told_so(serve: Serve) -> None:
+    error = fails(serve(lambda _: Reply(raw=b"")))
+    assert "it closed the connection without an answer" in str(error)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -129,6 +130,24 @@ def test_it_may_come_from_standard_input(daemon: Daemon, monkeypatch: pytest.Mon
     assert daemon.asked == [(PEM, OURS)]
 
 
+def test_it_may_come_from_a_pipe_of_the_shell(daemon: Daemon) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading), os.fdopen(writing, "w") as pipe:
+        pipe.write(PEM)
+        pipe.close()
+        assert ctl.main(["trust", f"/dev/fd/{reading}", *OURS_GIVEN]) == 0
+    assert daemon.asked == [(PEM, OURS)]
+
+
+def test_it_may_come_from_a_fifo(daemon: Daemon, folder: Path) -> None:
+    os.mkfifo(folder / "fifo")
+    writer = threading.Thread(target=(folder / "fifo").write_text, args=(PEM,))
+    writer.start()
+    assert ctl.main(["trust", "fifo", *OURS_GIVEN]) == 0
+    writer.join(10)
+    assert daemon.asked == [(PEM, OURS)]
+
+
 def test_it_may_come_from_a_url(daemon: Daemon) -> None:
     with FakeApi(lambda request: Reply(body=PEM.encode())) as server:
         assert ctl.main(["trust", f"{server.url}/ca.crt", *OURS_GIVEN]) == 0
@@ -153,7 +172,9 @@ def test_without_a_source_it_comes_from_where_ngrok_publishes_it(
         (["ca.pem", "--fingerprint", SHA256], 1, "is not ngrok's CA"),
         (["ca.pem", "--fingerprint", "ab"], 2, "64 hexadecimal digits"),
         (["none.pem", *OURS_GIVEN], 1, "none.pem does not exist"),
-        ([".", *OURS_GIVEN], 1, "not a regular file"),
+        ([".", *OURS_GIVEN], 1, ". is a folder: name the file of one certificate"),
+        (["ca.pem/x", *OURS_GIVEN], 1, "cannot be read: Not a directory"),
+        (["/dev/zero", *OURS_GIVEN], 1, "/dev/zero has more than 32 KiB"),
         (["leaf.pem", *OURS_GIVEN], 1, "leaf.pem holds the certificate of CN=a.test"),
         (["-", *OURS_GIVEN], 1, "standard input holds no PEM certificate"),
         (["http://192.0.2.1/x", *OURS_GIVEN], 1, "is not an https:// URL"),
@@ -214,6 +235,23 @@ def test_a_person_is_shown_it_and_asked(
     asked = f"{SHOWN}Trust it to sign for ngrok's ingress? [y/N] "
     declined = "" if installed else "ngrokctl: nothing was installed\n"
     assert err == ("" if words else asked + declined)
+
+
+def test_on_a_terminal_the_certificate_is_shown_once(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    master, slave = pty.openpty()
+    with contextlib.closing(os.fdopen(slave)) as terminal:
+        monkeypatch.setattr(sys, "stdin", terminal)
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+        os.write(master, b"y\n")
+        assert ctl.main(["trust", "ca.pem", *OURS_GIVEN]) == 0
+        out, err = capsys.readouterr()
+        assert SHOWN in err and out.startswith("Installed as ")
+        assert ctl.main(["trust", "ca.pem", *OURS_GIVEN, "--yes"]) == 0
+    os.close(master)
+    out, err = capsys.readouterr()
+    assert SHOWN in out and not err
 
 
 # Who may

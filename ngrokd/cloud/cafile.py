@@ -40,6 +40,15 @@ def is_there(folder: Path) -> bool:
     return statefile.read(folder / INSTALLED) is not None
 
 
+def holds(folder: Path, sha256: str) -> bool:
+    """That certificate is in `ca.crt`. What cannot be read is told by who uses it: False."""
+    try:
+        present = statefile.read(folder / INSTALLED)
+    except StateError:
+        return False
+    return present is not None and ngrokca.holds(present, sha256)
+
+
 def _keep(path: Path, content: bytes) -> str:
     """A copy beside; where one was kept before, the next number. Returns its path."""
     if len(content) > statefile.MAX_FILE_BYTES:

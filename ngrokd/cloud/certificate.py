@@ -9,6 +9,7 @@ fields of RFC 5280 section 4.1 that stand before `validity`, and trusts nothing 
 from __future__ import annotations
 
 import base64
+import binascii
 import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -38,9 +39,10 @@ def validity(pem: str) -> Validity:
     found = _PEM.search(pem)
     if found is None:
         raise ValueError("it holds no PEM certificate")
-    content = base64.b64decode("".join(found.group(1).split()), validate=True)
     try:
-        return _validity_of(content)
+        return _validity_of(base64.b64decode("".join(found.group(1).split()), validate=True))
+    except binascii.Error as exc:
+        raise ValueError("its certificate is damaged: it is not base64") from exc
     except IndexError as exc:
         raise ValueError("its certificate is cut short") from exc
 

@@ -18,6 +18,8 @@ GENERALIZED_TIME = 0x18
 SEQUENCE = 0x30
 SET = 0x31
 
+DAMAGED = "its certificate is damaged"  # where in its bytes helps nobody who reads of it
+
 MAX_IDENTIFIER_BYTES = 64  # those in use have less than 20; each arc becomes one number
 
 _TIME = re.compile(r"([0-9]{4})" + r"([0-9]{2})" * 5 + "Z")  # `strptime` loads half a MB of locale
@@ -26,7 +28,7 @@ _TIME = re.compile(r"([0-9]{4})" + r"([0-9]{2})" * 5 + "Z")  # `strptime` loads 
 def take(der: bytes, tag: int) -> tuple[bytes, bytes]:
     """(content of the element at the start, what follows it)."""
     if der[0] != tag:
-        raise ValueError(f"its certificate has tag {der[0]:#x} where {tag:#x} belongs")
+        raise ValueError(DAMAGED)
     length, start = der[1], 2
     if length >= 0x80:  # long form: that many bytes of length follow
         start += length & 0x7F
@@ -51,16 +53,19 @@ def take_time(der: bytes) -> tuple[float, bytes]:
     """(Unix seconds, what follows)."""
     tag = der[0]
     if tag not in (UTC_TIME, GENERALIZED_TIME):
-        raise ValueError(f"its certificate has tag {tag:#x} where a time belongs")
+        raise ValueError(DAMAGED)
     content, rest = take(der, tag)
-    text = content.decode("ascii")
+    text = content.decode("ascii", "replace")
     if tag == UTC_TIME:  # RFC 5280 4.1.2.5.1: two-digit years below 50 are of this century
         text = ("20" if text[:2] < "50" else "19") + text
     found = _TIME.fullmatch(text)
     if found is None:
-        raise ValueError(f"its certificate has {text[:20]!r} where a time belongs")
+        raise ValueError(DAMAGED)
     year, month, day, hour, minute, second = map(int, found.groups())
-    moment = datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc)
+    try:
+        moment = datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc)
+    except ValueError as exc:
+        raise ValueError(f"{DAMAGED}: it has a date that no calendar has") from exc
     return moment.timestamp(), rest
 
 

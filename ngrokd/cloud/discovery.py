@@ -21,7 +21,7 @@ def discover(items: Sequence[object]) -> Discovered:
     skipped: list[SkippedEndpoint] = []
     for item in items:
         if not isinstance(item, Mapping):
-            skipped.append(SkippedEndpoint("", "", "the API listed something that is no endpoint"))
+            skipped.append(SkippedEndpoint("", "", f"the API listed {_kind(item)} in its place"))
             continue
         try:
             members.setdefault(_url_of(item), set()).add(_text(item, "id"))
@@ -121,6 +121,15 @@ def _text(item: Mapping[object, object], name: str) -> str:
 def _printable(text: str) -> str:
     """Safe on a terminal and in a log line, whatever the API sent."""
     return "".join(char if char.isprintable() else "?" for char in text[:MAX_SHOWN])
+
+
+def _kind(value: object) -> str:
+    """Of a JSON value that is no object."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    if isinstance(value, str):
+        return "a text"
+    return "a list" if isinstance(value, list) else "a number"
 
 
 def _objects(document: Mapping[object, object], name: str) -> list[Mapping[object, object]]:

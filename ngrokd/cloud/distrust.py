@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass
 from typing import Optional
 
@@ -14,6 +15,15 @@ from ngrokd.cloud.ngrokca import day
 _WRONG_DATE = frozenset({9, 10})
 _WRONG_NAME = frozenset({62, 64})
 
+_WAY = "see `ingressEndpoint`, and whether a firewall stands between"
+_OUR_CERTIFICATE = "it refuses our certificate, and `ngrokctl rotate-cert` gets a new one"
+_NGROKS_AUTHORITY = (
+    "`ngrokctl trust` installs ngrok's certificate authority, and one of your own is named in"
+    " `server.ca_file`"
+)
+# With TLS 1.2 a server says within the handshake that it refuses the client's certificate.
+_REFUSES_US = re.compile("alert .*(certificate|unknown ca|access denied|decrypt error)")
+
 
 class Verdict(enum.Enum):
     """What a verifying handshake came to."""
@@ -22,7 +32,8 @@ class Verdict(enum.Enum):
     UNTRUSTED = "untrusted"  # its certificate is of an authority that we do not know
     WRONG_NAME = "wrong_name"  # of a known one, and for another name
     WRONG_DATE = "wrong_date"  # expired or not yet valid, or our clock is wrong
-    UNREACHABLE = "unreachable"  # nothing is known: no connection, or no TLS
+    UNREACHABLE = "unreachable"  # no connection, or no TLS
+    UNKNOWN = "unknown"  # this machine could not look
 
 
 @dataclass(frozen=True)
@@ -31,12 +42,12 @@ class Finding:
 
     verdict: Verdict
     why: str = ""
-    presented: Optional[Facts] = None  # None: trusted or unreachable, or nothing tells it
+    presented: Optional[Facts] = None  # None: trusted or not reached, or nothing tells it
 
     @property
     def distrusts(self) -> bool:
         """The ingress was reached, and is not to be connected to."""
-        return self.verdict not in (Verdict.TRUSTED, Verdict.UNREACHABLE)
+        return self.verdict not in (Verdict.TRUSTED, Verdict.UNREACHABLE, Verdict.UNKNOWN)
 
 
 def verdict_of(code: int) -> Verdict:
@@ -46,8 +57,14 @@ def verdict_of(code: int) -> Verdict:
     return Verdict.WRONG_NAME if code in _WRONG_NAME else Verdict.UNTRUSTED
 
 
-def words(finding: Finding, ingress: IngressAddress) -> str:
-    """What is wrong with the ingress, and what mends it; "" if it is to be connected to."""
+def words(finding: Finding, ingress: IngressAddress, knows_ngroks: bool = False) -> str:
+    """What is wrong with the ingress, and what mends it; "" if nothing is known to be.
+
+    `knows_ngroks`: ngrok's CA is installed already.
+    """
+    if finding.verdict is Verdict.UNREACHABLE:
+        mend = _OUR_CERTIFICATE if _REFUSES_US.search(finding.why) else _WAY
+        return f"the ingress {ingress} cannot be reached ({finding.why}): {mend}"
     if not finding.distrusts:
         return ""
     shown = _shown(finding.presented, ingress)
@@ -62,10 +79,16 @@ def words(finding: Finding, ingress: IngressAddress) -> str:
             " compare this machine's clock, see `date`; if that is right, the ingress needs a new"
             " certificate"
         )
+    mend = _other_authority(finding.presented) if knows_ngroks else _NGROKS_AUTHORITY
+    return f"the ingress {ingress} is not trusted ({finding.why}): {shown}; {mend}"
+
+
+def _other_authority(presented: Optional[Facts]) -> str:
+    issuer = presented.issuer if presented else "whoever issued this one"
     return (
-        f"the ingress {ingress} is not trusted ({finding.why}): {shown};"
-        " `ngrokctl trust` installs ngrok's certificate authority, and one of your own is named"
-        " in `server.ca_file`"
+        f"ngrok's certificate authority is installed and does not help: {issuer} is somebody in"
+        " between, such as a proxy that inspects TLS, or the authority of this ingress has to be"
+        " named in `server.ca_file`"
     )
 
 

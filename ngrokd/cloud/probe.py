@@ -7,6 +7,7 @@ learns which certificate was presented.
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import ssl
 import time
@@ -22,6 +23,9 @@ TIMEOUT_S = 10.0  # for all addresses together
 READ_BYTES = 16 * 1024
 # A chain of a few certificates has some KB; a server that never ends its handshake is stopped here.
 MAX_BYTES = 256 * 1024
+
+# What this machine has no more of: it says nothing of the ingress.
+_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 # X509_V_ERR_UNSPECIFIED: where OpenSSL has no code of its own for what it refuses.
 _UNSPECIFIED = 1
@@ -47,8 +51,8 @@ def look(
         found = _look_at(context, observer, name, address, deadline)
         if found.verdict is Verdict.TRUSTED:
             return found
-        if not best.distrusts:
-            best = found
+        if number == 0 or found.distrusts > best.distrusts:
+            best = found  # the resolver puts those last that this machine has no way to
     return best
 
 
@@ -71,7 +75,8 @@ def _look_at(
         said = (exc.reason or str(exc)).replace("_", " ").lower()
         return Finding(Verdict.UNREACHABLE, f"TLS failed: {said}")
     except OSError as exc:
-        return Finding(Verdict.UNREACHABLE, exc.strerror or str(exc) or "it does not answer")
+        verdict = Verdict.UNKNOWN if exc.errno in _OURS else Verdict.UNREACHABLE
+        return Finding(verdict, (exc.strerror or str(exc) or "it does not answer").lower())
     return Finding(Verdict.TRUSTED)
 
 

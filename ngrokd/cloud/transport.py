@@ -40,6 +40,7 @@ class Transport:
         parts = urlsplit(url)
         bypassed = urllib.request.proxy_bypass(parts.hostname or "")
         self._proxied = "" if bypassed or parts.scheme not in proxies else parts.scheme
+        self._proxy = _place(proxies[parts.scheme]) if self._proxied else ""
         # Nothing but these handlers: without HTTPRedirectHandler no redirect is followed, so the
         # key goes to no other server, and without FileHandler a URL can name no file.
         self._opener = urllib.request.OpenerDirector()
@@ -64,7 +65,8 @@ class Transport:
 
     def _cause(self, exc: Exception) -> str:
         reason = exc.reason if isinstance(exc, urllib.error.URLError) else exc
-        through = f" (through the proxy that {self._proxied}_proxy names)" if self._proxied else ""
+        named = f"{self._proxy}that {self._proxied}_proxy names"
+        through = f" (through the proxy {named})" if self._proxied else ""
         words = _USER_INFO.sub("[redacted]@", _words(reason, self._timeout_s))
         if "Tunnel connection failed: 407" in words:  # the words are http.client's
             words += f": give the proxy's user and password in {self._proxied}_proxy"
@@ -90,6 +92,20 @@ def proxy_hosts() -> set[str]:
             with contextlib.suppress(ValueError):  # it cannot be used, and is told where it is
                 found.add(urlsplit(url if "://" in url else f"http://{url}").hostname or "")
     return found - {""}
+
+
+def _place(proxy: str) -> str:
+    """`HOST:PORT ` of a proxy's URL, and nothing of a user or password; "": it cannot be told."""
+    try:
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return ""
+    # A password with a slash in it would be taken for host and path.
+    if ("@" in proxy and "@" not in parts.netloc) or not host.isprintable() or not host:
+        return ""
+    shown = f"[{host}]" if ":" in host else host
+    return f"{shown} " if port is None else f"{shown}:{port} "
 
 
 def verifying() -> ssl.SSLContext:
@@ -139,6 +155,8 @@ def _words(reason: object, timeout_s: float) -> str:
         return f"its name cannot be resolved ({reason.strerror}): see the DNS of this machine"
     if isinstance(reason, socket.timeout):  # TimeoutError itself from Python 3.10 on
         return f"no whole answer came within {timeout_s:g} s"
+    if isinstance(reason, http.client.RemoteDisconnected):
+        return "it closed the connection without an answer"
     if isinstance(reason, OSError) and reason.strerror:
         return reason.strerror
     if isinstance(reason, http.client.IncompleteRead):

@@ -28,12 +28,14 @@ class Caller:
     is_member: bool  # in the user database, though perhaps not in this login
 
 
-def not_permitted(reason: str, caller: Caller, again: str) -> str:
+def not_permitted(
+    reason: str, caller: Caller, again: str, config: str = DEFAULT_CONFIG_PATH
+) -> str:
     """Exit code 5. `again`: the command as it would be typed. Pure."""
     lines = [f"{caller.name} is not permitted: {reason}", f"  once:      sudo {again}"]
     if caller.group is None:
         lines.append(
-            f"  for good:  set server.socket_group in {DEFAULT_CONFIG_PATH} to a group of yours "
+            f"  for good:  set server.socket_group in {config} to a group of yours "
             "and restart ngrokd"
         )
     elif caller.is_member:

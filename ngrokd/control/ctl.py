@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Optional
 
-from ngrokd.config import DEFAULT_SOCKET_PATH
+from ngrokd.config import DEFAULT_CONFIG_PATH, DEFAULT_SOCKET_PATH
 from ngrokd.control import advice
 from ngrokd.control.arguments import Arguments
 from ngrokd.control.commands import COMMANDS, Call, Outcome
@@ -119,7 +119,8 @@ def _explain(
         return NO_DAEMON
     if isinstance(exc, NotPermitted):
         again = advice.again(words, getattr(options, "key", None), socket_path)
-        _complain(advice.not_permitted(str(exc), advice.caller(socket_path), again))
+        config = getattr(options, "config", DEFAULT_CONFIG_PATH)  # not every command has one
+        _complain(advice.not_permitted(str(exc), advice.caller(socket_path), again, config))
         return NOT_PERMITTED
     _complain(str(exc))
     if isinstance(exc, TimedOut):

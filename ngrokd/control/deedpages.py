@@ -44,8 +44,11 @@ def anchor_lines(found: object) -> list[str]:
     )
 
 
-def trust_page(answer: object, width: Optional[int]) -> str:
-    """`ngrokctl trust`: what was installed where, and what the ingress is worth now."""
+def trust_page(answer: object, width: Optional[int], was_shown: bool = False) -> str:
+    """`ngrokctl trust`: what was installed where, and what the ingress is worth now.
+
+    `was_shown`: the certificate stands above already.
+    """
     path, kept = clean(text(answer, "path")), text(answer, "kept")
     done = f"Installed as {path}." if at(answer, "installed") else f"It is in {path} already."
     remarks = [
@@ -55,7 +58,7 @@ def trust_page(answer: object, width: Optional[int]) -> str:
         "" if at(answer, "daemon") else "no daemon answers: the next one trusts it from its start",
         _INGRESS.get(text(answer, "ingress"), ""),
     ]
-    lines = [*anchor_lines(at(answer, "certificate")), "", done]
+    lines = [done] if was_shown else [*anchor_lines(at(answer, "certificate")), "", done]
     return "\n".join(lines + [line for remark in remarks if remark for line in note(remark, width)])
 
 

@@ -230,7 +230,7 @@ def _why(endpoint: object, now: float) -> list[str]:
 
 def _row(endpoint: object) -> list[str]:
     return [
-        text(endpoint, "url") or text(endpoint, "id"),
+        text(endpoint, "url") or text(endpoint, "id") or "(no URL)",
         text(endpoint, "listen_address") or text(endpoint, "ip") or ABSENT,
         text(endpoint, "state"),
         text(endpoint, "connections"),

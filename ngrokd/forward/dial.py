@@ -11,7 +11,7 @@ from ngrokd.errors import ProtocolError
 from ngrokd.forward import sockets
 from ngrokd.forward.attempts import Attempt, Attempts
 from ngrokd.forward.bare import bare
-from ngrokd.forward.faults import DISTRUST, reason
+from ngrokd.forward.faults import DISTRUST, UNREACHED, reason
 from ngrokd.forward.interest import READ, WRITE
 from ngrokd.forward.leg import Leg, LegLost
 from ngrokd.forward.loop import Timer
@@ -23,6 +23,8 @@ from ngrokd.model import Address, Failure, Ingress
 
 # connect(2) of a non-blocking socket that is under way, or done at once
 CONNECT_UNDER_WAY = frozenset({0, errno.EINPROGRESS, errno.EINTR})
+# Whoever gives up waiting after so long may have met an ingress that is away.
+LONG_S = 2.0
 
 
 class Dialer(Protocol):
@@ -47,6 +49,7 @@ class Dial:
         self._board = board
         self._ingress = ingress
         self._attempts = Attempts(board.in_order(ingress), deadline)
+        self._since = board.loop.now
         self._dialer: Optional[Dialer] = dialer  # None: nobody waits any more
         self._timer: Optional[Timer] = None
         self._leg: Optional[Leg] = None
@@ -57,6 +60,7 @@ class Dial:
         while True:
             attempt = self._attempts.next(self._board.loop.now)
             if attempt is None:
+                self._board.unreached += self._attempts.cause() in UNREACHED
                 if self._dialer is not None:
                     self._dialer.unreachable(self._unreachable())
                 return
@@ -85,6 +89,7 @@ class Dial:
         self._disarm()
         leg, self._leg = self._leg, None
         if leg is not None:
+            self._board.unreached += self._board.loop.now - self._since >= LONG_S
             leg.give_up()
 
     # What the loop calls

@@ -65,6 +65,17 @@ WRONG_TIME = frozenset({9, 10})
 DISTRUST = frozenset(
     {Cause.INGRESS_UNTRUSTED, Cause.INGRESS_NAME_MISMATCH, Cause.INGRESS_CERTIFICATE_DATE}
 )
+# No address of the ingress came as far as TLS.
+UNREACHED = frozenset(
+    {
+        Cause.UNREACHABLE,
+        Cause.CONNECT_REFUSED,
+        Cause.CONNECT_TIMEOUT,
+        Cause.HANDSHAKE_TIMEOUT,
+        Cause.CLOSED_IN_HANDSHAKE,
+        Cause.TLS_FAILED,
+    }
+)
 # Alerts by which a server refuses a client's certificate (RFC 8446 6.2), as OpenSSL names them.
 # A decrypt error is what a signature by an authority of the same name but another key gives.
 CERTIFICATE_ALERTS = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED", "DECRYPT_ERROR")
@@ -151,9 +162,8 @@ def _certificate_reason(fault: ssl.SSLCertVerificationError, server_name: str) -
         )
     return Failure(
         Cause.INGRESS_UNTRUSTED,
-        f"its certificate is not trusted ({issue}): `ngrokctl trust` installs ngrok's certificate "
-        "authority, and one of your own is named in `server.ca_file`; `ngrokctl status` shows what "
-        "the ingress presents",
+        f"its certificate is not trusted ({issue}): `ngrokctl status` shows what the ingress "
+        "presents, and what mends it",
     )
 
 

@@ -120,9 +120,10 @@ class Forwarder:
         else:
             done()
 
-    def verdicts(self) -> tuple[int, int]:
-        """How often the ingress's certificate was verified, and how often it was refused."""
-        return self._board.verified, self._board.distrusted
+    def verdicts(self) -> tuple[int, int, int]:
+        """How often the ingress's certificate was verified, refused, and not even reached."""
+        board = self._board
+        return board.verified, board.distrusted, board.unreached
 
     def heartbeat(self) -> float:
         """`time.monotonic()` of the loop's last turn."""

@@ -49,9 +49,9 @@ class Switchboard:
         self.connections: set[OpenConnection] = set()
         self.listeners = 0  # how many descriptors they hold
         self.sessions = Sessions()
-        # Attempts that verified the ingress's certificate, and those that refused it: others may
-        # read them, to learn that something has happened.
-        self.verified = self.distrusted = 0
+        # Attempts that verified the ingress's certificate, those that refused it, and dials that
+        # reached no TLS at all: others may read them, to learn that something has happened.
+        self.verified = self.distrusted = self.unreached = 0
         self._ingress: Optional[Ingress] = None
         self._served_last: Optional[Address] = None
         self._bursts = Bursts()

@@ -31,7 +31,7 @@ class Forwarder(Protocol):
 
     def set_ingress(self, ingress: Optional[Ingress]) -> None: ...
 
-    def verdicts(self) -> tuple[int, int]: ...
+    def verdicts(self) -> tuple[int, int, int]: ...
 
 
 class IngressLink:
@@ -222,7 +222,8 @@ class IngressLink:
             before, self._current = self._current, ingress
             self._forwarder.set_ingress(ingress)
             make_context = functools.partial(trust.ingress_context, *files)
-            self._watch.look_at(Sight(self._address, self._addresses, make_context))
+            knows = cafile.holds(self._config.state_folder, ngrokca.SHA256)
+            self._watch.look_at(Sight(self._address, self._addresses, make_context, knows))
             self._next_look = 0.0
             if before and (before.server_name, before.addresses) == (self.host, self._addresses):
                 logger.info("new connections take our certificate and the trust anchors anew")

@@ -1,4 +1,4 @@
-"""Whether the ingress is trusted: looked at, told in words, and mended once at registration."""
+"""Whether the ingress is there and trusted: looked at, told, and mended once at registration."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from ngrokd.process.workers import Job
 
 logger = logging.getLogger(__name__)
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 4.0, 60.0  # between looks at an ingress that is not trusted
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 4.0, 60.0  # between looks while something is wrong
+AWAY_LOOKS = 2  # in a row that do not reach the ingress: one may be lost by chance
 
 
 @dataclass(frozen=True)
@@ -30,22 +31,24 @@ class Sight:
     ingress: IngressAddress
     addresses: tuple[Address, ...]
     make_context: Callable[[], ssl.SSLContext]
+    knows_ngroks: bool  # ngrok's CA is installed
 
 
 class TrustWatch:
     """Owner: main thread. Times are monotonic seconds.
 
-    It looks when the ingress or the trust changed, when a client's connection was refused, and
-    again while something is wrong. One look is under way at a time.
+    It looks when the ingress or the trust changed, when a connection refused the ingress or did not
+    reach it, and again while something is wrong. One look is under way at a time.
     """
 
     def __init__(
         self,
         submit: Callable[[JobKind, Job], None],
-        verdicts: Callable[[], tuple[int, int]],
+        verdicts: Callable[[], tuple[int, int, int]],
         fetch: Callable[[], bytes] = lambda: cafetch.fetch(ngrokca.URL),
     ) -> None:
-        """`verdicts` of the forwarder: how many handshakes verified the ingress, and refused it."""
+        """`verdicts` of the forwarder: how many handshakes verified the ingress, how many refused
+        it, and how many never came about."""
         self._submit = submit
         self._verdicts = verdicts
         self._fetch = fetch
@@ -55,7 +58,8 @@ class TrustWatch:
         self._pause_s = 0.0
         self._change = 0  # counts what makes an older look worthless
         self._looking: Optional[int] = None  # the change that the look under way is of
-        self._counted = (0, 0)
+        self._counted = (0, 0, 0)
+        self._away = 0  # looks in a row that did not reach it
         self._may_fetch = False
         self._fetching = False
         self._logged = ""
@@ -65,7 +69,7 @@ class TrustWatch:
     def look_at(self, sight: Sight) -> None:
         """The ingress or the trust is another one: the next `tick` looks."""
         if self._sight is not None and self._sight.ingress != sight.ingress:
-            self.problem = self._logged = ""  # of another one
+            self._clear()  # it was of another one
         self._sight = sight
         self._begin_anew()
 
@@ -73,7 +77,7 @@ class TrustWatch:
         """No ingress is to be connected to."""
         self._sight = None
         self._change += 1
-        self.problem = self._logged = ""
+        self._clear()
         asked, self._asked = self._asked, []
         for reply, answer in asked:
             reply.set_result({**answer, "ingress": "unknown"})
@@ -86,7 +90,7 @@ class TrustWatch:
 
     def look_again(self) -> None:
         """The clock or the network is another one: what was found wrong may not be any more."""
-        if self.problem:
+        if self.problem or self._away:
             self._begin_anew()
 
     def answer(self, reply: Future[Any], answer: dict[str, object]) -> None:
@@ -100,11 +104,12 @@ class TrustWatch:
     def tick(self, now: float) -> None:
         """Begins a look that is due."""
         before, self._counted = self._counted, self._verdicts()
-        verified, refused = (self._counted[n] > before[n] for n in (0, 1))
-        if refused and not self.problem:
+        verified, refused, missed = (self._counted[n] > before[n] for n in range(3))
+        if verified and not refused and (self.problem or self._away) and not self._asked:
+            self._good()
+            self._due = math.inf
+        elif (refused or missed) and not self.problem:
             self._due = min(self._due, max(now, self._began + FIRST_PAUSE_S))
-        elif verified and not refused and self.problem and not self._asked:
-            self._trusted()
         if self._sight is not None and self._looking is None and now >= self._due:
             self._due, self._looking, self._began = math.inf, self._change, now
             sight = self._sight
@@ -123,15 +128,16 @@ class TrustWatch:
         for reply, answer in asked:
             reply.set_result({**answer, "ingress": finding.verdict.value})
         if finding.verdict is Verdict.TRUSTED:
-            self._may_fetch = False
-            self._trusted()
+            self._good()  # and another look is due if a connection failed since this one began
             return
         self._pause_s = min(2 * self._pause_s or FIRST_PAUSE_S, LONGEST_PAUSE_S)
         self._due = now + self._pause_s
-        if finding.verdict is Verdict.UNREACHABLE:
-            logger.debug("nothing is known of the ingress's certificate: %s", finding.why)
+        if not finding.distrusts:
+            self._not_reached(finding)
             return
-        self.problem = distrust.words(finding, self._sight.ingress)
+        self._away = 0
+        sight = self._sight
+        self.problem = distrust.words(finding, sight.ingress, sight.knows_ngroks)
         may_fetch, self._may_fetch = self._may_fetch, False
         if may_fetch and finding.verdict is Verdict.UNTRUSTED and wants_ngroks():
             self._fetching = True
@@ -160,11 +166,30 @@ class TrustWatch:
         self._change += 1
         self._due, self._pause_s = 0.0, 0.0
 
-    def _trusted(self) -> None:
-        if self._logged:
-            logger.info("the ingress is trusted again")
+    def _not_reached(self, finding: Finding) -> None:
+        """Told when it is so twice, and once, however the reason changes."""
+        assert self._sight is not None
+        logger.debug("nothing is known of the ingress's certificate: %s", finding.why)
+        if finding.verdict is Verdict.UNREACHABLE:
+            self._away += 1
+        if self._away < AWAY_LOOKS or finding.verdict is Verdict.UNKNOWN:
+            return
+        self.problem = distrust.words(finding, self._sight.ingress)
+        if self._away == AWAY_LOOKS:
+            self._complain()
+        self._logged = self.problem
+
+    def _good(self) -> None:
+        self._may_fetch = False
+        if self._logged and self._sight is not None:
+            what = "can be reached now" if self._away >= AWAY_LOOKS else "is trusted now"
+            logger.info("the ingress %s %s", self._sight.ingress, what)
+        self._clear()
+        self._pause_s = 0.0
+
+    def _clear(self) -> None:
         self.problem = self._logged = ""
-        self._due, self._pause_s = math.inf, 0.0
+        self._away = 0
 
     def _complain(self) -> None:
         """Once for each problem."""
@@ -175,7 +200,7 @@ class TrustWatch:
 
 def _finding(done: JobDone) -> Finding:
     if isinstance(done.error, NgrokdError):  # the files of the trust; who reads them says so, too
-        return Finding(Verdict.UNREACHABLE, str(done.error))
+        return Finding(Verdict.UNKNOWN, str(done.error))
     if done.error is not None:
         raise done.error
     assert isinstance(done.result, Finding)

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ngrokd import configfile
-from ngrokd.cloud import cafetch, cafile, ngrokca, statefile
+from ngrokd.cloud import cafetch, cafile, ngrokca
 from ngrokd.cloud.facts import Facts
 from ngrokd.cloud.ngrokca import Anchor
 from ngrokd.config import DEFAULT_CONFIG_PATH, Config
-from ngrokd.control import deedpages
+from ngrokd.control import deedpages, question
 from ngrokd.control.answers import mapping
 from ngrokd.control.commands import POLL_S, Call, Outcome
 from ngrokd.control.protocol import BAD_ARGUMENTS, BAD_CONFIGURATION
@@ -42,6 +42,7 @@ def trust(call: Call, agreed: Callable[[list[str]], bool]) -> Outcome:
     except ValueError as exc:
         raise ControlError(BAD_ARGUMENTS, f"--fingerprint: {exc}") from exc
     anchor = _checked(source, sha256)
+    is_asked = not options.yes and question.there_is_a_person()
     if not options.yes and not agreed(deedpages.anchor_lines(_json(anchor.facts))):
         raise ControlError("declined", "nothing was installed")
     try:
@@ -50,7 +51,8 @@ def trust(call: Call, agreed: Callable[[list[str]], bool]) -> Outcome:
     except DaemonUnreachable:
         answer = _install(options.config, anchor)
     answer["certificate"] = _json(anchor.facts)
-    return Outcome(answer, deedpages.trust_page(answer, call.width))
+    was_shown = is_asked and call.width is not None  # on the terminal that the page goes to
+    return Outcome(answer, deedpages.trust_page(answer, call.width, was_shown))
 
 
 def _checked(source: str, sha256: str) -> Anchor:
@@ -68,13 +70,18 @@ def _checked(source: str, sha256: str) -> Anchor:
 
 
 def _file(path: Path) -> bytes:
+    """Of a pipe, too, as a shell makes of `<(command)`: whoever names one waits for its writer."""
     try:
-        content = statefile.read(path)
-    except StateError as exc:
-        raise _permission(exc, path) from exc
-    if content is None:
-        raise HostError(f"{path} does not exist")
-    return content
+        with path.open("rb") as file:
+            return file.read(ngrokca.MAX_BYTES + 1)
+    except FileNotFoundError as exc:
+        raise HostError(f"{path} does not exist") from exc
+    except IsADirectoryError as exc:
+        raise HostError(f"{path} is a folder: name the file of one certificate") from exc
+    except PermissionError as exc:
+        raise NotPermitted(f"{path}: {exc.strerror}") from exc
+    except OSError as exc:
+        raise HostError(f"{path} cannot be read: {exc.strerror or exc}") from exc
 
 
 def _install(config_path: str, anchor: Anchor) -> dict[str, object]:

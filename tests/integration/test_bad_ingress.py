@@ -56,7 +56,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str, Cause]] = {
     ),
     "has_a_certificate_of_its_own_making": (
         {"kind": "certificate", "identity": "self_signed"},
-        "certificate is not trusted.*ngrokctl trust.*server.ca_file",
+        "certificate is not trusted.*ngrokctl status",
         Cause.INGRESS_UNTRUSTED,
     ),
     "has_a_certificate_for_another_name": (
@@ -180,6 +180,27 @@ def test_a_client_is_let_go_in_time_with_one_line_that_says_why(
     with shared_site.network.connect(name, 7000) as connection:
         _must_echo(connection)
     daemon.eventually(lambda now: now["problems"] == [], "the ingress is trusted again")
+
+
+@pytest.mark.parametrize("kind", ["refuse", "reset"])
+def test_an_ingress_that_dies_while_clients_come_is_a_problem_until_it_is_back(
+    shared_site: Site, daemon: Daemon, client: socket.socket, kind: str
+) -> None:
+    since = len(daemon.lines)
+    shared_site.cloud.ingress_fault(kind, at="connect")
+    _asks_in_vain(shared_site, "other.ns")
+    cannot = "the ingress localhost:4443 cannot be reached"
+    daemon.expect(f"WARNING.*{cannot}", since)
+    status = daemon.status()
+    assert status["state"] == "degraded" and cannot in status["problems"][0]
+
+    shared_site.cloud.heal()
+    with shared_site.network.connect("other.ns", 7000) as connection:
+        _must_echo(connection)
+    daemon.expect("INFO.*the ingress localhost:4443 can be reached now", since)
+    status = daemon.status()
+    assert (status["state"], status["problems"]) == ("ready", [])
+    assert len(daemon.matching(cannot, since)) == 1
 
 
 def test_a_fault_of_one_endpoint_leaves_new_connections_to_others_alone(

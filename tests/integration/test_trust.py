@@ -96,7 +96,7 @@ def test_a_file_that_a_person_puts_there_is_taken_up_while_polls_fail(
     file = folder / ("ca.crt" if place == "state" else "sandbox.pem")
     try:
         file.write_text(site.cloud.ca_file.read_text())
-        daemon.expect("INFO.*the ingress is trusted again")
+        daemon.expect("INFO.*the ingress .* is trusted now")
         must_echo(site)
     finally:
         file.unlink()
