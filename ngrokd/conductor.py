@@ -222,7 +222,10 @@ class Conductor:
 
     def _job_done(self, done: JobDone) -> None:
         if done.kind in INGRESS_JOBS:
+            was_wrong = self._ingress.wrong
             self._ingress.handle(done, time.monotonic())
+            if self._ingress.wrong and not was_wrong:
+                self._poller.look_at_operator()  # it may have moved
             return
         self.waking.answered(done)
         registrations = self._poller.registrations

@@ -67,6 +67,11 @@ class IngressLink:
         return tuple(problem for problem in every if problem)
 
     @property
+    def wrong(self) -> bool:
+        """It cannot be reached, or is not to be connected to."""
+        return bool(self._watch.problem)
+
+    @property
     def endpoint(self) -> str:
         """HOST:PORT: the configured one, else what the API named, else ngrok's default."""
         return str(self._address)

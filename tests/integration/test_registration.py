@@ -234,6 +234,20 @@ def test_an_ingress_that_moved_is_taken_up_at_the_next_start(site: Site) -> None
     assert not patches, "to look changes nothing"
 
 
+def test_an_ingress_that_moved_is_found_by_a_daemon_that_cannot_reach_it(site: Site) -> None:
+    site.keep(programs.peers(site.namespace, site.network, "echo=7000"))
+    site.start_cloud(ONE)
+    site.cloud.ask("PATCH", "/settings", {"ingress_endpoint": "127.0.0.1:4444"})
+    daemon = site.start_daemon().ready()
+    assert daemon.status()["ingress_endpoint"] == "127.0.0.1:4444"
+    site.cloud.ask("PATCH", "/settings", {"ingress_endpoint": "127.0.0.1:4443"})
+    daemon.eventually(
+        lambda now: now["ingress_endpoint"] == "127.0.0.1:4443", "the old ingress is used"
+    )
+    echoes(site)
+    daemon.eventually(lambda now: now["state"] == "ready", "it is still a problem")
+
+
 def test_what_ngrok_no_longer_lists_is_not_opened_for_a_moment_at_a_start(site: Site) -> None:
     served(site).stop()
     site.cloud.remove("tcp://one.ns:7000")
