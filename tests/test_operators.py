@@ -29,6 +29,8 @@ from tests.cloud_fake import KEY, Authority, FakeApi, Ngrok, Reply, Request
 ME = "0123456789abcdef0123456789abcdef"
 PROFILE = Profile(("true",), "host-1", "1.2.3")
 WISH = Wish(ME, PROFILE, "CSR")
+FIRST = Wish(ME, PROFILE, "CSR", first=True)
+SIGNED = Authority().sign(signing_request(new_key()))
 
 # Bodies
 
@@ -295,3 +297,18 @@ def test_a_refused_registration_says_why() -> None:
 
     with FakeApi(reply) as fake, pytest.raises(ApiError, match=r"bad CEL.*bound_endpoints"):
         registrar.register(Api(fake.url, KEY, "1"), WISH, "")
+
+
+@pytest.mark.parametrize("junk", ["\ud800", "x\n" * 600_000, "-----BEGIN CERTIFICATE-----" * 2000])
+def test_a_certificate_that_comes_in_hostile_text_is_asked_for_again(junk: str) -> None:
+    operator = {"id": "k8sop_1", "binding": {"cert": {"cert": junk + SIGNED}}}
+    with FakeApi(lambda _: Reply(201, operator)) as fake, pytest.raises(ApiUnavailable) as caught:
+        registrar.register(Api(fake.url, KEY, "1"), FIRST, "")
+    assert "the certificate of operator k8sop_1 is unusable" in str(caught.value)
+
+
+def test_a_private_key_that_comes_with_a_certificate_is_not_taken_along() -> None:
+    cert = f"{new_key().decode()}bag\n{SIGNED}"
+    with FakeApi(lambda _: Reply(201, {"id": "x", "binding": {"cert": {"cert": cert}}})) as fake:
+        operator = registrar.register(Api(fake.url, KEY, "1"), FIRST, "")
+    assert operator.certificate == SIGNED

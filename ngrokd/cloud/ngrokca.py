@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from ngrokd.cloud import facts
+from ngrokd.cloud.certificate import pem_of
 from ngrokd.cloud.facts import Facts
 
 URL = "https://raw.githubusercontent.com/ngrok/ngrok-operator/main/certs/ngrok-ca.crt"
@@ -68,7 +69,7 @@ def anchor(content: bytes, sha256: str, now: float) -> Anchor:
         raise ValueError(f"{what}, which ended on {day(found.not_after)}: see `date`")
     if now < found.not_before:
         raise ValueError(f"{what}, which begins on {day(found.not_before)}: see `date`")
-    return Anchor(_pem(der), found)
+    return Anchor(pem_of(der), found)
 
 
 def holds(content: bytes, sha256: str) -> bool:
@@ -107,9 +108,3 @@ def _decoded(body: bytes) -> bytes:
         return base64.b64decode(b"".join(body.split()), validate=True)
     except binascii.Error as exc:
         raise ValueError("is damaged: its certificate is not base64") from exc
-
-
-def _pem(der: bytes) -> str:
-    text = base64.b64encode(der).decode()
-    lines = [text[start : start + 64] for start in range(0, len(text), 64)]
-    return "\n".join(["-----BEGIN CERTIFICATE-----", *lines, "-----END CERTIFICATE-----", ""])
