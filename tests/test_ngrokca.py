@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import time
 
 import pytest
 from hypothesis import given
@@ -141,3 +142,12 @@ def test_the_first_certificate_of_either_version_is_found() -> None:
 def test_any_message_holds_a_certificate_or_none(content: bytes) -> None:
     found = first_certificate(b"\x0b" + len(content).to_bytes(3, "big") + content)
     assert found is None or (found and found in content)
+
+
+@pytest.mark.parametrize("piece", [b"-----BEGIN A-----", b"-----BEGIN A-----x-----END ", b"-"])
+def test_a_hostile_file_is_refused_in_no_time(piece: bytes) -> None:
+    content = (piece * ngrokca.MAX_BYTES)[: ngrokca.MAX_BYTES]
+    started = time.process_time()
+    with pytest.raises(ValueError, match="PEM"):
+        anchor(content, OURS, NOW)
+    assert time.process_time() - started < 0.1

@@ -212,3 +212,9 @@ def test_no_link_leads_to_another_server(link: str) -> None:
     except ApiUnavailable:
         return
     assert one.url is None or one.url.startswith(f"{BASE}/")
+
+
+def test_a_link_that_is_longer_than_any_url_is_not_remembered() -> None:
+    asking = Asking()
+    asking.ask(link="?a=" + "1" * 10_000)
+    assert "its next_page_uri is not a URL" in refusal(asking, link="?a=" + "1" * 12_000)

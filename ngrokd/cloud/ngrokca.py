@@ -92,12 +92,12 @@ def day(seconds: float) -> str:
 def _only_certificate(content: bytes) -> bytes:
     if len(content) > MAX_BYTES:
         raise ValueError(f"has more than {MAX_BYTES >> 10} KiB: it is no file of one certificate")
-    blocks = _BLOCK.findall(content)
-    if not blocks:
-        raise ValueError("holds no PEM certificate")
-    if len(blocks) > 1 or content.count(_BEGIN) > 1:
+    if content.count(_BEGIN) > 1:
         raise ValueError(f"holds {content.count(_BEGIN)} PEM blocks: it must be one certificate")
-    kind, body = blocks[0]
+    block = _BLOCK.search(content)
+    if block is None:
+        raise ValueError("holds no PEM certificate")
+    kind, body = block.groups()
     if kind != b"CERTIFICATE":
         raise ValueError(f"holds no certificate but a {kind.decode().lower()}")
     return _decoded(body)

@@ -29,6 +29,9 @@ FIRST_REST_S, LONGEST_REST_S = 10.0, 60.0
 # Members of an item that nobody here reads. They can be most of a list of 10,000.
 _UNREAD = {"endpoints": frozenset({"traffic_policy", "metadata", "description"})}
 
+# Of a next_page_uri, by RFC 9110 section 4.1 and a half more: each page's is remembered.
+MAX_LINK = 12_000  # characters
+
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -111,7 +114,7 @@ class Listing:
 
     def _following(self, link: object) -> str:
         """The next page's URL, always below the API's own origin: the key goes nowhere else."""
-        if not isinstance(link, str) or not re.fullmatch(r"[!-~]+", link):
+        if not isinstance(link, str) or not re.fullmatch(r"[!-~]{1,%d}" % MAX_LINK, link):
             raise unusable(self._asked, "its next_page_uri is not a URL")
         try:
             following, own = urlsplit(urljoin(self.url or "", link)), urlsplit(self._base)
