@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import time
 
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ngrokd.cloud import facts, ngrokca
+from ngrokd.cloud.certificate import pem_of
 from ngrokd.cloud.ngrokca import SHA256, anchor, holds, normal_fingerprint
 from ngrokd.cloud.presented import first_certificate
 from tests.cloud_fake import Authority
@@ -151,3 +153,13 @@ def test_a_hostile_file_is_refused_in_no_time(piece: bytes) -> None:
     with pytest.raises(ValueError, match="PEM"):
         anchor(content, OURS, NOW)
     assert time.process_time() - started < 0.1
+
+
+def test_a_certificate_that_openssl_cannot_read_is_not_taken() -> None:
+    der = bytearray(base64.b64decode("".join(PEM.splitlines()[1:-1])))
+    signature = AUTHORITY.certificate.signature
+    start = der.rindex(signature) - 3  # tag, length and unused bits of the BIT STRING
+    assert der[start] == 0x03
+    der[start] = 0x05
+    with pytest.raises(ValueError, match="which OpenSSL cannot read"):
+        anchor(pem_of(bytes(der)).encode(), facts.read(bytes(der)).sha256, NOW)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import ssl
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
@@ -69,7 +70,12 @@ def anchor(content: bytes, sha256: str, now: float) -> Anchor:
         raise ValueError(f"{what}, which ended on {day(found.not_after)}: see `date`")
     if now < found.not_before:
         raise ValueError(f"{what}, which begins on {day(found.not_before)}: see `date`")
-    return Anchor(pem_of(der), found)
+    pem = pem_of(der)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem)
+    except ssl.SSLError as exc:  # `facts` reads no more than it tells
+        raise ValueError(f"{what}, which OpenSSL cannot read ({exc.reason or exc})") from exc
+    return Anchor(pem, found)
 
 
 def holds(content: bytes, sha256: str) -> bool:

@@ -114,7 +114,7 @@ class Listing:
 
     def _following(self, link: object) -> str:
         """The next page's URL, always below the API's own origin: the key goes nowhere else."""
-        if not isinstance(link, str) or not re.fullmatch(r"[!-~]{1,%d}" % MAX_LINK, link):
+        if not isinstance(link, str) or len(link) > MAX_LINK or not re.fullmatch("[!-~]+", link):
             raise unusable(self._asked, "its next_page_uri is not a URL")
         try:
             following, own = urlsplit(urljoin(self.url or "", link)), urlsplit(self._base)
