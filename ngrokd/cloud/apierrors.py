@@ -18,6 +18,7 @@ _MAX_READ = 64 * 1024  # of such a message: far more than is shown, whatever is 
 MIN_KEY = 8
 MAX_RETRY_AFTER_S = 3600.0  # a longer wish would keep a daemon silent for a slip of the pen
 
+NOT_FOUND = 404
 PROXY_AUTHENTICATION = 407
 # Statuses and codes that pass by themselves: time-out, too early, rate and simultaneous-request
 # limits, maintenance. 5xx too.
@@ -45,7 +46,7 @@ _MENDS = {
 _STATUS_MENDS = {
     401: _SET_KEY,
     403: f"{_SET_KEY}, of an account that may use Kubernetes endpoints",
-    404: "see api.url in config.yml",
+    NOT_FOUND: "see api.url in config.yml",
     PROXY_AUTHENTICATION: "give the proxy's user and password in HTTPS_PROXY",
 }
 _OTHER_MEND = "see https://ngrok.com/docs/errors and the configuration"
@@ -94,11 +95,6 @@ def document_of(answer: Answer, asked: Asked, now: float) -> dict[str, object]:
     return document
 
 
-def is_gone(answer: Answer) -> bool:
-    """404 by the API itself, with or without a code: what was asked about does not exist."""
-    return answer.status == 404 and not _is_html(answer)
-
-
 def unusable(asked: Asked, what: str, status: Optional[int] = None) -> ApiUnavailable:
     """An answer that is not the API's. It says nothing about what exists, so nothing changes."""
     text = _clean(what, asked.secret)
@@ -136,9 +132,10 @@ def error_of(answer: Answer, asked: Asked, now: float) -> ApiError:
         return unusable(asked, redirect, answer.status)
     # The API answers JSON. A page for people is a captive portal's or a proxy's, and what that
     # says about keys and operators means nothing.
-    if _is_html(answer) and answer.status != PROXY_AUTHENTICATION:
+    is_foreign = _is_html(answer) and answer.status != PROXY_AUTHENTICATION
+    if is_foreign or (answer.status == NOT_FOUND and not _is_gone(answer)):
         return unusable(asked, f"it answered {said}", answer.status)
-    if is_gone(answer) and asked.about_operator:
+    if answer.status == NOT_FOUND and asked.about_operator:
         text = f"ngrok no longer knows this operator ({said}); it is registered again"
         return OperatorLost(text, answer.status, code)
     mend = _MENDS.get(code) or _STATUS_MENDS.get(answer.status) or _OTHER_MEND
@@ -177,6 +174,18 @@ def key_fault(key: str) -> str:
 def _code(document: dict[str, object]) -> str:
     code = document.get("error_code")
     return code if isinstance(code, str) else ""
+
+
+def _is_gone(answer: Answer) -> bool:
+    """404 by the API itself, with or without a code: what was asked about does not exist.
+
+    Whatever stands before the API answers 404, too, where it knows no such path: a proxy's default
+    page, `404 page not found`, nothing. Only the API says so in its own words.
+    """
+    if answer.status != NOT_FOUND:
+        return False
+    document = _object(answer.body) or {}
+    return bool(_code(document)) or document.get("status_code") == NOT_FOUND
 
 
 def _is_html(answer: Answer) -> bool:

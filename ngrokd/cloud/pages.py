@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Optional
 from urllib.parse import SplitResult, urljoin, urlsplit
 
-from ngrokd.cloud.apierrors import Asked, unusable
-from ngrokd.errors import ApiUnavailable
+from ngrokd.cloud.apierrors import NOT_FOUND, Asked, unusable
+from ngrokd.errors import ApiError, ApiUnavailable
 
 MAX_PAGES = 1000
 # Of a whole list: pages that are each within their bounds must not add up to gigabytes or hours.
@@ -88,12 +88,15 @@ class Listing:
             raise unusable(self._asked, f"its list has no end after {MAX_PAGES} pages")
         self._seen.add(self.url)
 
-    def rest_s(self, error: ApiUnavailable, now: float) -> float:
+    def rest_s(self, error: ApiError, now: float) -> float:
         """Seconds until the page that `error` is about is asked for again; raises it if never.
 
-        A first page is not: then nothing is lost by asking later, as after any other failure.
+        A first page is not: then nothing is lost by asking later, as after any other failure. What
+        a later page does not find is that page: only the first one says what exists.
         """
-        if not (error.rate_limited and self.items):
+        if error.status == NOT_FOUND and self.items:
+            raise unusable(self._asked, f"a later page of its list: {error}", NOT_FOUND) from error
+        if not (isinstance(error, ApiUnavailable) and error.rate_limited and self.items):
             raise error
         rest = min(FIRST_REST_S * 2.0**self._refusals, LONGEST_REST_S)
         rest = max(rest, error.retry_after_s or 0.0)
