@@ -414,7 +414,10 @@ WRONG_BODIES = [
     (b"", "an empty body"),
     (b"OK", "not JSON"),
     (b"\xff\xfe\x00", "not JSON"),
-    (b"[" * 100_000, "cut short or not an object"),
+    (b"[" * 100_000, "cut short, too large or not an object"),
+    (b'{"endpoints": [' + b"{}," * 600_000 + b"{}]}", "too large"),
+    (b'{"endpoints": [], "x": [' + b"[]," * 300_000 + b"0]}", "too large"),
+    (b'{"endpoints": null, "x": ' + b"1" * 2_000_000 + b"}", "endpoints are null"),
 ]
 
 

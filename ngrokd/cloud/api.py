@@ -120,15 +120,24 @@ class Api:
             wait = listing.wait_s(time.monotonic())
             if wait:
                 self._pause(wait)
-            listing.ask(time.monotonic())
-            try:
-                answer = self._send("GET", listing.url, asked)
-                page = document_of(answer, asked, time.time())
-            except ApiError as exc:
-                self._pause(listing.rest_s(exc, time.monotonic()))
-                continue
-            listing.take(page, len(answer.body), time.monotonic())
+            rest = self._take_page(listing, listing.url, asked)
+            if rest:
+                self._pause(rest)
         return listing.items
+
+    def _take_page(self, listing: Listing, url: str, asked: Asked) -> float:
+        """Seconds until the same page is asked for again; 0: it came.
+
+        Nothing of a page but what `listing` keeps of it is held while the next one comes.
+        """
+        listing.ask(time.monotonic())
+        try:
+            answer = self._send("GET", url, asked)
+            page = document_of(answer, asked, time.time())
+        except ApiError as exc:
+            return listing.rest_s(exc, time.monotonic())
+        listing.take(page, len(answer.body), time.monotonic())
+        return 0.0
 
     def _ask(
         self, method: str, url: str, asked: Asked, body: Optional[Mapping[str, object]] = None

@@ -16,6 +16,7 @@ _MAX_READ = 64 * 1024  # of such a message: far more than is shown, whatever is 
 # An API key has 49 characters. What is shorter than this is none, and taking it out of messages and
 # log lines would garble them: `logs/lines.py` has the same bound.
 MIN_KEY = 8
+MAX_DIGITS = 20  # of a whole number; none of more means anything here
 MAX_RETRY_AFTER_S = 3600.0  # a longer wish would keep a daemon silent for a slip of the pen
 
 NOT_FOUND = 404
@@ -50,6 +51,10 @@ _STATUS_MENDS = {
     PROXY_AUTHENTICATION: "give the proxy's user and password in HTTPS_PROXY",
 }
 _OTHER_MEND = "see https://ngrok.com/docs/errors and the configuration"
+
+# Of one body: each value of its JSON takes up to 160 bytes of memory, however short it is. An
+# endpoint has about 100, and a traffic policy of 50 KB as many in its text as the bound allows.
+MAX_TOKENS = 500_000  # commas and opening brackets: 5,000 for each of a page's 100 items
 
 _BLANK = b" \t\r\n\xef\xbb\xbf"  # white space, and the mark that some pages begin with
 
@@ -224,17 +229,25 @@ def _what_came(answer: Answer) -> str:
         named = f' titled "{title.group(1).decode("utf-8", "replace")}"' if title else ""
         return f"an HTML page{named}"
     if body[:1] in (b"{", b"["):
-        return "JSON that is cut short or not an object"
+        return "JSON that is cut short, too large or not an object"
     kind = f" of type {answer.content_type}" if answer.content_type else ""
     return f"something{kind} that is not JSON"
 
 
 def _object(body: bytes) -> Optional[dict[str, object]]:
+    """The JSON object in a body; None: it is something else, or would take too much memory."""
+    if len(body) > MAX_TOKENS and sum(map(body.count, (b",", b"{", b"["))) > MAX_TOKENS:
+        return None
     try:
-        document = json.loads(body)
+        document = json.loads(body, parse_int=_number)
     except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
         return None
     return document if isinstance(document, dict) else None
+
+
+def _number(digits: str) -> float:
+    """No number of digits without end, for which `int` takes the square of their time."""
+    return int(digits) if len(digits) < MAX_DIGITS else float(digits)
 
 
 def _clean(text: str, secret: str) -> str:
