@@ -57,6 +57,20 @@ def test_a_change_without_a_request_sends_no_csr() -> None:
     assert body["binding"] == {"endpoint_selectors": ["a", "b"]}
 
 
+@given(st.lists(st.text(st.sampled_from("a\u00fc\udcff\ud800\U0001f600")), min_size=1, max_size=3))
+def test_every_text_of_this_machine_can_be_sent(texts: list[str]) -> None:
+    wish = Wish(ME, Profile(tuple(texts), texts[0], "1"))
+    for body in (creation(wish), change(wish, Operator("k8sop_1"))):
+        assert json.loads(json.dumps(body, ensure_ascii=False).encode()) == body
+
+
+def test_a_host_name_that_is_not_utf_8_is_sent_with_marks_in_its_place() -> None:
+    body = creation(Wish(ME, Profile(("a\ud800",), "h\udcffx", "1")))
+    assert body["description"] == "ngrokd on h?x"
+    assert body["deployment"] == {"name": "h?x", "namespace": "ngrokd", "version": "1"}
+    assert body["binding"] == {"endpoint_selectors": ["a?"]}
+
+
 def test_a_long_host_name_is_cut_to_the_apis_bytes_at_a_whole_character() -> None:
     description = creation(Wish(ME, Profile((), "ü" * 300, "1")))["description"]
     assert isinstance(description, str)
