@@ -81,6 +81,29 @@ def test_a_delete_that_is_refused_says_so(serve: Serve) -> None:
         client(fake).delete_operator("k8sop_1")
 
 
+def test_a_key_is_checked_by_one_page_whatever_follows_it(serve: Serve) -> None:
+    fake = serve(lambda _: Reply(200, {"operators": [{}], "next_page_uri": "?before_id=1"}))
+    client(fake).check_key()
+    assert [each.path for each in fake.requests] == ["/kubernetes_operators"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (Reply(401, {"error_code": "ERR_NGROK_203"}), ApiRefused),
+        (Reply(429, {"error_code": "ERR_NGROK_226"}), ApiUnavailable),
+        (Reply(404), ApiUnavailable),
+        (Reply(200, {}), ApiUnavailable),
+        (Reply(200, body=b"<html>"), ApiUnavailable),
+    ],
+)
+def test_a_key_that_is_not_confirmed_is_no_good_key(
+    serve: Serve, reply: Reply, kind: type[ApiError]
+) -> None:
+    with pytest.raises(kind):
+        client(serve(lambda _: reply)).check_key()
+
+
 def test_an_operator_id_cannot_leave_its_place_in_the_path(serve: Serve) -> None:
     fake = serve(lambda _: Reply(200, {"id": "x"}))
     client(fake).get_operator("a/../b?c")

@@ -99,6 +99,12 @@ class Api:
         with contextlib.suppress(OperatorLost):
             document_of(answer, asked, time.time())  # a page of somebody else's deleted nothing
 
+    def check_key(self) -> None:
+        """Ask what every key that is of use here may ask: one page, however many there are."""
+        asked = self._asked("GET", OPERATORS)
+        listing = Listing(self._url, OPERATORS, "operators", asked)
+        self._take_page(listing, self._url + OPERATORS, asked)
+
     def list_operators(self) -> list[object]:
         """Every operator of the account, newest first: all pages, or an error, never a part."""
         return self._all_pages(OPERATORS, "operators", self._asked("GET", OPERATORS))
