@@ -47,18 +47,61 @@ def test_post_and_patch_send_exactly_the_body_as_json(serve: Serve) -> None:
     assert fake.requests[0].headers["content-type"] == "application/json"
 
 
-@pytest.mark.parametrize("status", [204, 404])
-def test_deleting_an_operator_that_is_gone_succeeds(serve: Serve, status: int) -> None:
-    fake = serve(lambda _: Reply(status))
+GONE = {"status_code": 404, "msg": "Resource not found"}
+
+
+@pytest.mark.parametrize("reply", [Reply(204), Reply(200), Reply(200, {}), Reply(404, GONE)])
+def test_deleting_an_operator_that_is_gone_succeeds(serve: Serve, reply: Reply) -> None:
+    fake = serve(lambda _: reply)
     client(fake).delete_operator("k8sop_1")
     assert (fake.requests[0].method, fake.requests[0].body) == ("DELETE", b"")
     assert "content-type" not in fake.requests[0].headers
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(404),
+        Reply(404, body=b"404 page not found\n"),
+        Reply(404, {"message": "no Route matched with those values"}),
+        Reply(404, {**GONE, "error_code": "ERR_NGROK_226"}),
+        Reply(200, body=b"<html><title>Hotel</title>"),
+        Reply(200, body=b"OK"),
+    ],
+)
+def test_a_delete_that_the_api_never_saw_is_tried_again(serve: Serve, reply: Reply) -> None:
+    fake = serve(lambda _: reply)
+    with pytest.raises(ApiUnavailable):
+        client(fake).delete_operator("k8sop_1")
 
 
 def test_a_delete_that_is_refused_says_so(serve: Serve) -> None:
     fake = serve(lambda _: Reply(403, {"msg": "no"}))
     with pytest.raises(ApiRefused):
         client(fake).delete_operator("k8sop_1")
+
+
+def test_a_key_is_checked_by_one_page_whatever_follows_it(serve: Serve) -> None:
+    fake = serve(lambda _: Reply(200, {"operators": [{}], "next_page_uri": "?before_id=1"}))
+    client(fake).check_key()
+    assert [each.path for each in fake.requests] == ["/kubernetes_operators"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (Reply(401, {"error_code": "ERR_NGROK_203"}), ApiRefused),
+        (Reply(429, {"error_code": "ERR_NGROK_226"}), ApiUnavailable),
+        (Reply(404), ApiUnavailable),
+        (Reply(200, {}), ApiUnavailable),
+        (Reply(200, body=b"<html>"), ApiUnavailable),
+    ],
+)
+def test_a_key_that_is_not_confirmed_is_no_good_key(
+    serve: Serve, reply: Reply, kind: type[ApiError]
+) -> None:
+    with pytest.raises(kind):
+        client(serve(lambda _: reply)).check_key()
 
 
 def test_an_operator_id_cannot_leave_its_place_in_the_path(serve: Serve) -> None:
@@ -328,11 +371,17 @@ def test_the_credential_is_not_shown_in_an_html_title_or_an_error_code(serve: Se
     assert KEY not in str(odd) + odd.code
 
 
-@pytest.mark.parametrize("body", [b"", b"not found", b'{"status_code":404,"msg":"x"}'])
-def test_a_404_about_an_operator_is_told_by_its_status(serve: Serve, body: bytes) -> None:
-    error = fails(serve(lambda _: Reply(404, body=body)))
+@pytest.mark.parametrize("document", [GONE, {"error_code": "ERR_NGROK_404"}])
+def test_a_404_of_the_api_about_an_operator_loses_it(serve: Serve, document: object) -> None:
+    error = fails(serve(lambda _: Reply(404, document)))
     assert isinstance(error, OperatorLost)
     assert error.status == 404
+
+
+def test_a_404_for_a_later_page_loses_no_operator(serve: Serve) -> None:
+    replies = iter([page("http://web.ns", link="?x=1"), Reply(404, GONE)])
+    error = fails(serve(lambda _: next(replies)))
+    assert isinstance(error, ApiUnavailable) and "a later page" in str(error)
 
 
 def test_a_404_of_a_captive_portal_loses_no_operator(serve: Serve) -> None:
@@ -344,9 +393,11 @@ def test_a_404_of_a_captive_portal_loses_no_operator(serve: Serve) -> None:
 
 
 def test_a_404_for_the_list_points_at_the_url_and_loses_no_operator(serve: Serve) -> None:
-    fake = serve(lambda _: Reply(404))
-    with pytest.raises(ApiRefused, match=r"api\.url"):
-        client(fake).list_operators()
+    replies = iter([Reply(404, GONE), Reply(404)])
+    fake = serve(lambda _: next(replies))
+    for kind in (ApiRefused, ApiUnavailable):
+        with pytest.raises(kind, match=r"api\.url"):
+            client(fake).list_operators()
 
 
 @pytest.mark.parametrize(
@@ -386,7 +437,10 @@ WRONG_BODIES = [
     (b"", "an empty body"),
     (b"OK", "not JSON"),
     (b"\xff\xfe\x00", "not JSON"),
-    (b"[" * 100_000, "cut short or not an object"),
+    (b"[" * 100_000, "cut short, too large or not an object"),
+    (b'{"endpoints": [' + b"{}," * 600_000 + b"{}]}", "too large"),
+    (b'{"endpoints": [], "x": [' + b"[]," * 300_000 + b"0]}", "too large"),
+    (b'{"endpoints": null, "x": ' + b"1" * 2_000_000 + b"}", "endpoints are null"),
 ]
 
 

@@ -55,8 +55,15 @@ DECISIONS: list[tuple[int, object, str, type[ApiError], float, float, str]] = [
     (403, HTML, "", LATER, 3, 30, "HTML page.*api.url or a proxy"),
     (404, HTML, "", LATER, 3, 30, "HTML page.*api.url or a proxy"),
     (404, b"\xef\xbb\xbf\r\n <html>", "", LATER, 3, 30, "HTML page.*api.url or a proxy"),
-    (404, "", "", LOST, 3, 30, "registered again"),
-    (404, b"", "", LOST, 3, 30, "registered again"),
+    (404, {"status_code": 404, "msg": "x"}, "", LOST, 3, 30, "registered again"),
+    (404, "", "", LATER, 3, 30, "api.url or a proxy"),
+    (404, b"", "", LATER, 3, 30, "an empty body.*api.url or a proxy"),
+    (404, b"404 page not found\n", "", LATER, 3, 30, "not JSON.*api.url or a proxy"),
+    (404, b'{"message":"no Route matched"}', "", LATER, 3, 30, "api.url or a proxy"),
+    (404, b'{"status":404,"error":"Not Found"}', "", LATER, 3, 30, "api.url or a proxy"),
+    (404, b'{"status_code":"404","error_code":""}', "", LATER, 3, 30, "api.url or a proxy"),
+    (404, b'[{"status_code":404}]', "", LATER, 3, 30, "api.url or a proxy"),
+    (404, b'{"error_code":"ERR_NGROK_404"}', "", LOST, 3, 30, "registered again"),
     (404, "ERR_NGROK_404", "", LOST, 3, 30, "registered again"),
     (401, "", "", REFUSED, 300, 450, "`ngrokctl set-api-key`"),
     (401, b"", "", REFUSED, 300, 450, "`ngrokctl set-api-key`"),
@@ -114,7 +121,8 @@ def test_an_answer_decides_what_is_done(
 
 @pytest.mark.parametrize("status", [400, 404, 405, 409, 410, 415, 418, 422, 431, 451, 499])
 def test_no_other_4xx_is_asked_again_within_five_minutes(status: int) -> None:
-    error = error_to(Answer(status, b"{}"), Asked("GET /x", "https://api.test", KEY))
+    body = json.dumps({"status_code": status}).encode()
+    error = error_to(Answer(status, body), Asked("GET /x", "https://api.test", KEY))
     assert isinstance(error, ApiRefused)
     assert min(wait_s(error, failures, 1.0, 0.0) for failures in range(1, 40)) >= 300
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import time
 from datetime import datetime, timezone
 from typing import Optional
 
@@ -11,7 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ngrokd.cloud import expiry
-from ngrokd.cloud.certificate import Validity, replacement_fault, validity
+from ngrokd.cloud.certificate import (
+    MAX_CHARACTERS,
+    Validity,
+    certificates_of,
+    pem_of,
+    replacement_fault,
+    validity,
+)
 from ngrokd.cloud.keys import new_key, signing_request
 from ngrokd.cloud.registration import DAY_S
 from tests.cloud_fake import Authority
@@ -59,6 +68,68 @@ def test_a_certificate_with_one_wrong_character_is_read_or_a_value_error(
 def test_a_certificate_cut_short_is_a_value_error(length: int) -> None:
     with pytest.raises(ValueError):
         validity(PEM[:length])
+
+
+# What comes in an answer
+
+BEGIN, END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+KEY = new_key().decode()
+
+
+def test_nothing_but_the_certificates_of_an_answer_is_kept() -> None:
+    chain = PEM + Authority().intermediate_pem()
+    assert certificates_of(chain) == chain
+    assert certificates_of(f"a name\n{KEY}{chain}{KEY}\nmore") == chain
+    assert certificates_of(PEM.replace("\n", "\r\n")) == PEM
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "no PEM certificate"),
+        (KEY, "no PEM certificate"),
+        (BEGIN, "no end"),
+        (PEM + BEGIN, "no end"),
+        (f"{BEGIN}\n{KEY}{END}", "."),
+        ("\ud800" + PEM, "not ASCII"),
+        ("\u00e9" + PEM, "not ASCII"),
+        (PEM + "x\n" * (MAX_CHARACTERS // 2), "longer than 64 KiB"),
+    ],
+)
+def test_a_text_that_is_not_certificates_is_a_value_error(text: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        certificates_of(text)
+
+
+PIECES = st.sampled_from([BEGIN, END, PEM, KEY, "=A \ud800"])
+
+
+@given(st.text(max_size=300) | st.lists(PIECES).map("".join))
+def test_any_text_in_place_of_a_certificate_is_one_or_a_value_error(text: str) -> None:
+    try:
+        kept = certificates_of(text)
+    except ValueError as exc:
+        assert str(exc)
+        return
+    assert "PRIVATE" not in kept and certificates_of(kept) == kept
+
+
+def test_what_is_written_as_pem_is_read_as_it_was() -> None:
+    for length in (0, 1, 47, 48, 49, 500):
+        pem = pem_of(bytes(length))
+        assert certificates_of(pem) == pem
+        assert max(map(len, pem.splitlines())) <= 64
+
+
+@pytest.mark.parametrize("piece", [" ", "\n", "A ", f"{BEGIN}A", f"{END}", f"{BEGIN}{END}"])
+def test_a_long_hostile_text_takes_no_time(piece: str) -> None:
+    text = BEGIN + piece * ((1 << 20) // len(piece))
+    started = time.process_time()
+    with contextlib.suppress(ValueError):
+        validity(text)
+    with contextlib.suppress(ValueError):
+        certificates_of(text[:MAX_CHARACTERS])
+    assert time.process_time() - started < 1
 
 
 # What may replace what

@@ -848,7 +848,7 @@ def test_a_certificate_of_an_unknown_authority_is_refused(
         town.forwarder.set_ingress(ingress.ingress)
         text = failure(town)
     assert "not trusted (" in text
-    assert "`server.ca_file`" in text
+    assert "`ngrokctl status` shows what the ingress presents" in text
 
 
 def test_an_expired_certificate_is_refused_with_the_reason(town: Town, tmp_path: Path) -> None:

@@ -183,6 +183,7 @@ def test_the_forwarder_counts_who_trusted_the_ingress_who_did_not_and_who_never_
     assert way.town.forwarder.verdicts() == (1, 1, 1)
 
 
+@pytest.mark.long
 def test_a_client_who_gives_up_waiting_for_an_ingress_that_says_nothing_counts_too(
     way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:

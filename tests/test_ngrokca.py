@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ngrokd.cloud import facts, ngrokca
+from ngrokd.cloud.certificate import pem_of
 from ngrokd.cloud.ngrokca import SHA256, anchor, holds, normal_fingerprint
 from ngrokd.cloud.presented import first_certificate
 from tests.cloud_fake import Authority
@@ -141,3 +144,22 @@ def test_the_first_certificate_of_either_version_is_found() -> None:
 def test_any_message_holds_a_certificate_or_none(content: bytes) -> None:
     found = first_certificate(b"\x0b" + len(content).to_bytes(3, "big") + content)
     assert found is None or (found and found in content)
+
+
+@pytest.mark.parametrize("piece", [b"-----BEGIN A-----", b"-----BEGIN A-----x-----END ", b"-"])
+def test_a_hostile_file_is_refused_in_no_time(piece: bytes) -> None:
+    content = (piece * ngrokca.MAX_BYTES)[: ngrokca.MAX_BYTES]
+    started = time.process_time()
+    with pytest.raises(ValueError, match="PEM"):
+        anchor(content, OURS, NOW)
+    assert time.process_time() - started < 0.1
+
+
+def test_a_certificate_that_openssl_cannot_read_is_not_taken() -> None:
+    der = bytearray(base64.b64decode("".join(PEM.splitlines()[1:-1])))
+    signature = AUTHORITY.certificate.signature
+    start = der.rindex(signature) - 3  # tag, length and unused bits of the BIT STRING
+    assert der[start] == 0x03
+    der[start] = 0x05
+    with pytest.raises(ValueError, match="which OpenSSL cannot read"):
+        anchor(pem_of(bytes(der)).encode(), facts.read(bytes(der)).sha256, NOW)

@@ -29,6 +29,8 @@ from tests.cloud_fake import KEY, Authority, FakeApi, Ngrok, Reply, Request
 ME = "0123456789abcdef0123456789abcdef"
 PROFILE = Profile(("true",), "host-1", "1.2.3")
 WISH = Wish(ME, PROFILE, "CSR")
+FIRST = Wish(ME, PROFILE, "CSR", first=True)
+SIGNED = Authority().sign(signing_request(new_key()))
 
 # Bodies
 
@@ -53,6 +55,20 @@ def test_the_change_body_repeats_neither_id_nor_namespace_nor_description() -> N
 def test_a_change_without_a_request_sends_no_csr() -> None:
     body = change(Wish(ME, Profile(("a", "b"), "h", "1")), Operator("k8sop_1"))
     assert body["binding"] == {"endpoint_selectors": ["a", "b"]}
+
+
+@given(st.lists(st.text(st.sampled_from("a\u00fc\udcff\ud800\U0001f600")), min_size=1, max_size=3))
+def test_every_text_of_this_machine_can_be_sent(texts: list[str]) -> None:
+    wish = Wish(ME, Profile(tuple(texts), texts[0], "1"))
+    for body in (creation(wish), change(wish, Operator("k8sop_1"))):
+        assert json.loads(json.dumps(body, ensure_ascii=False).encode()) == body
+
+
+def test_a_host_name_that_is_not_utf_8_is_sent_with_marks_in_its_place() -> None:
+    body = creation(Wish(ME, Profile(("a\ud800",), "h\udcffx", "1")))
+    assert body["description"] == "ngrokd on h?x"
+    assert body["deployment"] == {"name": "h?x", "namespace": "ngrokd", "version": "1"}
+    assert body["binding"] == {"endpoint_selectors": ["a?"]}
 
 
 def test_a_long_host_name_is_cut_to_the_apis_bytes_at_a_whole_character() -> None:
@@ -305,3 +321,18 @@ def test_a_refused_registration_says_why() -> None:
 
     with FakeApi(reply) as fake, pytest.raises(ApiError, match=r"bad CEL.*bound_endpoints"):
         registrar.register(Api(fake.url, KEY, "1"), WISH, "")
+
+
+@pytest.mark.parametrize("junk", ["\ud800", "x\n" * 600_000, "-----BEGIN CERTIFICATE-----" * 2000])
+def test_a_certificate_that_comes_in_hostile_text_is_asked_for_again(junk: str) -> None:
+    operator = {"id": "k8sop_1", "binding": {"cert": {"cert": junk + SIGNED}}}
+    with FakeApi(lambda _: Reply(201, operator)) as fake, pytest.raises(ApiUnavailable) as caught:
+        registrar.register(Api(fake.url, KEY, "1"), FIRST, "")
+    assert "the certificate of operator k8sop_1 is unusable" in str(caught.value)
+
+
+def test_a_private_key_that_comes_with_a_certificate_is_not_taken_along() -> None:
+    cert = f"{new_key().decode()}bag\n{SIGNED}"
+    with FakeApi(lambda _: Reply(201, {"id": "x", "binding": {"cert": {"cert": cert}}})) as fake:
+        operator = registrar.register(Api(fake.url, KEY, "1"), FIRST, "")
+    assert operator.certificate == SIGNED

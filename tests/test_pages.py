@@ -94,7 +94,7 @@ def test_a_list_that_is_not_whole_in_time_is_an_error() -> None:
 def test_a_list_of_too_many_items_or_bytes_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     asking = Asking()
     asking.ask(link="?x=1", size=pages.MAX_LIST_BYTES)
-    assert "its list is larger than 256 MiB" in refusal(asking, size=1)
+    assert "its list is larger than 128 MiB" in refusal(asking, size=1)
     assert "its list has more than 100000 items" in refusal(Asking(), count=100_001)
 
 
@@ -146,13 +146,36 @@ def test_an_empty_page_ends_the_list_whatever_it_names() -> None:
     assert asking.listing.url is None and asking.listing.items == []
 
 
-def test_what_nobody_reads_of_an_endpoint_is_not_kept_but_all_of_an_operator_is() -> None:
-    item = {"id": "ep_1", "url": "http://a.ns", "traffic_policy": "x" * 99, "metadata": "m"}
+def test_what_nobody_reads_of_an_item_is_not_kept() -> None:
+    item = {
+        "id": "k8sop_1",
+        "url": "http://a.ns",
+        "public_url": None,
+        "proto": ["http"],
+        "traffic_policy": "x" * 99,
+        "metadata": "m",
+        "binding": {"cert": {"cert": "PEM"}},
+    }
     endpoints, operators = listing(), listing("operators")
-    endpoints.take({"endpoints": [item, 7]}, 1, 0.0)
+    endpoints.take({"endpoints": [item, 7, [item]]}, 1, 0.0)
     operators.take({"operators": [item]}, 1, 0.0)
-    assert endpoints.items == [{"id": "ep_1", "url": "http://a.ns"}, 7]
-    assert operators.items == [item]
+    assert endpoints.items == [{"id": "k8sop_1", "url": "http://a.ns"}, None, None]
+    assert operators.items == [{"id": "k8sop_1", "metadata": "m"}]
+
+
+def test_no_text_of_an_item_is_kept_longer_than_it_is_of_use() -> None:
+    for member, name, length in (("endpoints", "url", 512), ("operators", "metadata", 4096)):
+        asking = listing(member)
+        asking.take({member: [{name: "x" * length}, {name: "x" * 9_000_000}]}, 1, 0.0)
+        assert asking.items == [{name: "x" * length}] * 2
+
+
+def test_a_list_of_more_text_than_a_real_one_is_an_error() -> None:
+    asking = Asking()
+    items = [{"url": "x" * 512, "id": "x" * 512}] * (pages.MAX_KEPT // 1024)
+    asking.listing.take({"endpoints": items, "next_page_uri": "?x=1"}, 1, 0.0)
+    with pytest.raises(ApiUnavailable, match="its list has more than 16 MiB of text"):
+        asking.listing.take({"endpoints": [{"id": "x"}]}, 1, 0.0)
 
 
 def test_a_first_page_that_is_refused_for_now_is_left_to_the_next_poll() -> None:
@@ -212,3 +235,9 @@ def test_no_link_leads_to_another_server(link: str) -> None:
     except ApiUnavailable:
         return
     assert one.url is None or one.url.startswith(f"{BASE}/")
+
+
+def test_a_link_that_is_longer_than_any_url_is_not_remembered() -> None:
+    asking = Asking()
+    asking.ask(link="?a=" + "1" * 10_000)
+    assert "its next_page_uri is not a URL" in refusal(asking, link="?a=" + "1" * 12_000)

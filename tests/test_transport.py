@@ -506,6 +506,14 @@ def test_the_proxys_password_is_in_no_message(
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("char", [b"a", b"@"])
+def test_a_status_line_of_64_kib_takes_no_time(serve: Serve, char: bytes) -> None:
+    fake = serve(lambda _: Reply(raw=char * 65_000 + b"\r\n\r\n"))
+    started = time.process_time()
+    assert "not HTTP" in str(fails(fake))
+    assert time.process_time() - started < 2
+
+
 def test_the_names_of_proxies_are_known_whatever_form_they_have(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -16,8 +16,10 @@ _MAX_READ = 64 * 1024  # of such a message: far more than is shown, whatever is 
 # An API key has 49 characters. What is shorter than this is none, and taking it out of messages and
 # log lines would garble them: `logs/lines.py` has the same bound.
 MIN_KEY = 8
+MAX_DIGITS = 20  # of a whole number; none of more means anything here
 MAX_RETRY_AFTER_S = 3600.0  # a longer wish would keep a daemon silent for a slip of the pen
 
+NOT_FOUND = 404
 PROXY_AUTHENTICATION = 407
 # Statuses and codes that pass by themselves: time-out, too early, rate and simultaneous-request
 # limits, maintenance. 5xx too.
@@ -45,10 +47,14 @@ _MENDS = {
 _STATUS_MENDS = {
     401: _SET_KEY,
     403: f"{_SET_KEY}, of an account that may use Kubernetes endpoints",
-    404: "see api.url in config.yml",
+    NOT_FOUND: "see api.url in config.yml",
     PROXY_AUTHENTICATION: "give the proxy's user and password in HTTPS_PROXY",
 }
 _OTHER_MEND = "see https://ngrok.com/docs/errors and the configuration"
+
+# Of one body: each value of its JSON takes up to 160 bytes of memory, however short it is. An
+# endpoint has about 100, and a traffic policy of 50 KB as many in its text as the bound allows.
+MAX_TOKENS = 500_000  # commas and opening brackets: 5,000 for each of a page's 100 items
 
 _BLANK = b" \t\r\n\xef\xbb\xbf"  # white space, and the mark that some pages begin with
 
@@ -94,11 +100,6 @@ def document_of(answer: Answer, asked: Asked, now: float) -> dict[str, object]:
     return document
 
 
-def is_gone(answer: Answer) -> bool:
-    """404 by the API itself, with or without a code: what was asked about does not exist."""
-    return answer.status == 404 and not _is_html(answer)
-
-
 def unusable(asked: Asked, what: str, status: Optional[int] = None) -> ApiUnavailable:
     """An answer that is not the API's. It says nothing about what exists, so nothing changes."""
     text = _clean(what, asked.secret)
@@ -136,9 +137,10 @@ def error_of(answer: Answer, asked: Asked, now: float) -> ApiError:
         return unusable(asked, redirect, answer.status)
     # The API answers JSON. A page for people is a captive portal's or a proxy's, and what that
     # says about keys and operators means nothing.
-    if _is_html(answer) and answer.status != PROXY_AUTHENTICATION:
+    is_foreign = _is_html(answer) and answer.status != PROXY_AUTHENTICATION
+    if is_foreign or (answer.status == NOT_FOUND and not _is_gone(answer)):
         return unusable(asked, f"it answered {said}", answer.status)
-    if is_gone(answer) and asked.about_operator:
+    if answer.status == NOT_FOUND and asked.about_operator:
         text = f"ngrok no longer knows this operator ({said}); it is registered again"
         return OperatorLost(text, answer.status, code)
     mend = _MENDS.get(code) or _STATUS_MENDS.get(answer.status) or _OTHER_MEND
@@ -179,6 +181,18 @@ def _code(document: dict[str, object]) -> str:
     return code if isinstance(code, str) else ""
 
 
+def _is_gone(answer: Answer) -> bool:
+    """404 by the API itself, with or without a code: what was asked about does not exist.
+
+    Whatever stands before the API answers 404, too, where it knows no such path: a proxy's default
+    page, `404 page not found`, nothing. Only the API says so in its own words.
+    """
+    if answer.status != NOT_FOUND:
+        return False
+    document = _object(answer.body) or {}
+    return bool(_code(document)) or document.get("status_code") == NOT_FOUND
+
+
 def _is_html(answer: Answer) -> bool:
     return answer.body[:1024].lstrip(_BLANK)[:1] == b"<"
 
@@ -215,17 +229,25 @@ def _what_came(answer: Answer) -> str:
         named = f' titled "{title.group(1).decode("utf-8", "replace")}"' if title else ""
         return f"an HTML page{named}"
     if body[:1] in (b"{", b"["):
-        return "JSON that is cut short or not an object"
+        return "JSON that is cut short, too large or not an object"
     kind = f" of type {answer.content_type}" if answer.content_type else ""
     return f"something{kind} that is not JSON"
 
 
 def _object(body: bytes) -> Optional[dict[str, object]]:
+    """The JSON object in a body; None: it is something else, or would take too much memory."""
+    if len(body) > MAX_TOKENS and sum(map(body.count, (b",", b"{", b"["))) > MAX_TOKENS:
+        return None
     try:
-        document = json.loads(body)
+        document = json.loads(body, parse_int=_number)
     except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
         return None
     return document if isinstance(document, dict) else None
+
+
+def _number(digits: str) -> float:
+    """No number of digits without end, for which `int` takes the square of their time."""
+    return int(digits) if len(digits) < MAX_DIGITS else float(digits)
 
 
 def _clean(text: str, secret: str) -> str:

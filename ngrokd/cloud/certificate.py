@@ -1,4 +1,4 @@
-"""When a PEM certificate is valid, read from its own bytes.
+"""The PEM certificates in a text, and when they are valid, read from their own bytes.
 
 The standard library has no documented way to do this: `SSLContext.get_ca_certs()` decodes CA
 certificates only, and `cryptography` costs 10 MB of memory at every start. A side file with the
@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Optional
 
 from ngrokd.cloud import der
 
-_PEM = re.compile(
-    r"-----BEGIN CERTIFICATE-----\s*([A-Za-z0-9+/=\s]+?)\s*-----END CERTIFICATE-----"
-)
+_BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+_LINE = 64  # characters, RFC 7468 section 2
+# Of an answer's certificate and its chain: ngrok's have 1 to 2 KB each, and few make a chain.
+MAX_CHARACTERS = 64 * 1024
 
 MAX_SKEW_S = 300.0  # a clock may be this much behind ngrok's
 
@@ -36,15 +37,35 @@ class Validity:
 
 def validity(pem: str) -> Validity:
     """The validity of the first certificate in `pem` (the leaf). ValueError: it is none."""
-    found = _PEM.search(pem)
-    if found is None:
+    content = next(_contents(pem), None)
+    if content is None:
         raise ValueError("it holds no PEM certificate")
     try:
-        return _validity_of(base64.b64decode("".join(found.group(1).split()), validate=True))
-    except binascii.Error as exc:
-        raise ValueError("its certificate is damaged: it is not base64") from exc
+        return _validity_of(content)
     except IndexError as exc:
         raise ValueError("its certificate is cut short") from exc
+
+
+def certificates_of(text: str) -> str:
+    """The certificates in a text that others sent, written anew. ValueError: it is not usable.
+
+    Nothing else comes along: what is kept is a file that everyone may read.
+    """
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"it is longer than {MAX_CHARACTERS >> 10} KiB")
+    if not text.isascii():
+        raise ValueError("it holds characters that are not ASCII")
+    pems = [pem_of(content) for content in _contents(text)]
+    if not pems:
+        raise ValueError("it holds no PEM certificate")
+    return "".join(pems)
+
+
+def pem_of(content: bytes) -> str:
+    """A certificate (DER) as PEM."""
+    text = base64.b64encode(content).decode()
+    lines = [text[start : start + _LINE] for start in range(0, len(text), _LINE)]
+    return "\n".join([_BEGIN, *lines, _END, ""])
 
 
 def replacement_fault(old: Optional[Validity], new: Validity, now: float) -> str:
@@ -69,6 +90,24 @@ def day(moment: float) -> str:
         return datetime.fromtimestamp(moment, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     except (OverflowError, OSError, ValueError):  # years that no calendar here has
         return "a time out of reach"
+
+
+def _contents(text: str) -> Iterator[bytes]:
+    """The certificates in `text`, as DER. ValueError: one is damaged.
+
+    Every character is looked at once, however many blocks are begun and never ended.
+    """
+    begin = text.find(_BEGIN)
+    while begin >= 0:
+        start = begin + len(_BEGIN)
+        end = text.find(_END, start)
+        if end < 0:
+            raise ValueError("its certificate has no end")
+        try:
+            yield base64.b64decode("".join(text[start:end].split()), validate=True)
+        except binascii.Error as exc:
+            raise ValueError("its certificate is damaged: it is not base64") from exc
+        begin = text.find(_BEGIN, end + len(_END))
 
 
 def _validity_of(content: bytes) -> Validity:

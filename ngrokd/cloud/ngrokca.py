@@ -9,10 +9,12 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import ssl
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from ngrokd.cloud import facts
+from ngrokd.cloud.certificate import pem_of
 from ngrokd.cloud.facts import Facts
 
 URL = "https://raw.githubusercontent.com/ngrok/ngrok-operator/main/certs/ngrok-ca.crt"
@@ -68,7 +70,12 @@ def anchor(content: bytes, sha256: str, now: float) -> Anchor:
         raise ValueError(f"{what}, which ended on {day(found.not_after)}: see `date`")
     if now < found.not_before:
         raise ValueError(f"{what}, which begins on {day(found.not_before)}: see `date`")
-    return Anchor(_pem(der), found)
+    pem = pem_of(der)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem)
+    except ssl.SSLError as exc:  # `facts` reads no more than it tells
+        raise ValueError(f"{what}, which OpenSSL cannot read ({exc.reason or exc})") from exc
+    return Anchor(pem, found)
 
 
 def holds(content: bytes, sha256: str) -> bool:
@@ -91,12 +98,12 @@ def day(seconds: float) -> str:
 def _only_certificate(content: bytes) -> bytes:
     if len(content) > MAX_BYTES:
         raise ValueError(f"has more than {MAX_BYTES >> 10} KiB: it is no file of one certificate")
-    blocks = _BLOCK.findall(content)
-    if not blocks:
-        raise ValueError("holds no PEM certificate")
-    if len(blocks) > 1 or content.count(_BEGIN) > 1:
+    if content.count(_BEGIN) > 1:
         raise ValueError(f"holds {content.count(_BEGIN)} PEM blocks: it must be one certificate")
-    kind, body = blocks[0]
+    block = _BLOCK.search(content)
+    if block is None:
+        raise ValueError("holds no PEM certificate")
+    kind, body = block.groups()
     if kind != b"CERTIFICATE":
         raise ValueError(f"holds no certificate but a {kind.decode().lower()}")
     return _decoded(body)
@@ -107,9 +114,3 @@ def _decoded(body: bytes) -> bytes:
         return base64.b64decode(b"".join(body.split()), validate=True)
     except binascii.Error as exc:
         raise ValueError("is damaged: its certificate is not base64") from exc
-
-
-def _pem(der: bytes) -> str:
-    text = base64.b64encode(der).decode()
-    lines = [text[start : start + 64] for start in range(0, len(text), 64)]
-    return "\n".join(["-----BEGIN CERTIFICATE-----", *lines, "-----END CERTIFICATE-----", ""])

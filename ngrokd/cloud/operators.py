@@ -46,13 +46,14 @@ class Operator:
 
 def creation(wish: Wish) -> dict[str, object]:
     """Body of `POST /kubernetes_operators`. The API refuses any field it does not know."""
+    host_name = _encodable(wish.profile.host_name)
     return {
-        "description": _shortened(f"ngrokd on {wish.profile.host_name}", MAX_DESCRIPTION_BYTES),
+        "description": _shortened(f"ngrokd on {host_name}", MAX_DESCRIPTION_BYTES),
         "metadata": merged_metadata("", wish.installation_id),
         "enabled_features": ["bindings"],
         "region": "global",
         "deployment": {
-            "name": wish.profile.host_name,
+            "name": host_name,
             "namespace": NAMESPACE,
             "version": wish.profile.version,
         },
@@ -64,7 +65,10 @@ def change(wish: Wish, known: Operator) -> dict[str, object]:
     """Body of `PATCH /kubernetes_operators/{id}`: what is ours to say, nothing a person wrote."""
     body: dict[str, object] = {
         "enabled_features": ["bindings"],
-        "deployment": {"name": wish.profile.host_name, "version": wish.profile.version},
+        "deployment": {
+            "name": _encodable(wish.profile.host_name),
+            "version": wish.profile.version,
+        },
         "binding": _binding(wish),
     }
     metadata = merged_metadata(known.metadata, wish.installation_id)
@@ -126,14 +130,17 @@ def is_operator_id(text: str) -> bool:
 
 
 def _binding(wish: Wish) -> dict[str, object]:
-    binding: dict[str, object] = {"endpoint_selectors": list(wish.profile.selectors)}
+    selectors = [_encodable(each) for each in wish.profile.selectors]
+    binding: dict[str, object] = {"endpoint_selectors": selectors}
     if wish.csr:
         binding["csr"] = wish.csr
     return binding
 
 
 def _members(text: str) -> Optional[dict[str, object]]:
-    """The members of a JSON object; None: it is something else."""
+    """The members of a JSON object; None: it is something else, or more than metadata can be."""
+    if len(text) > MAX_METADATA_BYTES:
+        return None
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
@@ -147,6 +154,11 @@ def _object(value: object) -> Mapping[object, object]:
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
+
+
+def _encodable(text: str) -> str:
+    """Without lone surrogates: a host name of any bytes has them, and no JSON may."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _shortened(text: str, limit: int) -> str:

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from typing import Optional
 from urllib.parse import SplitResult, urljoin, urlsplit
 
-from ngrokd.cloud.apierrors import Asked, unusable
-from ngrokd.errors import ApiUnavailable
+from ngrokd.cloud.apierrors import NOT_FOUND, Asked, unusable
+from ngrokd.errors import ApiError, ApiUnavailable
 
 MAX_PAGES = 1000
 # Of a whole list: pages that are each within their bounds must not add up to gigabytes or hours.
 MAX_ITEMS = 100_000  # 1,000 pages of 100, and more than net.subnet's 65,000 addresses can serve
-MAX_LIST_BYTES = 256 << 20
+MAX_LIST_BYTES = 128 << 20  # 10,000 endpoints with 4 KiB of metadata and 8 of traffic policy each
+MAX_KEPT = 16 << 20  # characters: 160 for each of 100,000, where a real endpoint has about 100
 # 100 pages (10,000 endpoints) may take 9 s each. An API that never ends its list must not keep a
 # pool thread, and a list that is older says too little about now.
 MAX_LIST_S = 900.0
@@ -26,8 +27,16 @@ MINUTE_S = 60.0
 # time. The pages that came are kept: on a busy account no list of 100 pages comes in one go.
 FIRST_REST_S, LONGEST_REST_S = 10.0, 60.0
 
-# Members of an item that nobody here reads. They can be most of a list of 10,000.
-_UNREAD = {"endpoints": frozenset({"traffic_policy", "metadata", "description"})}
+# Members of an item that somebody here reads, all of them text, and how much of it is of use. The
+# rest can be most of a list of 10,000, or whatever makes a daemon large.
+_READ = {
+    # After host and port of a URL (253 and 5) comes a path, which is dropped.
+    "endpoints": dict.fromkeys(("id", "url", "public_url", "proto", "scheme"), 512),
+    "operators": {"id": 512, "metadata": 4096},  # MAX_METADATA_BYTES
+}
+
+# Of a next_page_uri, by RFC 9110 section 4.1 and a half more: each page's is remembered.
+MAX_LINK = 12_000  # characters
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -49,6 +58,7 @@ class Listing:
         self._seen = {base + path}
         self._started: Optional[float] = None
         self._bytes = 0
+        self._kept = 0
         self._refusals = 0  # of the page that is asked for now
         self._sent: deque[float] = deque(maxlen=PAGES_A_MINUTE)
 
@@ -69,12 +79,10 @@ class Listing:
         items = page.get(self._member)
         if not isinstance(items, list):  # null, too: nothing here says that there are none
             raise unusable(self._asked, f"JSON {_lack(page, self._member)}")
-        self.items += [_lean(item, _UNREAD.get(self._member, frozenset())) for item in items]
         self._bytes += size
+        self._refuse_excess(len(self.items) + len(items), now)
+        self._keep(items)
         self._refusals = 0
-        excess = self._excess(now)
-        if excess:
-            raise unusable(self._asked, f"its list {excess}")
         link = page.get("next_page_uri")
         # ngrok's own client stops at an empty page even if that names another one.
         following = self._following(link) if items and link not in (None, "") else None
@@ -85,12 +93,15 @@ class Listing:
             raise unusable(self._asked, f"its list has no end after {MAX_PAGES} pages")
         self._seen.add(self.url)
 
-    def rest_s(self, error: ApiUnavailable, now: float) -> float:
+    def rest_s(self, error: ApiError, now: float) -> float:
         """Seconds until the page that `error` is about is asked for again; raises it if never.
 
-        A first page is not: then nothing is lost by asking later, as after any other failure.
+        A first page is not: then nothing is lost by asking later, as after any other failure. What
+        a later page does not find is that page: only the first one says what exists.
         """
-        if not (error.rate_limited and self.items):
+        if error.status == NOT_FOUND and self.items:
+            raise unusable(self._asked, f"a later page of its list: {error}", NOT_FOUND) from error
+        if not (isinstance(error, ApiUnavailable) and error.rate_limited and self.items):
             raise error
         rest = min(FIRST_REST_S * 2.0**self._refusals, LONGEST_REST_S)
         rest = max(rest, error.retry_after_s or 0.0)
@@ -99,19 +110,26 @@ class Listing:
             raise error
         return rest
 
-    def _excess(self, now: float) -> str:
-        """Which bound of a whole list is passed, in words; "": none."""
-        if len(self.items) > MAX_ITEMS:
-            return f"has more than {MAX_ITEMS} items"
+    def _refuse_excess(self, count: int, now: float) -> None:
+        """Raises ApiUnavailable if a bound of a whole list is passed; `count`: its items so far."""
+        if count > MAX_ITEMS:
+            raise unusable(self._asked, f"its list has more than {MAX_ITEMS} items")
         if self._bytes > MAX_LIST_BYTES:
-            return f"is larger than {MAX_LIST_BYTES >> 20} MiB"
+            raise unusable(self._asked, f"its list is larger than {MAX_LIST_BYTES >> 20} MiB")
         if now - (self._started or now) > MAX_LIST_S:
-            return f"is not whole after {MAX_LIST_S:g} s"
-        return ""
+            raise unusable(self._asked, f"its list is not whole after {MAX_LIST_S:g} s")
+
+    def _keep(self, items: list[object]) -> None:
+        for item in items:
+            lean = _lean(item, _READ[self._member])
+            self._kept += sum(map(len, lean.values())) if lean else 0
+            self.items.append(lean)
+        if self._kept > MAX_KEPT:
+            raise unusable(self._asked, f"its list has more than {MAX_KEPT >> 20} MiB of text")
 
     def _following(self, link: object) -> str:
         """The next page's URL, always below the API's own origin: the key goes nowhere else."""
-        if not isinstance(link, str) or not re.fullmatch(r"[!-~]+", link):
+        if not isinstance(link, str) or len(link) > MAX_LINK or not re.fullmatch("[!-~]+", link):
             raise unusable(self._asked, "its next_page_uri is not a URL")
         try:
             following, own = urlsplit(urljoin(self.url or "", link)), urlsplit(self._base)
@@ -125,10 +143,12 @@ class Listing:
         return f"{own.scheme}://{own.netloc}{following.path}{query}"
 
 
-def _lean(item: object, unread: frozenset[str]) -> object:
+def _lean(item: object, read: Mapping[str, int]) -> Optional[dict[str, str]]:
+    """What is read of an item; None: it is no object."""
     if not isinstance(item, dict):
-        return item
-    return {name: value for name, value in item.items() if name not in unread}
+        return None
+    members = ((name, item.get(name), length) for name, length in read.items())
+    return {name: text[:length] for name, text, length in members if isinstance(text, str)}
 
 
 def _lack(page: Mapping[str, object], member: str) -> str:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 
 from ngrokd.cloud.api import Api
-from ngrokd.cloud.certificate import validity
+from ngrokd.cloud.certificate import certificates_of, validity
 from ngrokd.cloud.operators import (
     Operator,
     Wish,
@@ -96,10 +96,11 @@ def _certified(operator: Operator) -> Operator:
     if not operator.certificate:
         raise _unusable(f"operator {operator.id} came without a certificate")
     try:
-        validity(operator.certificate)
+        certificate = certificates_of(operator.certificate)
+        validity(certificate)
     except ValueError as exc:
         raise _unusable(f"the certificate of operator {operator.id} is unusable: {exc}") from exc
-    return operator
+    return dataclasses.replace(operator, certificate=certificate)
 
 
 def _unusable(what: str) -> ApiUnavailable:

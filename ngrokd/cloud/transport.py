@@ -22,8 +22,7 @@ from ngrokd.cloud.connection import BoundedConnection, BoundedTlsConnection
 # 100 endpoints of a page with all their metadata and traffic policies stay far below this.
 MAX_BODY_BYTES = 16 << 20
 _PIECE_BYTES = 64 * 1024  # of one read: Python 3.9 makes a buffer as large as what is asked for
-# The user and password in a proxy's URL, which urllib repeats when it cannot read the URL.
-_USER_INFO = re.compile(r"[^\s'\"]+@")
+_WORD = re.compile(r"[^\s'\"]+")
 
 
 class NoAnswer(Exception):
@@ -67,7 +66,7 @@ class Transport:
         reason = exc.reason if isinstance(exc, urllib.error.URLError) else exc
         named = f"{self._proxy}that {self._proxied}_proxy names"
         through = f" (through the proxy {named})" if self._proxied else ""
-        words = _USER_INFO.sub("[redacted]@", _words(reason, self._timeout_s))
+        words = _WORD.sub(_without_user, _words(reason, self._timeout_s))
         if "Tunnel connection failed: 407" in words:  # the words are http.client's
             words += f": give the proxy's user and password in {self._proxied}_proxy"
         return words + through
@@ -114,6 +113,16 @@ def verifying() -> ssl.SSLContext:
     context = ssl.create_default_context(capath=folder)  # None: the system's defaults
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # Python 3.9 would take less
     return context
+
+
+def _without_user(word: re.Match[str]) -> str:
+    """Blanks user and password of a proxy's URL, which urllib repeats if it cannot read the URL.
+
+    Word by word: a server may have sent the text, and looking for them from each character takes
+    half a minute for a status line of 64 KiB.
+    """
+    _, at, host = word.group().rpartition("@")
+    return f"[redacted]@{host}" if at else word.group()
 
 
 def _content(response: http.client.HTTPResponse) -> bytes:

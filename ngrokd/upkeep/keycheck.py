@@ -53,7 +53,7 @@ class KeyCheck:
             reply.set_exception(ControlError("busy", "another API key is being checked"))
             return
         self._checking = (key, reply)
-        self._submit(JobKind.CHECK_KEY, self._access.api(key).list_operators)
+        self._submit(JobKind.CHECK_KEY, self._access.api(key).check_key)
 
     def done(self, error: Optional[BaseException]) -> None:
         """Takes ngrok's answer. A key is kept unchecked only where there is none that works."""

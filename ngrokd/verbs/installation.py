@@ -98,9 +98,8 @@ def uninstall(config: Optional[str], init: Optional[str], dry_run: bool, purge: 
         environ = {**defaults.variables(disk.found), **os.environ}
         found = deregistration.registration(settings, environ, again)
         acts["deregister"] = lambda: _deregister(found, purge)
-        if found.operator_id:
-            what = f"delete operator {found.operator_id} at {found.url}"
-            steps.append(Act("deregister", what))
+        if found.may_be_there:
+            steps.append(Act("deregister", f"delete {found.named} at {found.url}"))
         purged = [*purging.state(settings, str(path), disk), *purging.logs(settings, disk)]
     clean_up = Act("clean up", "remove what a dead daemon left: names, interface, socket")
     acts[clean_up.name] = lambda: cleanup.cleanup(settings)
@@ -196,7 +195,7 @@ def _deregister(found: deregistration.Registration, purge: Purge) -> list[str]:
     except HostError as exc:
         if purge is not Purge.FORCED:
             raise
-        return [f"operator {found.operator_id} stays at ngrok ({exc.__cause__ or exc})"]
+        return [f"{found.named} stays at ngrok ({exc.__cause__ or exc})"]
 
 
 def _carry_out(

@@ -198,8 +198,7 @@ def test_an_ingress_that_dies_while_clients_come_is_a_problem_until_it_is_back(
     with shared_site.network.connect("other.ns", 7000) as connection:
         _must_echo(connection)
     daemon.expect("INFO.*the ingress localhost:4443 can be reached now", since)
-    status = daemon.status()
-    assert (status["state"], status["problems"]) == ("ready", [])
+    daemon.eventually(lambda now: now["state"] == "ready", "the problem stays")
     assert len(daemon.matching(cannot, since)) == 1
 
 

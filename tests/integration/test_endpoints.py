@@ -230,7 +230,7 @@ def test_an_international_name_is_published_as_programs_ask_for_it(site: Site) -
 
     assert daemon.status()["endpoints"] == {"open": 1, "failed": 0, "skipped": 0}
     url, tongue = "http://b\u00fccher.ns:7000/", {**os.environ, "LC_ALL": "C.UTF-8"}
-    asked = site.run("curl", "-s", "--http0.9", "-m", "10", url, env=tongue, check=False)
+    asked = site.run("curl", "-s", "--http0.9", "-m", "2", url, env=tongue, check=False)
     assert asked.stdout.startswith("goodbye\nGET / ")
     assert "Host: xn--bcher-kva.ns:7000" in asked.stdout
     with site.network.connect("xn--bcher-kva.ns", 7000) as client:

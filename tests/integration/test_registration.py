@@ -110,7 +110,7 @@ def test_a_key_that_is_revoked_and_given_back_needs_no_restart(site: Site) -> No
 def test_a_short_life_is_renewed_in_time_and_nothing_is_cut(site: Site) -> None:
     site.keep(programs.peers(site.namespace, site.network, "echo=7000"))
     site.start_cloud(ONE)
-    site.cloud.ask("PATCH", "/settings", {"certificate_lifetime": 30})
+    site.cloud.ask("PATCH", "/settings", {"certificate_lifetime": 15})
     daemon = site.start_daemon().ready()
     first = pair(site)
     with site.network.connect("one.ns", 7000) as running:
