@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration import programs
 from tests.integration.netns import receive_exactly
-from tests.integration.site import Daemon, Site
+from tests.integration.site import INGRESS_PORT, Daemon, Site
 
 pytestmark = pytest.mark.root
 
@@ -91,6 +91,10 @@ def test_a_damaged_file_heals_with_the_same_operator(
     assert ids(site) == before == [again.status()["operator_id"]]
     kept = Path(f"{path}.corrupt")
     assert content is None or kept.read_bytes() == content
+    again.eventually(
+        lambda now: now["ingress_endpoint"] == f"localhost:{INGRESS_PORT}", "it is not asked for"
+    )
+    again.eventually(lambda now: now["problems"] == [], "something of it is left")
     echoes(site)
 
 
