@@ -80,10 +80,11 @@ run: needs-run $(VENV)/run ## try it: the real daemon against a stand-in cloud, 
 	@exec $(BIN)/ngrokd --foreground --sandbox
 
 test: needs-test $(VENV)/dev ## the tests (as root also those that need namespaces)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not long"
+	@# Two workers for each core of two: most of these tests wait more than they compute.
+	$(BIN)/python -m pytest -n 4 --dist loadfile -m "not long"
 
 longtest: needs-test $(VENV)/dev ## those that kill, boot and install for minutes
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m long
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m long
 
 bench: needs-bench $(VENV)/dev ## against haproxy and stunnel, as root, some minutes; BENCH="--only ..." says more
 	@$(BIN)/python -m tests.bench $(BENCH)

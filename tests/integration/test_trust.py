@@ -109,8 +109,12 @@ def test_a_file_that_a_person_puts_there_is_taken_up_while_polls_fail(
     ("name", "words"),
     [
         ("self_signed", "is not trusted (self"),
-        ("wrong_name", "is not for that name (Hostname mismatch"),
-        ("expired", "is not valid now (certificate has expired)"),
+        pytest.param(
+            "wrong_name", "is not for that name (Hostname mismatch", marks=pytest.mark.long
+        ),
+        pytest.param(
+            "expired", "is not valid now (certificate has expired)", marks=pytest.mark.long
+        ),
     ],
 )
 def test_another_certificate_at_a_running_daemon_is_shown_and_forgotten_when_it_goes(
