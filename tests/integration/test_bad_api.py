@@ -273,6 +273,7 @@ def test_an_operator_that_ngrok_lost_is_registered_again_and_nothing_else_change
     daemon.eventually(lambda now: now["state"] == "ready", "not ready again")
 
 
+@pytest.mark.long
 def test_a_404_that_stays_does_not_register_an_operator_a_second(
     shared_site: Site, daemon: Daemon, client: socket.socket
 ) -> None:

@@ -182,7 +182,7 @@ def test_a_client_is_let_go_in_time_with_one_line_that_says_why(
     daemon.eventually(lambda now: now["problems"] == [], "the ingress is trusted again")
 
 
-@pytest.mark.parametrize("kind", ["refuse", "reset"])
+@pytest.mark.parametrize("kind", ["refuse", pytest.param("reset", marks=pytest.mark.long)])
 def test_an_ingress_that_dies_while_clients_come_is_a_problem_until_it_is_back(
     shared_site: Site, daemon: Daemon, client: socket.socket, kind: str
 ) -> None:

@@ -102,6 +102,7 @@ def test_a_damaged_file_heals_with_the_same_operator(
     again.eventually(
         lambda now: now["ingress_endpoint"] == f"localhost:{INGRESS_PORT}", "it is not asked for"
     )
+    again.expect(f"ingress localhost:{INGRESS_PORT} at")
     again.eventually(lambda now: now["problems"] == [], "something of it is left")
     echoes(site)
 
@@ -240,6 +241,7 @@ def test_an_ingress_that_moved_is_taken_up_at_the_next_start(site: Site) -> None
     again.eventually(
         lambda now: now["ingress_endpoint"] == "127.0.0.1:4443", "the old ingress is used"
     )
+    again.expect("ingress 127.0.0.1:4443 at")
     echoes(site)
     patches = [each for each in site.cloud.requests() if each["method"] == "PATCH"]
     assert not patches, "to look changes nothing"
@@ -255,8 +257,9 @@ def test_an_ingress_that_moved_is_found_by_a_daemon_that_cannot_reach_it(site: S
     daemon.eventually(
         lambda now: now["ingress_endpoint"] == "127.0.0.1:4443", "the old ingress is used"
     )
-    echoes(site)
+    daemon.expect("ingress 127.0.0.1:4443 at")
     daemon.eventually(lambda now: now["state"] == "ready", "it is still a problem")
+    echoes(site)
 
 
 def test_what_ngrok_no_longer_lists_is_not_opened_for_a_moment_at_a_start(site: Site) -> None:

@@ -114,6 +114,7 @@ def test_after_the_first_client_the_next_one_finds_a_connection(site_with_cloud:
     assert json.loads(dumped)["warm_connections"] == warm(daemon)
 
 
+@pytest.mark.long
 def test_a_number_that_is_saved_counts_at_once_and_so_does_off(site_with_cloud: Site) -> None:
     site = site_with_cloud
     daemon = start(site, "off")
