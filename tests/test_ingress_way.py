@@ -17,7 +17,7 @@ from ngrokd.messages import JobDone, JobKind
 from ngrokd.upkeep.ingress import LOOK_S, IngressLink
 from tests.certificates import Authority, Pair, server_context
 from tests.ingress import Handler, Peer, TestIngress, echo, upgraded
-from tests.town import COLD, Town, wait_until
+from tests.town import COLD, TIMEOUT_S, Town, wait_until
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 
@@ -193,7 +193,8 @@ def test_a_client_who_gives_up_waiting_for_an_ingress_that_says_nothing_counts_t
     ingress.handle = says_nothing
     with way.town.connect():
         wait_until(lambda: way.town.forwarder.snapshot().open == 1)
-    wait_until(lambda: way.town.forwarder.verdicts() == (0, 0, 1))
+    # It is counted when `connect_timeout` is over.
+    wait_until(lambda: way.town.forwarder.verdicts() == (0, 0, 1), 3 * TIMEOUT_S)
 
 
 def says_nothing(peer: Peer) -> None:

@@ -70,9 +70,9 @@ def read_all(client: socket.socket) -> bytes:
         parts += part
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
+def wait_until(holds: Callable[[], bool], timeout_s: float = TIMEOUT_S) -> None:
     """For what a thread does next, where it signals nothing."""
-    deadline = time.monotonic() + TIMEOUT_S
+    deadline = time.monotonic() + timeout_s
     while not holds():
         assert time.monotonic() < deadline, "it never became true"
         threading.Event().wait(0.005)

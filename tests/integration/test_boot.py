@@ -96,7 +96,7 @@ def test_a_link_that_comes_up_late_is_waited_for(site: Site) -> None:
     site.run("ip", "link", "set", "lo", "down")
     try:
         daemon = site.start_daemon()
-        daemon.expect("register with the ngrok API")
+        daemon.expect("registering with the ngrok API")
         assert daemon.status()["state"] == "registering"
     finally:
         site.run("ip", "link", "set", "lo", "up")

@@ -109,7 +109,8 @@ def test_a_daemon_whose_endpoint_flaps_stays_as_it_is(site: Site) -> None:
 
     must_greet(site, "flaps.ns", 7002)
     assert hosts_writes(site) == writes + 2 * FLAPS
-    assert descriptors(daemon) <= held + 2  # a request may be under way
+    # A request may be under way, and the connection that was greeted may still be closing.
+    daemon.eventually(lambda now: descriptors(daemon) <= held + 2, "descriptors are lost")
     assert memory_kb(daemon, "VmRSS") - kb < GROWTH_KB
     assert len(site.namespace.hosts.read_bytes().replace(site.hosts_before, b"").splitlines()) == 4
     assert daemon.matching(" (WARNING|ERROR|CRITICAL) |Traceback") == []
