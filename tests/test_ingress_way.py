@@ -16,8 +16,8 @@ from ngrokd.forward import dial
 from ngrokd.messages import JobDone, JobKind
 from ngrokd.upkeep.ingress import LOOK_S, IngressLink
 from tests.certificates import Authority, Pair, server_context
-from tests.ingress import Handler, Peer, TestIngress, echo, upgraded
-from tests.town import COLD, TIMEOUT_S, Town, wait_until
+from tests.ingress import TIMEOUT_S, Handler, Peer, TestIngress, echo, upgraded
+from tests.town import COLD, Town, wait_until
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 
