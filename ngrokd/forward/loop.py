@@ -32,6 +32,7 @@ from contextlib import ExitStack
 from typing import Optional, Protocol
 
 from ngrokd.forward.interest import READ
+from ngrokd.forward.waker import Waker
 
 HEARTBEAT_S = 1.0  # the loop turns at least this often
 WAKE_BYTES = 4096  # read from the wake-up socket at once
@@ -82,7 +83,7 @@ class Loop:
         self._timers: list[tuple[float, int, Timer]] = []
         self._timer_numbers = itertools.count()
         self._timers_cancelled = 0
-        self._waker: Optional[_Waker] = None
+        self._waker: Optional[Waker] = None
         self._running = True
         self.retired = False  # every thread runs its calls itself
         self.now = time.monotonic()  # of this turn
@@ -178,7 +179,7 @@ class Loop:
             stack.callback(sleeper.close)
             stack.callback(setattr, self, "_waker", None)
             sleeper.setblocking(False)
-            self._waker = _Waker(waker)
+            self._waker = Waker(waker)
             del waker
             self.watch(sleeper.fileno(), READ, _Sleeper(sleeper))
             while self._running:
@@ -233,23 +234,6 @@ class Loop:
             self._timers = [entry for entry in self._timers if entry[2].participant is not None]
             heapq.heapify(self._timers)
             self._timers_cancelled = 0
-
-
-class _Waker:
-    """The end of the wake-up socket that any thread writes to. Closed by who lets go of it last."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        sock.setblocking(False)
-
-    def wake(self) -> None:
-        try:
-            self._sock.send(b"\0")
-        except (BlockingIOError, BrokenPipeError, ConnectionResetError):
-            return  # enough wake-ups wait already, or the loop has just ended: see `retire`
-
-    def __del__(self) -> None:
-        self._sock.close()
 
 
 class _Sleeper:

@@ -15,6 +15,7 @@ import time
 from collections import deque
 from typing import Callable, Optional
 
+from ngrokd.forward.waker import Waker
 from ngrokd.messages import Message
 
 WAKE_BYTES = 4096  # read from the wake-up socket at once
@@ -28,7 +29,7 @@ class Mailbox:
         self._selector = selectors.DefaultSelector()
         self._sleeper, waker = socket.socketpair()
         self._sleeper.setblocking(False)
-        self._waker: Optional[_Waker] = _Waker(waker)
+        self._waker: Optional[Waker] = Waker(waker)
         del waker
         self.watch(self._sleeper.fileno(), self._awake)
 
@@ -72,20 +73,3 @@ class Mailbox:
     def _awake(self) -> bool:
         self._sleeper.recv(WAKE_BYTES)  # what is left wakes the next `get`
         return False
-
-
-class _Waker:
-    """The end of the wake-up socket that any thread writes to. Closed by who lets go of it last."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        sock.setblocking(False)
-
-    def wake(self) -> None:
-        try:
-            self._sock.send(b"\0")
-        except (BlockingIOError, BrokenPipeError, ConnectionResetError):
-            return  # enough wake-ups wait already, or `close` was faster
-
-    def __del__(self) -> None:
-        self._sock.close()
