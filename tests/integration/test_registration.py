@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Optional
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 from tests.integration import programs
 from tests.integration.netns import receive_exactly
@@ -76,16 +77,21 @@ def test_an_operator_that_was_deleted_is_made_again_once_with_the_same_key(site:
     assert asked(site, "POST") == 2
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("operator_id", b""),
-        ("tls.crt", None),
-        ("tls.key", b"junk \xff\n"),
-        ("registration.json", None),
-    ],
-    ids=["an empty id", "no certificate", "a junk key", "no record"],
-)
+IN_SHORT = {("operator_id", b""), ("tls.crt", None), ("tls.key", b"junk \xff\n")}
+
+
+def damages() -> list[ParameterSet]:
+    """Every file with every damage; one of each in the short tests."""
+    return [
+        pytest.param(
+            name, content, marks=() if (name, content) in IN_SHORT else pytest.mark.long
+        )
+        for name in ("operator_id", "tls.crt", "tls.key", "registration.json")
+        for content in (None, b"", b"junk \xff\n")
+    ]
+
+
+@pytest.mark.parametrize(("name", "content"), damages(), ids=range(12))
 def test_a_damaged_file_heals_with_the_same_operator(
     site: Site, name: str, content: Optional[bytes]
 ) -> None:
@@ -160,6 +166,9 @@ def test_a_certificate_that_has_ended_mends_itself_once_the_api_can_be_reached(
     [
         ("other_key", "does not fit our private key"),
         ("expired", "clock"),
+        pytest.param("not_yet_valid", "clock", marks=pytest.mark.long),
+        pytest.param("cut", "unusable", marks=pytest.mark.long),
+        pytest.param("garbled", "unusable", marks=pytest.mark.long),
     ],
 )
 def test_a_certificate_that_is_worse_replaces_none(site: Site, identity: str, words: str) -> None:
