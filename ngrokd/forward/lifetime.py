@@ -8,7 +8,8 @@ row that did not even live a second say that it wants none, if a client is serve
 they say that it fails, or does not know our certificate.
 
 In a row means soon after each other, and with none between them that lived longer. A lesson is
-forgotten after an hour, and when the ingress is another: far sides change, too.
+forgotten an hour after it was last seen to hold, and when the ingress is another: far sides change,
+too.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Lesson:
     """What has been learned: at most how old they may get. 0: none is kept."""
 
     limit_s: float
-    learned_at: float  # monotonic
+    learned_at: float  # or last seen to hold; monotonic
 
     def __str__(self) -> str:
         """For the log."""
@@ -108,6 +109,8 @@ class Lifetime:
     def _learn(self, limit_s: float, now: float) -> Optional[Lesson]:
         known = self._lesson
         if known is not None and known.limit_s <= limit_s:
+            if known.limit_s >= ALIKE * limit_s:  # it still holds: no news, and not to be forgotten
+                self._lesson = Lesson(known.limit_s, now)
             return None
         self._lesson = Lesson(limit_s, now)
         return self._lesson
