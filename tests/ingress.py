@@ -155,6 +155,7 @@ class TestIngress:
         self._client = client
         self._clients: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
+        self._starting = threading.Lock()
         family = socket.AF_INET6 if ":" in ip else socket.AF_INET
         self.listening = socket.create_server((ip, 0), family=family, backlog=256)
         self.address = Address(ip, self.listening.getsockname()[1])
@@ -166,13 +167,13 @@ class TestIngress:
 
     def wait(self) -> None:
         """Until every handler has returned by itself."""
-        for thread in self._threads[1:]:
+        with self._starting:
+            handlers = self._threads[1:]
+        for thread in handlers:
             thread.join(TIMEOUT_S)
 
     def __enter__(self) -> TestIngress:
-        thread = threading.Thread(target=self._accept)
-        thread.start()
-        self._threads.append(thread)
+        self._start(threading.Thread(target=self._accept))
         return self
 
     def __exit__(
@@ -199,7 +200,10 @@ class TestIngress:
             except OSError:
                 return
             self._clients.append(client)
-            thread = threading.Thread(target=self._serve, args=(client,))
+            self._start(threading.Thread(target=self._serve, args=(client,)))
+
+    def _start(self, thread: threading.Thread) -> None:
+        with self._starting:  # a client may be served, and looked for, before it is in the list
             thread.start()
             self._threads.append(thread)
 
