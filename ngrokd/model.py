@@ -165,6 +165,7 @@ class InterfaceMode(enum.Enum):
 
     DUMMY = "dummy"  # an interface of type dummy
     TUN = "tun"  # a tun device without a reader, where the kernel has no dummy
+    BRIDGE = "bridge"  # a bridge without ports, where neither of the two can be made
     LOOPBACK = "loopback"  # a part of 127.0.0.0/8, which needs no interface and no root
 
 

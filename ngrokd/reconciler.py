@@ -6,7 +6,7 @@ import errno
 import ipaddress
 import logging
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from socket import socket
 from typing import Optional, Protocol
 
@@ -37,7 +37,7 @@ BIND_ROUNDS = 3  # a refused low port, then a taken network port, each change th
 class Machine(Protocol):
     """The part of `host.machine.Machine` that is needed here."""
 
-    def prepare(self) -> InterfaceStatus: ...
+    def prepare(self, known: Collection[str] = ()) -> InterfaceStatus: ...
     def status(self) -> InterfaceStatus: ...
     def addresses(self) -> frozenset[str]: ...
     def add_addresses(self, ips: Iterable[str]) -> dict[str, str]: ...
@@ -99,7 +99,7 @@ class Reconciler:
 
     def prepare(self) -> InterfaceStatus:
         """Makes or adopts the interface. Raises HostError: another daemon has it, by name."""
-        self.interface = self._machine.prepare()
+        self.interface = self._machine.prepare(self._remembered.addresses.values())
         return self.interface
 
     def apply(self, discovered: Discovered, net: NetSettings, loops: Iterable[str]) -> Change:

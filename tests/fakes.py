@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Optional
 
 from ngrokd.desired import Remembered
@@ -38,7 +38,7 @@ class FakeMachine:
         self.writes = 0
         self.closed = False
 
-    def prepare(self) -> InterfaceStatus:
+    def prepare(self, known: Collection[str] = ()) -> InterfaceStatus:
         return InterfaceStatus("ngrokd0", self.subnet, InterfaceMode.DUMMY)
 
     def status(self) -> InterfaceStatus:

@@ -289,21 +289,22 @@ def there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interfaces, "_is_there", lambda name: True)
 
 
-def _remove(ip: FakeIp, **settings: Any) -> list[str]:
-    return interfaces.remove(NetSettings(interface_name=NAME, **settings), ip)
-
-
 OURS = ["10.107.0.1/16", "10.107.0.2/32", "10.107.0.3/32"]
+KNOWN = frozenset(("10.107.0.2", "10.107.0.3", "10.107.0.4"))
 
 
-@pytest.mark.parametrize("kind", ["dummy", "tun"])
+def _remove(ip: FakeIp, known: frozenset[str] = KNOWN, **settings: Any) -> list[str]:
+    return interfaces.remove(NetSettings(interface_name=NAME, **settings), known, ip)
+
+
+@pytest.mark.parametrize("kind", ["dummy", "tun", "bridge"])
 @pytest.mark.parametrize("held", [[], OURS[:1], OURS])
 def test_our_interface_goes_at_whatever_step_it_was_left(
     there: None, kind: str, held: list[str]
 ) -> None:
     ip = FakeIp()
-    ip.links[NAME] = Link(kind, held=list(held))
-    assert len(_remove(ip)) == 1
+    ip.links[NAME] = Link(kind, held=list(held), marked=True)
+    assert len(_remove(ip, frozenset())) == 1
     assert set(ip.links) == {"lo"}
     assert _remove(ip) == []
 
@@ -391,6 +392,7 @@ def test_a_real_tun_device_and_its_addresses_go(namespace: Namespace, tmp_path: 
     ip("tuntap", "add", "dev", "ngrokd0", "mode", "tun")
     for address in OURS:
         ip("addr", "add", address, "dev", "ngrokd0")
+    (tmp_path / "ip_mappings.json").write_text('{"a.ns": "10.107.0.2", "b.ns": "10.107.0.3"}')
     script = "import argparse,sys; from ngrokd.verbs import cleanup; from pathlib import Path; "
     script += "sys.exit(cleanup.run(argparse.Namespace(config=sys.argv[1])))"
     argv = ("env", f"PYTHONPATH={ROOT}", sys.executable, "-c", script, config)

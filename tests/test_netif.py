@@ -13,7 +13,7 @@ from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
 from ngrokd.host import netif
 from ngrokd.host.command import CommandError
-from ngrokd.host.netif import iproute, linux
+from ngrokd.host.netif import iproute, links, linux
 from ngrokd.host.netif.backend import Backend
 from ngrokd.model import InterfaceMode
 from tests.fake_ip import FakeIp, Link
@@ -42,10 +42,10 @@ def test_a_dummy_interface_is_made_with_exactly_these_commands() -> None:
     assert backend.add(ENDPOINTS) == {}
     backend.close()
     assert ip.ran == [
+        "ip -o addr show",
         "ip -d -o link show dev ngrokd0",
-        "ip -o -4 addr show",
         "ip -o -4 route show table all",
-        "ip link add ngrokd0 type dummy",
+        "ip link add ngrokd0 address 02:6e:67:72:6f:6b type dummy",
         "ip -d -o link show dev ngrokd0",
         "ip link set dev ngrokd0 addrgenmode none",
         "ip address replace 10.107.0.1/16 dev ngrokd0",
@@ -63,7 +63,7 @@ def test_the_dummy_interface_carries_gateway_and_endpoints_and_is_up() -> None:
     ip = FakeIp()
     backend = prepare(ip)
     assert backend.add(ENDPOINTS) == {}
-    link = Link("dummy", up=True, makes_ipv6=False)
+    link = Link("dummy", up=True, makes_ipv6=False, marked=True)
     link.held = [GATEWAY, "10.107.0.2/32", "10.107.0.3/32"]
     assert ip.links["ngrokd0"] == link
     assert backend.addresses() == frozenset(ENDPOINTS)
@@ -165,14 +165,16 @@ def test_an_interface_with_an_address_outside_the_subnet_is_refused(address: str
     assert ip.links["ngrokd0"].held == [GATEWAY, address]
 
 
-@pytest.mark.parametrize("busybox", [False, True])
-@pytest.mark.parametrize("kind", ["dummy", "tun"])
+@pytest.mark.parametrize(
+    ("kind", "busybox"),
+    [("dummy", False), ("tun", False), ("bridge", False), ("dummy", True), ("bridge", True)],
+)
 def test_what_a_crashed_run_left_is_adopted_and_its_addresses_reported(
     kind: str, busybox: bool
 ) -> None:
     ip = FakeIp(busybox=busybox)
-    held = [GATEWAY, "fe80::5/64", "10.107.0.2/32", "10.107.9.9/24"]
-    ip.links["ngrokd0"] = Link(kind, up=True, makes_ipv6=False, held=held)
+    held = [GATEWAY, "fe80::5/64", "10.107.0.2/32", "10.107.9.9/32"]
+    ip.links["ngrokd0"] = Link(kind, up=True, makes_ipv6=False, held=held, marked=True)
     backend = prepare(ip)
     assert backend.status.mode.value == kind
     assert backend.addresses() == {"10.107.0.2", "10.107.9.9"}
@@ -240,7 +242,7 @@ def test_routes_that_lead_nobody_into_the_subnet_are_no_conflict(route: str) -> 
 
 def test_a_conflict_that_came_up_after_a_crash_removes_our_leftover() -> None:
     ip = FakeIp()
-    ip.links["ngrokd0"] = Link("dummy", up=True, held=[GATEWAY])
+    ip.links["ngrokd0"] = Link("dummy", up=True, held=[GATEWAY], marked=True)
     ip.links["docker0"] = Link("bridge", up=True, held=["10.107.0.1/16"])
     assert "docker0" in note(prepare(ip))
     assert set(ip.links) == {"lo", "docker0"}
@@ -347,7 +349,7 @@ def test_an_interface_that_another_program_put_in_the_place_of_ours_is_never_tou
     held: list[str], kind: str, busybox: bool
 ) -> None:
     ip = FakeIp(busybox=busybox)
-    ip.links["ngrokd0"] = Link("tun", held=[GATEWAY])
+    ip.links["ngrokd0"] = Link("dummy", held=[GATEWAY], marked=True)
     backend = prepare(ip)
     backend.add(ENDPOINTS)
     theirs = Link(kind, held=list(held))
@@ -509,9 +511,13 @@ def test_the_kind_is_read_from_what_iproute2_really_shows() -> None:
         "68 maxmtu 65535 \\    tun type tun pi off vnet_hdr off persist on addrgenmode none "
         "numtxqueues 1 numrxqueues 1 gso_max_size 65536\n"
     )
-    assert iproute.link_kind(tun) == "tun"
-    assert iproute.link_kind(tun.replace("persist on", "persist off")) == "tun of another program"
-    assert iproute.link_kind("garbage") == "unknown"
+    assert links.of_iproute2(tun) == links.Link(2, "tun", is_marked=False)
+    owned = tun.replace("persist on", "persist on user root group root")
+    assert links.of_iproute2(owned) == links.Link(2, "tun", is_marked=True)
+    others = owned.replace("user root", "user vpn")
+    assert links.of_iproute2(others) == links.Link(2, "tun", is_marked=False)
+    assert links.of_iproute2(tun.replace("persist on", "persist off")).kind != "tun"
+    assert links.of_iproute2("garbage").kind == "unknown"
 
 
 def test_addresses_are_read_with_peers_and_without_link_local_ones() -> None:
@@ -543,7 +549,7 @@ def test_failures_of_a_batch_are_found_by_their_line() -> None:
 
 def test_no_conflict_with_an_unrelated_machine() -> None:
     subnet = ipaddress.IPv4Network("10.107.0.0/16")
-    assert iproute.conflict("", "", "ngrokd0", subnet) == ""
+    assert iproute.conflict([], [], "ngrokd0", subnet) == ""
 
 
 class FakeIfconfig:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from ngrokd.config import NetSettings
@@ -33,9 +33,10 @@ class Machine:
         self._is_anothers = False  # another daemon has the interface or the section
         self._backend: Backend = Loopback(net.subnet)  # nothing to take away until `prepare`
 
-    def prepare(self) -> InterfaceStatus:
+    def prepare(self, known: Collection[str] = ()) -> InterfaceStatus:
         """Makes the interface, or adopts what a crashed run left; else the loopback range.
 
+        `known`: addresses of earlier runs, which help to prove that what is there is ours.
         Raises HostError only for another daemon that has this interface or this section of the
         hosts file; else the notes of the status say what is not as configured, and the mend.
         """
@@ -45,7 +46,7 @@ class Machine:
             self._is_anothers = True
             raise
         self._hosts.remove_orphans()
-        self._backend = netif.prepare(self._net, self._run)
+        self._backend = netif.prepare(self._net, self._run, known)
         return self._backend.status
 
     def status(self) -> InterfaceStatus:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Collection
 from typing import Optional
 
 from ngrokd.config import NetSettings
@@ -14,15 +15,20 @@ from ngrokd.host.netif.watch import NetworkWatch
 logger = logging.getLogger(__name__)
 
 
-def prepare(net: NetSettings, run: Runner, platform: str = sys.platform) -> Backend:
-    """Makes or adopts the interface; where that fails, what comes nearest. Every step is logged."""
+def prepare(
+    net: NetSettings, run: Runner, known: Collection[str] = (), platform: str = sys.platform
+) -> Backend:
+    """Makes or adopts the interface; where that fails, what comes nearest. Every step is logged.
+
+    `known`: addresses that ngrokd remembers to have used.
+    """
     if platform == "darwin":
         from ngrokd.host.netif import darwin
 
         return darwin.prepare(net, run)
     from ngrokd.host.netif import linux
 
-    return linux.prepare(net, run)
+    return linux.prepare(net, known, run)
 
 
 def remove_leftovers(
@@ -38,7 +44,7 @@ def remove_leftovers(
         return darwin.remove_leftovers(net, known, run)
     from ngrokd.host.netif import leftovers
 
-    return leftovers.remove(net, run)
+    return leftovers.remove(net, known, run)
 
 
 def interface_address(name: str, run: Runner, platform: str = sys.platform) -> str:

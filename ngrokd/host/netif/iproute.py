@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Optional
+
+from ngrokd.host.netif import links
 
 # Wider routes are default routes in disguise (a VPN's 0.0.0.0/1 and 128.0.0.0/1); any subnet lies
 # in one of them.
@@ -21,9 +23,8 @@ _NO_SUCH_DEVICE = re.compile(r"does not exist|(?:cannot|can't) find device", re.
 _NOT_PERMITTED = re.compile(r"not permitted|permission denied", re.IGNORECASE)
 _BATCH_LINE_FAILED = re.compile(r"Command failed -:([0-9]+)")
 
-_LINK = re.compile(r"[0-9]+: (?P<name>[^\s:@]+)(?:@\S+)?: <(?P<flags>[^>]*)>")
-
 BATCH = ["ip", "-force", "-batch", "-"]
+SHOW_LINKS = ["ip", "-o", "link", "show"]
 SHOW_ALL_ADDRESSES = ["ip", "-o", "addr", "show"]
 SHOW_ADDRESSES = ["ip", "-o", "-4", "addr", "show"]
 SHOW_ROUTES = ["ip", "-o", "-4", "route", "show", "table", "all"]
@@ -36,28 +37,23 @@ class Held:
     interface: str
     text: str
     index: int = 0  # of the interface; the kernel gives it to no other while it runs
+    label: str = ""  # as `ifconfig` shows it, which can only remove it by that
 
     @property
     def ip(self) -> str:
         return self.text.partition("/")[0]
 
+    @property
+    def prefix(self) -> str:
+        return self.text.partition("/")[2]
+
 
 @dataclass(frozen=True)
-class Link:
-    """One interface: `kind` is "dummy", "tun", or another word for what is not ours."""
+class Route:
+    """Where a route leads to, and by which interface."""
 
-    index: int
-    kind: str
-
-
-def show_link(name: str) -> list[str]:
-    """Shows one interface with its kind."""
-    return ["ip", "-d", "-o", "link", "show", "dev", name]
-
-
-def show_link_of_busybox(name: str) -> list[str]:
-    """Shows one interface; BusyBox does not know `-d`."""
-    return ["ip", "-o", "link", "show", "dev", name]
+    network: ipaddress.IPv4Network
+    interface: str
 
 
 def show_addresses_of(name: str) -> list[str]:
@@ -65,14 +61,21 @@ def show_addresses_of(name: str) -> list[str]:
     return ["ip", "-o", "addr", "show", "dev", name]
 
 
-def add_dummy(name: str) -> list[str]:
-    """The kernel loads its module by itself where it has one."""
-    return ["ip", "link", "add", name, "type", "dummy"]
+def add_link(name: str, kind: str) -> list[str]:
+    """A dummy or a bridge, marked as ours from its first moment.
+
+    The kernel loads the module by itself where it has one.
+    """
+    return ["ip", "link", "add", name, "address", links.MARK_ADDRESS, "type", kind]
 
 
 def add_tun(name: str) -> list[str]:
-    """A tun device that lives on without a reader: its own addresses are reachable all the same."""
-    return ["ip", "tuntap", "add", "dev", name, "mode", "tun"]
+    """A tun device that lives on without a reader: its own addresses are reachable all the same.
+
+    With an owner, or any user who may open /dev/net/tun could read it, write to it and remove it.
+    """
+    owner = ["user", links.MARK_OWNER, "group", links.MARK_OWNER]
+    return ["ip", "tuntap", "add", "dev", name, "mode", "tun", *owner]
 
 
 def without_ipv6(name: str) -> list[str]:
@@ -142,54 +145,14 @@ def complaint(stderr: str) -> str:
 
 
 def mend_for_making(complaint: str) -> str:
-    """What a person can do where neither a dummy nor a tun device can be made."""
+    """What a person can do where no kind of interface can be made."""
     if is_taken(complaint):
         return "set net.interface_name to another name; another program just made one of this name"
     if _NOT_PERMITTED.search(complaint):
         return "run ngrokd as root or with CAP_NET_ADMIN, or set net.subnet to 127.107.0.0/16"
     if is_busybox(complaint):
         return "install iproute2, or load the kernel's module: modprobe dummy"
-    return "load one of the kernel's modules: modprobe dummy, or modprobe tun"
-
-
-def link(answer: str) -> Link:
-    """The interface that an answer of `show_link` shows."""
-    return Link(_index(answer), link_kind(answer))
-
-
-def link_of_busybox(answer: str) -> Link:
-    """The same from an answer of `show_link_of_busybox`."""
-    return Link(_index(answer), link_kind_of_busybox(answer))
-
-
-def link_kind(answer: str) -> str:
-    """What kind of interface an answer of `show_link` shows: "dummy", "tun", or another word.
-
-    A tun device counts only while it is persistent and carries no frames: without that it belongs
-    to a program that reads it, or is a tap.
-    """
-    parts = [part.split() for part in answer.split("\\")]
-    for words in parts[2:]:
-        if words[:1] == ["dummy"]:
-            return "dummy"
-        if words[:1] == ["tun"]:
-            details = " ".join(words)
-            foreign = "type tap" in details or "persist off" in details
-            return "tun of another program" if foreign else "tun"
-    kinds = [words[0] for words in parts[2:] if words]
-    return kinds[0] if kinds else _link_type(answer)
-
-
-def link_kind_of_busybox(answer: str) -> str:
-    """The same from `show_link_of_busybox`, which names no kind: by flags and link type."""
-    found = _LINK.match(answer)
-    flags = set(found["flags"].split(",")) if found else set()
-    link_type = _link_type(answer)
-    if {"POINTOPOINT", "NOARP"} <= flags and link_type in ("none", "[65534]"):
-        return "tun"
-    if {"BROADCAST", "NOARP"} <= flags and link_type == "ether":
-        return "dummy"
-    return link_type
+    return "load one of the kernel's modules: modprobe dummy, modprobe tun, or modprobe bridge"
 
 
 def held_addresses(answer: str) -> list[Held]:
@@ -200,25 +163,29 @@ def held_addresses(answer: str) -> list[Held]:
         if len(words) < 4 or words[2] not in ("inet", "inet6"):
             continue
         if not words[3].lower().startswith("fe80:"):
-            held.append(Held(words[1].partition("@")[0], words[3], _index(line)))
+            held.append(Held(words[1].partition("@")[0], words[3], links.index(line)))
     return held
 
 
-def conflict(addresses: str, routes: str, name: str, subnet: ipaddress.IPv4Network) -> str:
+def conflict(
+    addresses: Iterable[Held], routes: Iterable[Route], name: str, subnet: ipaddress.IPv4Network
+) -> str:
     """"" or who else uses a part of the subnet; `name`, our own interface, does not count."""
-    for held in held_addresses(addresses):
+    for held in addresses:
         address = _interface(held.text)
         if held.interface == name or address is None:
             continue
         if address.ip in subnet or _meet(address.network, subnet):
             return f"interface {held.interface} has the address {held.text}"
-    for network, device in _routes(routes):
-        if device != name and _meet(network, subnet):
-            return f"interface {device} has a route to {network}"
+    for route in routes:
+        if route.interface != name and _meet(route.network, subnet):
+            return f"interface {route.interface} has a route to {route.network}"
     return ""
 
 
-def _routes(answer: str) -> Iterator[tuple[ipaddress.IPv4Network, str]]:
+def routes(answer: str) -> list[Route]:
+    """Those that an answer of SHOW_ROUTES lists and that somebody uses."""
+    found = []
     for line in answer.splitlines():
         words = line.split()
         kind = words[0] if words else ""
@@ -228,7 +195,8 @@ def _routes(answer: str) -> Iterator[tuple[ipaddress.IPv4Network, str]]:
         device = words[words.index("dev") + 1 :][:1] if "dev" in words else []
         network = _interface(where[0]) if where else None
         if network is not None:
-            yield network.network, device[0] if device else "(several)"
+            found.append(Route(network.network, device[0] if device else "(several)"))
+    return found
 
 
 def _meet(network: ipaddress.IPv4Network, subnet: ipaddress.IPv4Network) -> bool:
@@ -241,14 +209,3 @@ def _interface(text: str) -> Optional[ipaddress.IPv4Interface]:
         return ipaddress.IPv4Interface(text)
     except ValueError:
         return None
-
-
-def _index(answer: str) -> int:
-    """0, which the kernel gives to none, where the answer does not begin with a number."""
-    number = answer.partition(":")[0].strip()
-    return int(number) if number.isdecimal() else 0
-
-
-def _link_type(answer: str) -> str:
-    found = re.search(r"link/(\S+)", answer)
-    return found[1] if found else "unknown"
