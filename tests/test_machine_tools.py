@@ -131,6 +131,7 @@ def test_ifconfig_alone_serves_an_interface_adopts_it_and_removes_it(
 def test_ifconfig_never_takes_more_than_single_addresses(namespace: Namespace) -> None:
     """An alias of `lo` would make all of 10.0.0.0/8 this machine's, until its mask is set."""
     with namespace.popen("ip", "-o", "monitor", "route", stdout=subprocess.PIPE) as monitor:
+        assert monitor.stdout is not None
         heard = b""
         for number in range(1, 100):  # until it listens
             namespace.run("ip", "route", "add", "blackhole", f"192.0.2.{number}")

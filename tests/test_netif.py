@@ -88,6 +88,108 @@ def test_without_dummy_in_the_kernel_it_is_a_tun_device(caplog: pytest.LogCaptur
     ]
 
 
+@pytest.mark.parametrize("busybox", [False, True])
+def test_without_dummy_and_tun_it_is_a_bridge_of_our_own(busybox: bool) -> None:
+    ip = FakeIp(kinds=["bridge"], busybox=busybox)
+    backend = prepare(ip)
+    assert backend.status.mode is InterfaceMode.BRIDGE
+    (text,) = backend.status.notes
+    assert "of type dummy" in text and "of type tun" in text
+    assert backend.add(ENDPOINTS) == {}
+    assert backend.addresses() == frozenset(ENDPOINTS)
+    again = prepare(ip)
+    assert again.status.mode is InterfaceMode.BRIDGE
+    assert again.addresses() == frozenset(ENDPOINTS)
+    again.close()
+    assert set(ip.links) == {"lo"}
+
+
+@pytest.mark.parametrize("busybox", [False, True])
+def test_a_bridge_with_ports_is_somebodys_even_with_our_mark(busybox: bool) -> None:
+    ip = FakeIp(busybox=busybox)
+    ip.links["ngrokd0"] = Link("bridge", held=[GATEWAY], marked=True)
+    ip.links["eth0"] = Link("ethernet", master="ngrokd0")
+    text = note(prepare(ip))
+    assert "bridge with the port eth0" in text
+    assert "ip link delete dev ngrokd0" in text
+    assert ip.links["ngrokd0"] == Link("bridge", held=[GATEWAY], marked=True)
+
+
+def test_a_bridge_that_others_gave_a_port_stays_without_our_addresses() -> None:
+    ip = FakeIp(kinds=["bridge"])
+    backend = prepare(ip)
+    backend.add(ENDPOINTS)
+    ip.links["eth0"] = Link("ethernet", master="ngrokd0")
+    assert backend.addresses() == frozenset(ENDPOINTS)
+    with pytest.raises(HostError, match=r"port eth0.*ip link delete dev ngrokd0"):
+        backend.close()
+    assert ip.links["ngrokd0"].held == []
+    assert ip.links["eth0"].master == "ngrokd0"
+
+
+@pytest.mark.parametrize("busybox", [False, True])
+@pytest.mark.parametrize("kind", ["dummy", "tun", "bridge"])
+@pytest.mark.parametrize(
+    ("held", "known"),
+    [
+        ([], ()),
+        ([], ("10.107.0.2",)),
+        ([GATEWAY], ()),
+        ([GATEWAY, "10.107.0.2/32"], ()),
+        ([GATEWAY, "10.107.0.2/32", "10.107.0.9/32"], ("10.107.0.2",)),
+        (["10.107.0.2/32"], ("10.107.0.2",)),
+        (["10.107.0.1/24", "10.107.0.2/32"], ("10.107.0.2",)),
+        ([GATEWAY, "10.107.0.2/24"], ("10.107.0.2",)),
+    ],
+)
+def test_an_administrators_own_is_neither_adopted_nor_touched(
+    kind: str, busybox: bool, held: list[str], known: tuple[str, ...]
+) -> None:
+    ip = FakeIp(busybox=busybox)
+    ip.links["ngrokd0"] = Link(kind, up=True, held=list(held))
+    backend = netif.prepare(NET, ip, known, platform="linux")
+    text = note(backend)
+    assert "nothing proves that ngrokd made it" in text
+    assert "ip link delete dev ngrokd0" in text
+    backend.close()
+    assert ip.links["ngrokd0"] == Link(kind, up=True, held=held)
+
+
+@pytest.mark.parametrize("kind", ["dummy", "tun"])
+@pytest.mark.parametrize("held", [[GATEWAY], [GATEWAY, "10.107.0.2/32"]])
+def test_what_a_version_without_marks_left_is_adopted_where_its_addresses_are_remembered(
+    kind: str, held: list[str]
+) -> None:
+    ip = FakeIp()
+    ip.links["ngrokd0"] = Link(kind, up=True, held=held)
+    backend = netif.prepare(NET, ip, ["10.107.0.2", "10.107.0.3"], platform="linux")
+    assert backend.addresses() == {text[:-3] for text in held[1:]}
+    backend.close()
+    assert set(ip.links) == {"lo"}
+
+
+def test_an_address_of_the_subnet_that_others_put_on_ours_is_never_removed() -> None:
+    ip = FakeIp()
+    backend = prepare(ip)
+    backend.add(ENDPOINTS)
+    theirs = ["10.107.7.7/32", "10.107.8.1/24"]
+    ip.links["ngrokd0"].held += theirs
+    assert backend.addresses() == frozenset(ENDPOINTS)
+    assert [note.split()[4] for note in backend.status.notes] == [f"{text}," for text in theirs]
+    assert backend.remove([*ENDPOINTS, "10.107.7.7", "10.107.8.1"]) == {}
+    with pytest.raises(HostError, match=r"10\.107\.7\.7/32"):
+        backend.close()
+    assert ip.links["ngrokd0"].held == theirs
+
+
+def test_the_gateway_of_a_subnet_of_another_size_is_replaced() -> None:
+    ip = FakeIp()
+    prepare(ip).add(ENDPOINTS)
+    backend = prepare(ip, replace(NET, subnet="10.107.0.0/24"))
+    assert ip.links["ngrokd0"].held == ["10.107.0.2/32", "10.107.0.3/32", "10.107.0.1/24"]
+    assert backend.addresses() == frozenset(ENDPOINTS)
+
+
 def test_without_any_kind_it_is_the_loopback_range_and_the_note_tells_the_mend() -> None:
     ip = FakeIp(kinds=[])
     backend = prepare(ip)
@@ -475,6 +577,7 @@ def test_any_walk_with_failures_ends_with_what_was_asked_for(seed: int, busybox:
         elif event == "meddle" and "ngrokd0" in ip.links:
             held = ip.links["ngrokd0"].held
             held[:] = [text for text in held if chance.random() < 0.7]
+        ip.kinds = chance.choice([["dummy"], ["bridge"], ["tun", "bridge"]])
         wanted = frozenset(chance.sample(pool, chance.randrange(len(pool))))
         actual = backend.addresses()
         failed = backend.add(wanted - actual)

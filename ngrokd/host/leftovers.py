@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
-from ngrokd.host import command, hosts, netif
+from ngrokd.host import command, files, hosts, netif
 from ngrokd.host.claims import Claims
 from ngrokd.host.hostsfile import HostsFile
 
@@ -44,3 +45,32 @@ def _remove(
     except HostError as exc:
         faults.append(str(exc))
     return removed, faults
+
+
+def look(
+    net: NetSettings, known: frozenset[str], run: command.Runner = command.run
+) -> tuple[list[str], list[str]]:
+    """What `remove` would do, and what would stay, as lines; nothing is changed."""
+    would: list[str] = []
+    stays: list[str] = []
+    try:
+        content = _content(Path(net.hosts_file))
+        if hosts.render(content, {}, hosts.marker_of(net.interface_name)) != content:
+            would.append(f"# take ngrokd's section out of {net.hosts_file}")
+    except (HostError, OSError) as exc:
+        stays.append(f"{net.hosts_file}: {exc}")
+    try:
+        commands, left = netif.would_remove(net, known, run)
+    except HostError as exc:
+        stays.append(str(exc))
+    else:
+        would += [shlex.join(argv) for argv in commands]
+        stays += left
+    return would, stays
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return files.read_regular(path)
+    except FileNotFoundError:
+        return b""

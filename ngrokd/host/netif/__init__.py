@@ -9,7 +9,9 @@ from typing import Optional
 
 from ngrokd.config import NetSettings
 from ngrokd.host.command import Runner
+from ngrokd.host.netif import rehearsal
 from ngrokd.host.netif.backend import Backend
+from ngrokd.host.netif.rehearsal import Rehearsal
 from ngrokd.host.netif.watch import NetworkWatch
 
 logger = logging.getLogger(__name__)
@@ -29,6 +31,33 @@ def prepare(
     from ngrokd.host.netif import linux
 
     return linux.prepare(net, known, run)
+
+
+def rehearse(
+    net: NetSettings, run: Runner, known: Collection[str] = (), platform: str = sys.platform
+) -> Rehearsal:
+    """What `prepare` and the first addresses would be, as data; nothing is changed."""
+    if platform == "darwin":
+        from ngrokd.host.netif import darwin
+
+        return darwin.rehearse(net, run)
+    return rehearsal.of_linux(net, known, run)
+
+
+def would_remove(
+    net: NetSettings, known: frozenset[str], run: Runner, platform: str = sys.platform
+) -> tuple[list[list[str]], list[str]]:
+    """The commands of `remove_leftovers`, and what would stay. Raises HostError."""
+    if platform == "darwin":
+        from ngrokd.host.netif import darwin
+
+        return [darwin.remove_alias(ip) for ip in darwin.left(net, known, run)], []
+    from ngrokd.host.netif import leftovers
+
+    removal = leftovers.plan(net, known, run)
+    if removal is None:
+        return [], []
+    return removal.commands, [removal.stays] if removal.stays else []
 
 
 def remove_leftovers(

@@ -82,7 +82,8 @@ def ports_of(answer: str, name: str) -> list[str]:
     ports = []
     for line in answer.splitlines():
         found = _LINK.match(line)
-        if found and f" master {name} " in line.partition("\\")[0]:
+        words = line.partition("\\")[0].split()
+        if found and ("master", name) in zip(words, words[1:]):
             ports.append(found["name"])
     return ports
 
