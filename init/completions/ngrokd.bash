@@ -5,7 +5,7 @@
 _ngrokd_takes() {
     takes=
     case "$1,$2,$3" in
-    ngrokd,,options) takes='words -h --help --version --config --foreground -v --verbose --sandbox --dir' ;;
+    ngrokd,,options) takes='words -h --help --version --config --foreground -v --verbose --sandbox --dir --dry-run' ;;
     ngrokd,,--config) takes='file' ;;
     ngrokd,,--dir) takes='folder' ;;
     ngrokd,install,options) takes='words -h --help --config --init --dry-run' ;;
@@ -22,7 +22,7 @@ _ngrokd_takes() {
     ngrokd,restart,--config) takes='file' ;;
     ngrokd,reload,options) takes='words -h --help --config' ;;
     ngrokd,reload,--config) takes='file' ;;
-    ngrokd,cleanup,options) takes='words -h --help --config' ;;
+    ngrokd,cleanup,options) takes='words -h --help --config --dry-run' ;;
     ngrokd,cleanup,--config) takes='file' ;;
     ngrokd,check-config,options) takes='words -h --help' ;;
     ngrokd,check-config,0) takes='file' ;;

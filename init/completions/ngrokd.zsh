@@ -26,6 +26,7 @@ _ngrokd_line_ngrokd() {
     '(-v --verbose)--verbose[log at level debug]' \
     '--sandbox[run against a stand-in cloud, without an account]' \
     '--dir=[with --sandbox\: keep its state in DIR]:DIR:_files -/' \
+    '--dry-run[print what a start would do on this machine, and do nothing]' \
     '1:command:->command' \
     '*:: :->words' && return
   case $state in
@@ -73,7 +74,8 @@ _ngrokd_line_ngrokd() {
           _arguments -S \
             '(- *)-h[show this help message and exit]' \
             '(- *)--help[show this help message and exit]' \
-            '--config=[default\: /etc/ngrokd/config.yml]:PATH:_files' && return ;;
+            '--config=[default\: /etc/ngrokd/config.yml]:PATH:_files' \
+            '--dry-run[print what would be removed, and do nothing]' && return ;;
         check-config)
           _arguments -S \
             '(- *)-h[show this help message and exit]' \
