@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,10 +13,11 @@ import pytest
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
 from ngrokd.host import netif
-from ngrokd.host.command import CommandError
-from ngrokd.host.netif import iproute, links, linux
+from ngrokd.host.command import CommandError, Runner
+from ngrokd.host.netif import ifconfigtool, iproute, leftovers, links, linux
 from ngrokd.host.netif.backend import Backend
 from ngrokd.model import InterfaceMode
+from tests.fake_ifconfig import FakeIfconfig
 from tests.fake_ip import FakeIp, Link
 
 NET = NetSettings()
@@ -180,6 +182,55 @@ def test_an_address_of_the_subnet_that_others_put_on_ours_is_never_removed() -> 
     with pytest.raises(HostError, match=r"10\.107\.7\.7/32"):
         backend.close()
     assert ip.links["ngrokd0"].held == theirs
+
+
+class Killed(BaseException):
+    """The daemon ends here, at once."""
+
+
+@pytest.mark.parametrize("cleans_up", [False, True])
+@pytest.mark.parametrize("tool", ["iproute2", "busybox", "ifconfig"])
+@pytest.mark.parametrize("kind", ["dummy", "tun", "bridge"])
+def test_whenever_it_is_killed_the_next_run_or_a_cleanup_leaves_nothing(
+    kind: str, tool: str, cleans_up: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the state folder has forgotten every address."""
+    steps = 0
+    for moment in itertools.count(1):
+        ip = FakeIp(kinds=[kind], busybox=tool == "busybox")
+        links = ip.links
+        monkeypatch.setattr(
+            ifconfigtool, "index_of", lambda name, of=links: of[name].index if name in of else 0
+        )
+        monkeypatch.setattr(leftovers, "_is_there", links.__contains__)
+        run = FakeIfconfig(ip) if tool == "ifconfig" else ip
+        left = itertools.count(1)
+
+        def run_until(argv: Sequence[str], text: str = "") -> str:
+            answer = run(argv, text)  # noqa: B023
+            if next(left) == moment:  # noqa: B023
+                raise Killed
+            return answer
+
+        try:
+            backend = prepare_with(run_until)
+            backend.add(ENDPOINTS)
+            backend.remove(ENDPOINTS[:1])
+            backend.close()
+        except Killed:
+            steps += 1
+        else:
+            break
+        if cleans_up:
+            leftovers.remove(NET, (), run)
+        else:
+            prepare_with(run).close()
+        assert set(links) == {"lo"}, f"killed after command {moment}"
+    assert steps >= 1
+
+
+def prepare_with(run: Runner) -> Backend:
+    return netif.prepare(NET, run, platform="linux")
 
 
 def test_the_gateway_of_a_subnet_of_another_size_is_replaced() -> None:
@@ -655,7 +706,7 @@ def test_no_conflict_with_an_unrelated_machine() -> None:
     assert iproute.conflict([], [], "ngrokd0", subnet) == ""
 
 
-class FakeIfconfig:
+class FakeAliases:
     """lo0 of macOS."""
 
     def __init__(self) -> None:
@@ -680,7 +731,7 @@ class FakeIfconfig:
 
 
 def test_macos_aliases_are_added_to_lo0_and_removed() -> None:
-    ifconfig = FakeIfconfig()
+    ifconfig = FakeAliases()
     ifconfig.held.append("127.107.0.9")
     ifconfig.refused.add("127.107.0.3")
     backend = netif.prepare(NET, ifconfig, platform="darwin")
@@ -699,8 +750,8 @@ def test_macos_aliases_are_added_to_lo0_and_removed() -> None:
 
 def test_macos_tells_when_the_configured_subnet_cannot_be() -> None:
     net = replace(NET, subnet="10.200.0.0/16")
-    assert "net.subnet" in netif.prepare(net, FakeIfconfig(), platform="darwin").status.notes[0]
+    assert "net.subnet" in netif.prepare(net, FakeAliases(), platform="darwin").status.notes[0]
 
 
 def test_macos_finds_the_first_address_of_an_interface() -> None:
-    assert netif.interface_address("lo0", FakeIfconfig(), platform="darwin") == "127.0.0.1"
+    assert netif.interface_address("lo0", FakeAliases(), platform="darwin") == "127.0.0.1"

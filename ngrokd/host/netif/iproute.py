@@ -172,8 +172,8 @@ def conflict(
 ) -> str:
     """"" or who else uses a part of the subnet; `name`, our own interface, does not count."""
     for held in addresses:
-        address = _interface(held.text)
-        if held.interface == name or address is None:
+        address = None if held.interface == name else _interface(held.text)
+        if address is None:
             continue
         if address.ip in subnet or _meet(address.network, subnet):
             return f"interface {held.interface} has the address {held.text}"

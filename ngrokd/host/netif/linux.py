@@ -266,7 +266,5 @@ class VirtualInterface:
         return {
             one.ip: one
             for one in held
-            if one.ip in self._added
-            and one.index == self._index
-            and self._layout.is_endpoint(one)
+            if one.ip in self._added and one.index == self._index and one.prefix == "32"
         }

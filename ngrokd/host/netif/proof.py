@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Collection, Iterable
@@ -25,11 +26,11 @@ class Layout:
     name: str
     network: ipaddress.IPv4Network
 
-    @property
+    @functools.cached_property  # asked for every address at every poll
     def gateway_ip(self) -> str:
         return str(self.network.network_address + 1)
 
-    @property
+    @functools.cached_property
     def gateway(self) -> str:
         """With its prefix length."""
         return f"{self.gateway_ip}/{self.network.prefixlen}"
