@@ -14,6 +14,7 @@ from ngrokd.assignments import Assignments
 from ngrokd.config import NetSettings
 from ngrokd.desired import VIRTUAL, Desired, Facts, desire, listen_interface
 from ngrokd.errors import HostError
+from ngrokd.latest import Latest
 from ngrokd.model import Discovered, EndpointState, EndpointStatus, InterfaceStatus, Target
 from ngrokd.outcome import Actual, Change
 from ngrokd.parts import Forwarder, Machine, Memory
@@ -40,6 +41,9 @@ class Reconciler:
         self._serving = Serving(machine, forwarder, max_listeners)
         self._published = Published(machine)
         self._assignments = Assignments(memory)
+        self._desire = Latest(desire)
+        self._names = Latest(planning.published_names)
+        self._statuses = Latest(outcome.statuses)
         self.interface: Optional[InterfaceStatus] = None
         self.endpoints: tuple[EndpointStatus, ...] = ()
         self.failed = 0  # of them; asked for after every message, so it is counted beforehand
@@ -70,7 +74,7 @@ class Reconciler:
         self.interface = self._machine.status()
         for _ in range(BIND_ROUNDS):
             facts = self._facts(discovered, net, loops)
-            desired = desire(discovered, net, facts, self._assignments.held)
+            desired = self._desire(discovered, net, facts, self._assignments.held)
             problems += self._assignments.keep(desired.remembered)
             if not self._make(desired):
                 break
@@ -97,7 +101,9 @@ class Reconciler:
 
     def _facts(self, discovered: Discovered, net: NetSettings, loops: Iterable[str]) -> Facts:
         assert self.interface is not None
-        interfaces = {listen_interface(net, e.target.hostname) for e in discovered.endpoints}
+        interfaces = {net.listen_interface}
+        if net.overrides:
+            interfaces = {listen_interface(net, e.target.hostname) for e in discovered.endpoints}
         ips: dict[str, str] = {}
         for name in sorted(interfaces - {VIRTUAL}):
             ip = self._interface_ip(name)
@@ -140,7 +146,7 @@ class Reconciler:
             self._busy_ips(),
         )
         staying = serving.reachable(serving.without(steps.close), desired)
-        problems = self._published.replace(planning.published_names(staying))
+        problems = self._published.replace(self._names(staying))
         serving.close(steps.close)
         return problems + serving.remove_addresses(steps.remove_addresses)
 
@@ -159,7 +165,9 @@ class Reconciler:
         reachable = self._serving.reachable(self._serving.open, desired)
         actual = Actual(reachable, self._published.names, failed)
         before = self.endpoints
-        self.endpoints = outcome.statuses(discovered, net, desired, actual)
+        self.endpoints = self._statuses(discovered, net, desired, actual)
+        if self.endpoints is before:
+            return Change()
         self.failed = sum(status.state is EndpointState.FAILED for status in self.endpoints)
         for needs_attention, line in outcome.lines(before, self.endpoints):
             logger.log(logging.WARNING if needs_attention else logging.INFO, "%s", line)

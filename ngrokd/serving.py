@@ -46,11 +46,12 @@ class Serving:
         """Adds addresses and opens listeners; True if what it met asks for another decision."""
         refused = self._machine.add_addresses(steps.add_addresses) if steps.add_addresses else {}
         self.present |= set(steps.add_addresses) - set(refused)
-        broken = {at: route for at, route in self.open.items() if at.ip in refused}
-        self.failed.update({route.target: refused[at.ip] for at, route in broken.items()})
+        if refused:
+            broken = {at: route for at, route in self.open.items() if at.ip in refused}
+            self.failed.update({route.target: refused[at.ip] for at, route in broken.items()})
         decide_again = False
         # Those that are about to be closed do not count. Counted once: 10,000 endpoints are opened.
-        listening_now = len(self.open.keys() & desired.listeners.keys())
+        listening_now = len(set(self.open).intersection(desired.listeners)) if steps.open else 0
         for at, route in steps.open.items():
             if at.ip in refused:
                 self.failed[route.target] = refused[at.ip]
@@ -103,11 +104,15 @@ class Serving:
     def without(self, addresses: Iterable[Address]) -> dict[Address, Route]:
         """What listens, but for these."""
         leaving = set(addresses)
+        if not leaving:
+            return dict(self.open)
         return {at: route for at, route in self.open.items() if at not in leaving}
 
     def reachable(self, listeners: Listeners, desired: Desired) -> dict[Address, Route]:
         """Without those whose address is not on our interface now: it may be elsewhere's."""
         missing = desired.addresses - self.present
+        if not missing:
+            return dict(listeners)
         return {at: route for at, route in listeners.items() if at.ip not in missing}
 
     def busy_hosts(self) -> set[str]:

@@ -175,21 +175,21 @@ def test_all_pages_are_followed(serve: Serve, absolute: bool) -> None:
         return page(*urls, link=link if number < 9 else None)
 
     fake = serve(answer)
-    found = poll(client(fake), "o")
+    found = poll(client(fake), "o").discovered
     assert len(found.endpoints) == 1000
     assert [each.headers.get("authorization") for each in fake.requests] == [f"Bearer {KEY}"] * 10
 
 
 def test_an_empty_page_ends_the_list_even_if_it_names_another(serve: Serve) -> None:
     fake = serve(lambda _: page(link="/kubernetes_operators/o/bound_endpoints?before_id=1"))
-    assert client(fake).bound_endpoints("o") == []
+    assert client(fake).bound_endpoints("o").items == []
     assert len(fake.requests) == 1
 
 
 def test_a_page_that_was_seen_ends_the_list(serve: Serve) -> None:
     link = "/kubernetes_operators/k8sop_1/bound_endpoints?before_id=1"
     fake = serve(lambda _: page("http://web.ns", link=link))
-    assert len(client(fake).bound_endpoints("k8sop_1")) == 2
+    assert len(client(fake).bound_endpoints("k8sop_1").items) == 2
     assert len(fake.requests) == 2
 
 
@@ -202,7 +202,7 @@ def test_ten_thousand_endpoints_come_whole_without_a_pause(serve: Serve) -> None
     fake = serve(answer)
     pauses: list[float] = []
     api = Api(fake.url, KEY, "1", pause=pauses.append)
-    assert len(poll(api, "o").endpoints) == 10_000
+    assert len(poll(api, "o").discovered.endpoints) == 10_000
     assert len(fake.requests) == 100 and pauses == []
 
 
@@ -218,7 +218,7 @@ def test_a_page_that_is_refused_for_now_is_asked_for_again_and_none_is_lost(serv
     pauses: list[float] = []
     counted: list[str] = []
     api = Api(fake.url, KEY, "1", 5, counted.append, pauses.append)
-    found = poll(api, "o").endpoints
+    found = poll(api, "o").discovered.endpoints
     assert [each.target for each in found] == [Target("a.ns", 80), Target("b.ns", 80)]
     assert pauses == [33.0, 20.0]
     assert counted == ["200", "429", "429", "200"]

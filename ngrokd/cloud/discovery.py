@@ -120,7 +120,10 @@ def _text(item: Mapping[object, object], name: str) -> str:
 
 def _printable(text: str) -> str:
     """Safe on a terminal and in a log line, whatever the API sent."""
-    return "".join(char if char.isprintable() else "?" for char in text[:MAX_SHOWN])
+    shown = text[:MAX_SHOWN]
+    if shown.isprintable():
+        return shown
+    return "".join(char if char.isprintable() else "?" for char in shown)
 
 
 def _kind(value: object) -> str:

@@ -2,7 +2,7 @@
 
     make bench BENCH="--only host"
     .venv/bin/python -m tests.bench.host [--sizes 2000,4000,8000] [--rounds N] [--python PYTHON]
-        [--json FILE] [--profile FOLDER] [--nice N]
+        [--json FILE] [--profile FOLDER] [--nice N] [--subnet NET]
 
 As root, in a network namespace with a private /etc. docs/benchmarks.md says what is measured.
 """
@@ -56,7 +56,7 @@ def url(number: int) -> str:
 class HostBench:
     """One site with its cloud, and one daemon after the other. Owner: the benchmark."""
 
-    def __init__(self, folder: Path, namespace: Namespace, python: str) -> None:
+    def __init__(self, folder: Path, namespace: Namespace, python: str, subnet: str) -> None:
         self._python = python
         self._launcher = write_launcher(folder, python)
         self.site = Site(folder, namespace)
@@ -65,6 +65,7 @@ class HostBench:
             {
                 "server": {"log_file": str(folder / "ngrokd.log")},
                 "bound_endpoints": {"poll_interval": NEVER_S},
+                "net": {"subnet": subnet},
             }
         )
 
@@ -225,7 +226,7 @@ def run(args: argparse.Namespace) -> dict[int, list[Numbers]]:
         with contextlib.ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ngrokd-host-")))
             namespace = stack.enter_context(Namespace(folder))
-            bench = HostBench(folder, namespace, choose_python(args))
+            bench = HostBench(folder, namespace, choose_python(args), args.subnet)
             stack.callback(bench.site.close)
             for size in sizes:
                 print(f"host: {size:,}, round {round_number + 1}", file=sys.stderr, flush=True)
@@ -244,6 +245,7 @@ def parse(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--sizes", default=",".join(map(str, SIZES)), metavar="N[,N]")
     parser.add_argument("--rounds", type=int, default=ROUNDS, metavar="N")
+    parser.add_argument("--subnet", default="10.107.0.0/16", help="127.107.0.0/16: no interface")
     parser.add_argument("--python", help="what runs the daemon (default: Debian's)")
     parser.add_argument("--nice", type=int, default=0, metavar="N", help="of the whole run")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keeps every round's figures")
