@@ -34,4 +34,4 @@ def poll(api: Api, operator_id: str, before: Polled = Polled()) -> Polled:
             f"the ngrok API listed {len(items)} endpoints, and none of them names a URL: that is no"
             " list of endpoints, so nothing is changed; it is tried again"
         )
-    return Polled(discover(items), listing.pages)
+    return Polled(discover(items, before.discovered), listing.pages)
