@@ -42,6 +42,7 @@ from ngrokd.process import limits
 from ngrokd.process.workers import Job
 from ngrokd.reconciler import Reconciler
 from ngrokd.reloader import Reloader
+from ngrokd.serving import Room
 from ngrokd.snapshot import Board
 from ngrokd.upkeep.ingress import JOBS as INGRESS_JOBS
 from ngrokd.upkeep.ingress import IngressLink
@@ -70,7 +71,10 @@ class Conductor:
         self._identity = Identity(config.server, command.run)
         self._memory = Memory(config.state_folder)
         self.reconciler = Reconciler(
-            Machine(config.net), forwarder, self._memory, limits.listeners_allowed()
+            Machine(config.net),
+            forwarder,
+            self._memory,
+            Room(limits.listeners_allowed(), limits.too_many(source.environ, os.getpid())),
         )
         self._ingress = IngressLink(config, self._identity, forwarder, submit)
         self._poller = Poller(config, self._identity, self._ask, post, random.random)

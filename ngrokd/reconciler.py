@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import sys
 from collections.abc import Iterable, Mapping
 from typing import Optional
 
@@ -19,7 +18,7 @@ from ngrokd.model import Discovered, EndpointState, EndpointStatus, InterfaceSta
 from ngrokd.outcome import Actual, Change
 from ngrokd.parts import Forwarder, Machine, Memory
 from ngrokd.published import Published
-from ngrokd.serving import Serving
+from ngrokd.serving import Room, Serving
 
 logger = logging.getLogger(__name__)
 
@@ -34,11 +33,11 @@ class Reconciler:
         machine: Machine,
         forwarder: Forwarder,
         memory: Memory,
-        max_listeners: int = sys.maxsize,
+        room: Optional[Room] = None,
     ) -> None:
-        """`max_listeners`: what the descriptor limit allows; more endpoints than that fail."""
+        """`room`: for listeners; more endpoints than that fail. None: there is no limit."""
         self._machine = machine
-        self._serving = Serving(machine, forwarder, max_listeners)
+        self._serving = Serving(machine, forwarder, room or Room())
         self._published = Published(machine)
         self._assignments = Assignments(memory)
         self._desire = Latest(desire)
@@ -78,7 +77,11 @@ class Reconciler:
             problems += self._assignments.keep(desired.remembered)
             if not self._make(desired):
                 break
-        self._tell(tuple(dict.fromkeys(problems + self._finish(desired))))
+        problems += self._finish(desired)
+        if self._serving.room_came:  # what was closed holds no descriptors any more
+            self._make(desired)
+            problems += self._finish(desired)
+        self._tell(tuple(dict.fromkeys(problems)))
         return self._report(discovered, net, desired, {**self._serving.failed, **desired.failed})
 
     def stop_accepting(self) -> None:
@@ -133,7 +136,7 @@ class Reconciler:
         """Makes what is missing; True if what it met asks for another decision."""
         serving = self._serving
         steps = planning.plan(desired.listeners, desired.addresses, serving.open, serving.present)
-        return serving.make(steps, desired)
+        return serving.make(steps)
 
     def _finish(self, desired: Desired) -> list[str]:
         """Publishes what is really open, then closes and removes what is no longer wanted."""

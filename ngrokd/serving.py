@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import logging
+import sys
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 
 from ngrokd.desired import Desired
 from ngrokd.errors import BindError, HostError, InterfaceTaken, PortForbidden
@@ -14,16 +16,24 @@ from ngrokd.plan import Listeners, Plan
 
 logger = logging.getLogger(__name__)
 
-TOO_MANY = "the descriptor limit allows {} listeners: raise LimitNOFILE or `ulimit -n`"
+
+@dataclass(frozen=True)
+class Room:
+    """How many listeners the descriptor limit allows, and why one more is none."""
+
+    listeners: int = sys.maxsize
+    reason: str = "descriptor limit"
 
 
 class Serving:
     """Owner: main thread. What it opened itself, and the addresses that the machine shows."""
 
-    def __init__(self, machine: Machine, forwarder: Forwarder, max_listeners: int) -> None:
+    def __init__(self, machine: Machine, forwarder: Forwarder, room: Room) -> None:
         self._machine = machine
         self._forwarder = forwarder
-        self._max_listeners = max_listeners
+        self._room = room
+        self._crowded = False  # there was no room for some
+        self.room_came = False  # since then others were closed
         self.open: dict[Address, Route] = {}
         self.present: frozenset[str] = frozenset()  # addresses on the interface, as last seen
         self.failed: dict[Target, str] = {}  # what was refused since the last look
@@ -42,7 +52,7 @@ class Serving:
             return [str(exc)]
         return []
 
-    def make(self, steps: Plan, desired: Desired) -> bool:
+    def make(self, steps: Plan) -> bool:
         """Adds addresses and opens listeners; True if what it met asks for another decision."""
         refused = self._machine.add_addresses(steps.add_addresses) if steps.add_addresses else {}
         self.present |= set(steps.add_addresses) - set(refused)
@@ -50,16 +60,15 @@ class Serving:
             broken = {at: route for at, route in self.open.items() if at.ip in refused}
             self.failed.update({route.target: refused[at.ip] for at, route in broken.items()})
         decide_again = False
-        # Those that are about to be closed do not count. Counted once: 10,000 endpoints are opened.
-        listening_now = len(set(self.open).intersection(desired.listeners)) if steps.open else 0
+        self._crowded = self.room_came = False
         for at, route in steps.open.items():
             if at.ip in refused:
                 self.failed[route.target] = refused[at.ip]
-            elif listening_now >= self._max_listeners:
-                self.failed[route.target] = TOO_MANY.format(self._max_listeners)
+            elif len(self.open) >= self._room.listeners:
+                self.failed[route.target] = self._room.reason
+                self._crowded = True
             else:
                 decide_again |= self._open(at, route)
-                listening_now += at in self.open
         for at, route in steps.retarget.items():
             self._forwarder.retarget(at, route)
             self.open[at] = route
@@ -92,6 +101,7 @@ class Serving:
         if addresses:
             self._forwarder.remove_listeners(addresses)
             self.open = self.without(addresses)
+            self.room_came = self._crowded
 
     def remove_addresses(self, ips: Collection[str]) -> list[str]:
         """Takes them off the interface; what could not be."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, cast
+from typing import Any, Optional, cast
 
 import pytest
 from hypothesis import given
@@ -27,7 +27,7 @@ class Listing:
         self.items = items
         self.pages: Pages = {}
 
-    def bound_endpoints(self, operator_id: str, known: Pages) -> Listing:
+    def bound_endpoints(self, operator_id: str, known: Optional[Pages]) -> Listing:
         assert operator_id == "k8sop_1"
         return self
 

@@ -19,13 +19,13 @@ _SCHEME_ORDER = ("http", "https", "tls", "tcp")
 _BY_TARGET = attrgetter("target.hostname", "target.port")
 
 
-def discover(items: Sequence[object], before: Discovered = Discovered()) -> Discovered:
+def discover(items: Sequence[object], before: Optional[Discovered] = None) -> Discovered:
     """One endpoint for each scheme, host and port; what cannot be served, with its reason.
 
     `before`: what was found last time. What is still the same is the same value: of thousands only
     the new ones are read.
     """
-    known = {each.url: each for each in before.endpoints}
+    known = {each.url: each for each in before.endpoints} if before else {}
     found: dict[str, Endpoint] = {}  # by URL in its one spelling
     members: dict[str, set[str]] = {}
     skipped: list[SkippedEndpoint] = []

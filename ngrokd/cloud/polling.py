@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Optional
 
 from ngrokd.cloud.api import Api
 from ngrokd.cloud.discovery import discover, names_a_url
@@ -15,18 +16,18 @@ from ngrokd.model import Discovered
 class Polled:
     """What a poll found, and the pages that say so."""
 
-    discovered: Discovered = Discovered()
+    discovered: Discovered = field(default_factory=Discovered)
     pages: Pages = field(default_factory=dict)
 
 
-def poll(api: Api, operator_id: str, before: Polled = Polled()) -> Polled:
+def poll(api: Api, operator_id: str, before: Optional[Polled] = None) -> Polled:
     """Everything bound to this operator. Raises ApiError: then nothing is known to have changed.
 
     `before`: the last one. Of a list of thousands that has not changed nothing is read again, and
     what is found is the same value.
     """
-    listing = api.bound_endpoints(operator_id, before.pages)
-    if listing.unchanged:
+    listing = api.bound_endpoints(operator_id, before.pages if before else None)
+    if before and listing.unchanged:
         return before
     items = listing.items
     if items and not any(names_a_url(item) for item in items):
@@ -34,4 +35,4 @@ def poll(api: Api, operator_id: str, before: Polled = Polled()) -> Polled:
             f"the ngrok API listed {len(items)} endpoints, and none of them names a URL: that is no"
             " list of endpoints, so nothing is changed; it is tried again"
         )
-    return Polled(discover(items, before.discovered), listing.pages)
+    return Polled(discover(items, before.discovered if before else None), listing.pages)

@@ -44,7 +44,7 @@ def refusal(hostname: str, reserved: Collection[str], loops: Collection[str]) ->
     `reserved`, in lower case: names this machine already has. `loops`: hosts the daemon itself
     must reach at ngrok.
     """
-    malformed = _malformed(hostname)
+    malformed = "" if _PLAIN.fullmatch(hostname) else _malformed(hostname)
     if malformed:
         return malformed
     name = hostname.lower()
@@ -64,8 +64,6 @@ def refusal(hostname: str, reserved: Collection[str], loops: Collection[str]) ->
 
 
 def _malformed(name: str) -> str:
-    if _PLAIN.fullmatch(name):
-        return ""
     if not name:
         return "the name is empty"
     if ":" in name or name.startswith("["):

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Optional
 
 from tests.bench import table, workloads
-from tests.bench.proxies import NGROKD, Proxy, start
 from tests.bench.launcher import choose_python
+from tests.bench.proxies import NGROKD, Proxy, start
 from tests.bench.stage import NATIVE_INGRESS, SANDBOX, Stage, Way
 from tests.bench.surroundings import described, niceness, profiled
 from tests.bench.workloads import QUICK, WORKLOADS, Numbers, Size, Workload

@@ -30,7 +30,6 @@ from tests.bench import hostfigures
 from tests.bench.counters import at_rest, cpu_seconds
 from tests.bench.launcher import choose_python, write_launcher
 from tests.bench.surroundings import described, niceness, profiled
-from tests.integration.netns import Network
 from tests.integration.programs import Program
 from tests.integration.site import Site, clean_environment
 from tests.namespace import Namespace, why_not
@@ -179,7 +178,7 @@ def poll(bench: HostBench, pid: int) -> Numbers:
 def traced(bench: HostBench, pid: int) -> Numbers:
     """Files that one unchanged poll opens to write, and programs that it starts."""
     out = bench.site.folder / "strace"
-    argv = ["strace", "-f", "-qq", "-e", "trace=file,process", "-o", out, "-p", str(pid)]
+    argv = ["strace", "-f", "-qq", "-e", "trace=file,process", "-o", str(out), "-p", str(pid)]
     with subprocess.Popen(argv, stderr=subprocess.DEVNULL) as tracer:
         until(lambda: "TracerPid:\t0\n" not in Path(f"/proc/{pid}/status").read_text(), "strace")
         bench.refresh()

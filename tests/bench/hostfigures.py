@@ -1,4 +1,4 @@
-"""What the host side costs with thousands of endpoints: the rows and what is to be reached. Pure."""
+"""What the host side costs with thousands of endpoints: rows, and what is to be reached. Pure."""
 
 from __future__ import annotations
 
