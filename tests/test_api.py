@@ -180,6 +180,37 @@ def test_all_pages_are_followed(serve: Serve, absolute: bool) -> None:
     assert [each.headers.get("authorization") for each in fake.requests] == [f"Bearer {KEY}"] * 10
 
 
+def test_a_poll_that_finds_the_same_gives_the_same_value_though_every_page_is_asked_for(
+    serve: Serve,
+) -> None:
+    urls = {0: ["http://a.ns", "http://b.ns"], 1: ["http://c.ns"]}
+
+    def answer(request: Request) -> Reply:
+        number = int(request.path.partition("before_id=")[2] or 0)
+        return page(*urls[number], link=None if number else "?before_id=1")
+
+    fake = serve(answer)
+    first = poll(client(fake), "o")
+    again = poll(client(fake), "o", first)
+    assert again is first and len(fake.requests) == 4
+    urls[1].append("http://d.ns")
+    more = poll(client(fake), "o", again)
+    assert [each.target.hostname for each in more.discovered.endpoints] == [
+        f"{name}.ns" for name in "abcd"
+    ]
+    kept = dict(zip(more.discovered.endpoints, first.discovered.endpoints))
+    assert all(new is old for new, old in kept.items())
+
+
+def test_what_was_a_page_is_no_page_with_another_status(serve: Serve) -> None:
+    good = page("http://a.ns")
+    answers = [good, Reply(503, good.document)]
+    fake = serve(lambda _: answers[len(fake.requests) - 1])
+    first = poll(client(fake), "o")
+    with pytest.raises(ApiUnavailable):
+        poll(client(fake), "o", first)
+
+
 def test_an_empty_page_ends_the_list_even_if_it_names_another(serve: Serve) -> None:
     fake = serve(lambda _: page(link="/kubernetes_operators/o/bound_endpoints?before_id=1"))
     assert client(fake).bound_endpoints("o").items == []
