@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 
 from ngrokd.config import NetSettings
-from ngrokd.errors import HostError
+from ngrokd.errors import HostError, NoAddress
 from ngrokd.host.command import CommandError, Runner
 from ngrokd.host.netif import loopback
 from ngrokd.model import InterfaceMode, InterfaceStatus
@@ -59,7 +59,7 @@ def first_address(name: str, run: Runner) -> str:
     """The first IPv4 address of any interface. Raises HostError."""
     held = held_addresses(run(show(name)))
     if not held:
-        raise HostError(f"interface {name} has no IPv4 address; see `ifconfig {name}`")
+        raise NoAddress(f"interface {name} has no IPv4 address; see `ifconfig {name}`")
     return held[0]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Optional
 
 from ngrokd.config import NetSettings
-from ngrokd.errors import HostError, InterfaceTaken
+from ngrokd.errors import HostError, InterfaceTaken, NoAddress
 from ngrokd.host.command import CommandError, Runner
 from ngrokd.host.netif import iproute, lookup, loopback
 from ngrokd.host.netif.backend import Backend
@@ -46,11 +46,11 @@ def first_address(name: str, run: Runner) -> str:
         answer = run([*iproute.SHOW_ADDRESSES, "dev", name])
     except CommandError as exc:
         if iproute.is_missing(exc.stderr):
-            raise HostError(f"there is no interface {name}; `ip link` lists them") from exc
+            raise NoAddress(f"there is no interface {name}; `ip link` lists them") from exc
         raise
     held = iproute.held_addresses(answer)
     if not held:
-        raise HostError(f"interface {name} has no IPv4 address; see `ip addr show dev {name}`")
+        raise NoAddress(f"interface {name} has no IPv4 address; see `ip addr show dev {name}`")
     return held[0].ip
 
 
