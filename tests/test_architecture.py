@@ -24,6 +24,7 @@ PURE = {
     "config.py",
     "desired.py",
     "errors.py",
+    "exposure.py",
     "verbs/hints.py",
     "model.py",
     "outcome.py",
