@@ -70,7 +70,10 @@ class Conductor:
         self._identity = Identity(config.server, command.run)
         self._memory = Memory(config.state_folder)
         self.reconciler = Reconciler(
-            Machine(config.net), forwarder, self._memory, limits.listeners_allowed()
+            Machine(config.net, state_folder=config.state_folder),
+            forwarder,
+            self._memory,
+            limits.listeners_allowed(),
         )
         self._ingress = IngressLink(config, self._identity, forwarder, submit)
         self._poller = Poller(config, self._identity, self._ask, post, random.random)

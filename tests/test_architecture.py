@@ -67,6 +67,8 @@ PURE = {
     "forward/tls.py",
     "forward/tunnel.py",
     "forward/wire.py",
+    "host/dispute.py",
+    "host/hosts.py",
     "host/ipam.py",
     "host/names.py",
     "host/netif/kernelfilter.py",

@@ -5,10 +5,12 @@ Everything that needs root goes through it, and it takes and returns plain value
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Optional
 
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
@@ -18,16 +20,25 @@ from ngrokd.host.holders import Holders
 from ngrokd.host.hostsfile import HostsFile
 from ngrokd.host.netif.backend import Backend
 from ngrokd.host.netif.loopback import Loopback
-from ngrokd.model import Address, InterfaceStatus
+from ngrokd.model import Address, HostsStatus, InterfaceStatus
+
+logger = logging.getLogger(__name__)
 
 
 class Machine:
     """The interface, the hosts section, and the right to listen. Owner: main."""
 
-    def __init__(self, net: NetSettings, run: command.Runner = command.run) -> None:
+    def __init__(
+        self,
+        net: NetSettings,
+        run: command.Runner = command.run,
+        state_folder: Optional[Path] = None,
+    ) -> None:
+        """`state_folder`: where a copy of the hosts file is kept; None: nowhere."""
         self._net = net
         self._run = run
-        self._hosts = HostsFile(Path(net.hosts_file), hosts.marker_of(net.interface_name))
+        marker = hosts.marker_of(net.interface_name)
+        self._hosts = HostsFile(Path(net.hosts_file), marker, state_folder)
         self._holders = Holders()
         self._claims = Claims(net)
         self._is_anothers = False  # another daemon has the interface or the section
@@ -45,6 +56,10 @@ class Machine:
             self._is_anothers = True
             raise
         self._hosts.remove_orphans()
+        try:
+            self._hosts.mend()
+        except HostError as exc:
+            logger.warning("%s", exc)  # tried again, and told in the status, at each publication
         self._backend = netif.prepare(self._net, self._run)
         return self._backend.status
 
@@ -71,6 +86,10 @@ class Machine:
         Raises HostError; no line was changed then.
         """
         return self._hosts.publish(names)
+
+    def hosts(self) -> HostsStatus:
+        """What came of the last `publish`."""
+        return self._hosts.status
 
     def reserved_names(self) -> frozenset[str]:
         """Names, in lower case, that mean something else on this machine already."""
