@@ -21,6 +21,7 @@ from ngrokd.model import (
     Discovered,
     EndpointState,
     EndpointStatus,
+    HostsStatus,
     InterfaceStatus,
     Route,
     Target,
@@ -43,6 +44,7 @@ class Machine(Protocol):
     def add_addresses(self, ips: Iterable[str]) -> dict[str, str]: ...
     def remove_addresses(self, ips: Iterable[str]) -> dict[str, str]: ...
     def publish(self, names: Mapping[str, str]) -> bool: ...
+    def hosts(self) -> HostsStatus: ...
     def reserved_names(self) -> frozenset[str]: ...
     def bind(self, address: Address) -> socket: ...
     def interface_address(self, name: str) -> str: ...
@@ -91,6 +93,7 @@ class Reconciler:
         self.endpoints: tuple[EndpointStatus, ...] = ()
         self.failed = 0  # of them; asked for after every message, so it is counted beforehand
         self.problems: tuple[str, ...] = ()
+        self.hosts: Optional[HostsStatus] = None
         self.hosts_writes = 0
 
     def recall(self) -> None:
@@ -264,13 +267,12 @@ class Reconciler:
 
     def _publish(self, names: dict[str, str]) -> list[str]:
         try:
-            if self._machine.publish(names):
-                self.hosts_writes += 1
-        except HostError as exc:
+            self.hosts_writes += self._machine.publish(names)
+            self._names = names
+        except HostError:  # `hosts` has the reason
             self._names = {}
-            return [str(exc)]
-        self._names = names
-        return []
+        self.hosts = self._machine.hosts()
+        return [self.hosts.problem] if self.hosts.problem else []
 
     def _report(
         self,
