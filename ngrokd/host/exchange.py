@@ -7,8 +7,8 @@ read anew. What remains:
 
 - Where the file system or the kernel cannot exchange (macOS, some network file systems), the moment
   between compare and rename is there: some 50 microseconds.
-- An edit that came in that moment is out of sight until it is back, as long again. A program
-  that reads, changes and writes the file within that time makes its new content without it.
+- An edit that came in that moment is out of sight until it is back, as long again. If another
+  edit is made without it within that time, the later one stays, and the other one is kept beside.
 - A program that has the file open for writing the whole time is not waited for beyond HostsFile's
   rounds; what it then writes goes to the file that was taken out.
 """
@@ -41,10 +41,11 @@ class ChangedMeanwhile(Exception):
 
 
 class Stranded(OSError):
-    """What another program wrote could not be put back. Handler: it stays where it is."""
+    """What another program wrote could not be put back. Handler: it is kept, and told."""
 
-    def __init__(self, exc: OSError, path: Path, new: Path) -> None:
-        super().__init__(exc.errno, f"what another program wrote is kept as {new}", str(path))
+    def __init__(self, kept: Path, path: Path) -> None:
+        text = f"it was written by several programs at once: what one wrote is kept as {kept}"
+        super().__init__(errno.EAGAIN, text, str(path))
 
 
 class CannotExchange(Exception):
@@ -159,16 +160,29 @@ def _is_written(path: Path, shared: Shared) -> bool:
 
 
 def _put_back(new: Path, path: Path, content: bytes) -> None:
-    """Until ours is what comes out: whatever else comes out is newer, and belongs in its place."""
-    for _ in range(_MAX_TURNS):
-        try:
-            if not _swap(new, path) or is_still(new, content):
+    """Until what comes out is what went in before: anything else is newer, and belongs there."""
+    put, last = content, b""
+    try:
+        for _ in range(_MAX_TURNS):
+            put, last = new.read_bytes(), put
+            if not _swap(new, path):
                 return
-        except ChangedMeanwhile:
-            continue
-        except OSError as exc:
-            raise Stranded(exc, path, new) from exc
-    raise Stranded(OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)), path, new)
+            if is_still(new, last):
+                break
+    except (OSError, ChangedMeanwhile) as exc:
+        raise Stranded(_keep(new, path), path) from exc
+    if last is not content:  # an edit that was out of sight when somebody made another one
+        raise Stranded(_keep(new, path), path)
+
+
+def _keep(new: Path, path: Path) -> Path:
+    """Under a name that is not taken for an orphan."""
+    kept = path.with_name(f"{path.name}.ngrokd-kept-{os.urandom(4).hex()}")
+    try:
+        new.rename(kept)
+    except OSError:
+        return new
+    return kept
 
 
 def remove(new: Path) -> None:
@@ -189,9 +203,12 @@ def _rename(old: Path, new: Path, flags: int) -> None:
     call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if call is None:
         raise CannotExchange
-    if call(_AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), flags) == 0:
+    words = (_AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), flags)
+    number = errno.EINTR
+    while number == errno.EINTR:
+        number = ctypes.get_errno() if call(*words) else 0
+    if number == 0:
         return
-    number = ctypes.get_errno()
     if number in _CANNOT:
         raise CannotExchange
     raise OSError(number, os.strerror(number), str(old), None, str(new))

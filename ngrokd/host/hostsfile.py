@@ -118,8 +118,9 @@ class HostsFile:
         return self._reserved
 
     def remove_orphans(self) -> list[Path]:
-        """Removes temporary files that a killed run left beside the file."""
-        return files.remove_orphans(self._path)
+        """Removes temporary files that a killed run left beside the file, and beside its copy."""
+        copies = files.remove_orphans(self._copy) if self._copy else []
+        return files.remove_orphans(self._path) + copies
 
     def mend(self) -> str:
         """Puts back a file that was written in place and only half; its path, "" for none.

@@ -22,7 +22,7 @@ _HALF = r"\.(?:{})\.(?:ngrokd-[0-9]+-[0-9a-f]{{16}}|[0-9a-f]{{16}}\.tmp)"
 # The trust anchor, and what `ngrokctl trust` has replaced.
 _ANCHOR = r"ca\.crt(?:\.before(?:-[0-9]+)?)?"
 # The hosts file as it was, and one that was being written when a crash came.
-_OF_HOSTS = re.compile(r".+\.ngrokd\.(?:bak|journal)")
+_OF_HOSTS = re.compile(r".+\.ngrokd\.(?:bak|journal)(?:\.ngrokd-[0-9]+-[0-9a-f]{16})?")
 _ASIDE = re.compile(rf"(?:{_WORDS})\.corrupt")
 
 _LOG = re.compile(r"ngrokd[\w.-]*\.log")
