@@ -68,6 +68,8 @@ PURE = {
     "forward/tls.py",
     "forward/tunnel.py",
     "forward/wire.py",
+    "host/dispute.py",
+    "host/hosts.py",
     "host/ipam.py",
     "host/names.py",
     "host/netif/inventory.py",
