@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Optional
 
@@ -229,6 +230,8 @@ class Status:
     hosts_writes: int = 0
     started_at: float = 0.0  # Unix seconds
     api_requests: tuple[tuple[str, int], ...] = field(default=())  # (HTTP status or "error", count)
+    # Published names that mean something outside of this machine, too: the addresses there.
+    shadowed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def registered(self) -> bool:
