@@ -105,6 +105,8 @@ class FakeIp:
             return self._show(words[3], details=True)
         if words[:3] == ["link", "show", "dev"]:
             return self._show(words[3], details=False)
+        if words == ["link", "show"]:
+            return "".join(self._show(name, details=False) for name in self.links)
         if words[:2] == ["addr", "show"]:
             assert words[2:3] in ([], ["dev"]), words
             return self._addresses(words[3:])

@@ -19,6 +19,7 @@ from ngrokd.errors import BindError, HostError, PortForbidden
 from ngrokd.host.holders import Holders
 from ngrokd.host.listening import listen
 from ngrokd.host.machine import Machine
+from ngrokd.host.netif.ipreader import IpReader
 from ngrokd.model import Address, InterfaceMode
 from tests.fake_ip import FakeIp, Link
 from tests.namespace import Namespace
@@ -37,7 +38,8 @@ def hosts(tmp_path: Path) -> Path:
 
 
 def machine_with(hosts: Path, ip: FakeIp, **settings: Any) -> Machine:
-    return Machine(NetSettings(hosts_file=str(hosts), **settings), ip)
+    net = NetSettings(hosts_file=str(hosts), **settings)
+    return Machine(net, ip, lambda net, run: IpReader(run))
 
 
 def state(path: Path) -> tuple[bytes, int, int]:
@@ -374,6 +376,7 @@ import encodings.idna, json, os, sys  # idna: an ordinary user may not read root
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
 from ngrokd.host.machine import Machine
+from ngrokd.host.netif.ipreader import IpReader
 from ngrokd.model import Address
 
 machine = Machine(NetSettings(**json.loads(sys.argv[1])))
@@ -594,6 +597,7 @@ import json, subprocess, sys
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
 from ngrokd.host.machine import Machine
+from ngrokd.host.netif.ipreader import IpReader
 
 machine = Machine(NetSettings())
 machine.prepare()

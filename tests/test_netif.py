@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,8 +12,9 @@ from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
 from ngrokd.host import netif
 from ngrokd.host.command import CommandError
-from ngrokd.host.netif import iproute, linux
+from ngrokd.host.netif import iproute
 from ngrokd.host.netif.backend import Backend
+from ngrokd.host.netif.ipreader import IpReader
 from ngrokd.model import InterfaceMode
 from tests.fake_ip import FakeIp, Link
 
@@ -22,10 +22,11 @@ NET = NetSettings()
 GATEWAY = "10.107.0.1/16"
 ENDPOINTS = ["10.107.0.2", "10.107.0.3"]
 FALLBACK = "127.107.0.0/16"
+LOOK = ["ip -o link show", "ip -o addr show", "ip -o -4 route show table all"]
 
 
 def prepare(ip: FakeIp, net: NetSettings = NET) -> Backend:
-    return netif.prepare(net, ip, platform="linux")
+    return netif.prepare(net, ip, IpReader(ip), platform="linux")
 
 
 def note(backend: Backend) -> str:
@@ -43,8 +44,7 @@ def test_a_dummy_interface_is_made_with_exactly_these_commands() -> None:
     backend.close()
     assert ip.ran == [
         "ip -d -o link show dev ngrokd0",
-        "ip -o -4 addr show",
-        "ip -o -4 route show table all",
+        *LOOK,
         "ip link add ngrokd0 type dummy",
         "ip -d -o link show dev ngrokd0",
         "ip link set dev ngrokd0 addrgenmode none",
@@ -53,7 +53,7 @@ def test_a_dummy_interface_is_made_with_exactly_these_commands() -> None:
         "ip -d -o link show dev ngrokd0",
         "ip -force -batch -",
         "ip -d -o link show dev ngrokd0",
-        "ip -o addr show dev ngrokd0",
+        *LOOK,
         "ip link delete dev ngrokd0",
     ]
     assert set(ip.links) == {"lo"}
@@ -108,7 +108,7 @@ def test_without_ip_it_is_the_loopback_range_and_the_note_names_the_package() ->
     def no_ip(argv: Sequence[str], text: str = "") -> str:
         raise CommandError("`ip`: there is no program ip on this machine; install iproute2")
 
-    assert "install iproute2" in note(netif.prepare(NET, no_ip, platform="linux"))
+    assert "install iproute2" in note(netif.prepare(NET, no_ip, IpReader(no_ip), platform="linux"))
 
 
 def test_busybox_without_dummy_is_the_loopback_range_and_the_note_says_why() -> None:
@@ -377,7 +377,8 @@ def test_an_interface_made_in_the_moment_we_make_ours_is_not_taken_over() -> Non
             ip.links["ngrokd0"] = Link("tun")
         return ip(argv, text)
 
-    text = note(netif.prepare(NET, another_is_faster, platform="linux"))
+    reader = IpReader(another_is_faster)
+    text = note(netif.prepare(NET, another_is_faster, reader, platform="linux"))
     assert "File exists" in text
     assert "net.interface_name" in text
     assert not [line for line in ip.ran if "tuntap" in line]  # it would join theirs
@@ -408,13 +409,13 @@ def test_an_interface_without_endpoints_is_made_again_at_the_next_look() -> None
         backend.addresses()
 
 
-def test_an_ordinary_look_is_one_command() -> None:
+def test_an_ordinary_look_changes_nothing() -> None:
     ip = FakeIp()
     backend = prepare(ip)
     backend.add(ENDPOINTS)
     before = len(ip.ran)
     backend.addresses()
-    assert ip.ran[before:] == ["ip -o addr show"]
+    assert ip.ran[before:] == LOOK
 
 
 def test_an_address_of_another_interface_that_comes_later_is_noted_while_it_is_there(
@@ -432,6 +433,19 @@ def test_an_address_of_another_interface_that_comes_later_is_noted_while_it_is_t
     assert [record.getMessage() for record in caplog.records] == [text]
     assert backend.add(["10.107.0.4"]) == {}
     del ip.links["docker0"]
+    backend.addresses()
+    assert backend.status.notes == ()
+
+
+def test_a_route_into_the_subnet_that_comes_later_is_noted_while_it_is_there() -> None:
+    ip = FakeIp()
+    backend = prepare(ip)
+    backend.add(ENDPOINTS)
+    ip.routes.append("10.96.0.0/12 via 192.168.1.1 dev wg0 proto static")
+    assert backend.addresses() == frozenset(ENDPOINTS)
+    (text,) = backend.status.notes
+    assert "wg0 has a route to 10.96.0.0/12" in text and "net.subnet" in text
+    ip.routes.clear()
     backend.addresses()
     assert backend.status.notes == ()
 
@@ -486,20 +500,20 @@ def test_any_walk_with_failures_ends_with_what_was_asked_for(seed: int, busybox:
 def test_the_first_address_of_any_interface_is_found() -> None:
     ip = FakeIp()
     ip.links["eth0"] = Link("ethernet", held=["192.168.1.5/24", "10.0.0.1/8"])
-    assert netif.interface_address("eth0", ip, platform="linux") == "192.168.1.5"
+    assert netif.interface_address("eth0", IpReader(ip)) == "192.168.1.5"
 
 
 @pytest.mark.parametrize("busybox", [False, True])
 def test_an_interface_that_is_not_there_is_told(busybox: bool) -> None:
     with pytest.raises(HostError, match="there is no interface eth7"):
-        linux.first_address("eth7", FakeIp(busybox=busybox))
+        netif.interface_address("eth7", IpReader(FakeIp(busybox=busybox)))
 
 
 def test_an_interface_without_an_ipv4_address_is_told() -> None:
     ip = FakeIp()
     ip.links["eth0"] = Link("ethernet")
     with pytest.raises(HostError, match="no IPv4 address"):
-        linux.first_address("eth0", ip)
+        netif.interface_address("eth0", IpReader(ip))
 
 
 def test_the_kind_is_read_from_what_iproute2_really_shows() -> None:
@@ -541,11 +555,6 @@ def test_failures_of_a_batch_are_found_by_their_line() -> None:
     }
 
 
-def test_no_conflict_with_an_unrelated_machine() -> None:
-    subnet = ipaddress.IPv4Network("10.107.0.0/16")
-    assert iproute.conflict("", "", "ngrokd0", subnet) == ""
-
-
 class FakeIfconfig:
     """lo0 of macOS."""
 
@@ -555,7 +564,7 @@ class FakeIfconfig:
 
     def __call__(self, argv: Sequence[str], text: str = "") -> str:
         """Interprets one command line of `ifconfig`."""
-        assert list(argv[:2]) == ["ifconfig", "lo0"]
+        assert argv[0] == "ifconfig" and argv[1] in ("lo0", "-a")
         words = list(argv[2:])
         if not words:
             lines = "".join(f"\tinet {ip} netmask 0xff000000 \n" for ip in self.held)
@@ -570,11 +579,16 @@ class FakeIfconfig:
         return ""
 
 
+def prepare_darwin(net: NetSettings, ifconfig: FakeIfconfig) -> Backend:
+    reader = netif.open_reader(net, ifconfig, "darwin")
+    return netif.prepare(net, ifconfig, reader, platform="darwin")
+
+
 def test_macos_aliases_are_added_to_lo0_and_removed() -> None:
     ifconfig = FakeIfconfig()
     ifconfig.held.append("127.107.0.9")
     ifconfig.refused.add("127.107.0.3")
-    backend = netif.prepare(NET, ifconfig, platform="darwin")
+    backend = prepare_darwin(NET, ifconfig)
     assert backend.status.subnet == FALLBACK
     assert backend.status.notes == ()
     assert list(backend.add(["127.107.0.2", "127.107.0.3", "127.107.0.9"])) == ["127.107.0.3"]
@@ -590,8 +604,12 @@ def test_macos_aliases_are_added_to_lo0_and_removed() -> None:
 
 def test_macos_tells_when_the_configured_subnet_cannot_be() -> None:
     net = replace(NET, subnet="10.200.0.0/16")
-    assert "net.subnet" in netif.prepare(net, FakeIfconfig(), platform="darwin").status.notes[0]
+    assert "net.subnet" in prepare_darwin(net, FakeIfconfig()).status.notes[0]
 
 
 def test_macos_finds_the_first_address_of_an_interface() -> None:
-    assert netif.interface_address("lo0", FakeIfconfig(), platform="darwin") == "127.0.0.1"
+    ifconfig = FakeIfconfig()
+    reader = netif.open_reader(NET, ifconfig, "darwin")
+    assert netif.interface_address("lo0", reader) == "127.0.0.1"
+    with pytest.raises(HostError, match="there is no interface en7"):
+        netif.interface_address("en7", reader)

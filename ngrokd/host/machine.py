@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Optional
 
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
@@ -19,15 +20,23 @@ from ngrokd.host.holders import Holders
 from ngrokd.host.hostsfile import HostsFile
 from ngrokd.host.netif.backend import Backend
 from ngrokd.host.netif.loopback import Loopback
+from ngrokd.host.netif.scene import Reader
 from ngrokd.model import Address, InterfaceStatus
 
 
 class Machine:
     """The interface, the hosts section, and the right to listen. Owner: main."""
 
-    def __init__(self, net: NetSettings, run: command.Runner = command.run) -> None:
+    def __init__(
+        self,
+        net: NetSettings,
+        run: command.Runner = command.run,
+        open_reader: Callable[[NetSettings, command.Runner], Reader] = netif.open_reader,
+    ) -> None:
         self._net = net
         self._run = run
+        self._open_reader = open_reader
+        self._reader: Optional[Reader] = None
         self._hosts = HostsFile(Path(net.hosts_file), hosts.marker_of(net.interface_name))
         self._holders = Holders()
         self._claims = Claims(net)
@@ -46,7 +55,7 @@ class Machine:
             self._is_anothers = True
             raise
         self._hosts.remove_orphans()
-        self._backend = netif.prepare(self._net, self._run)
+        self._backend = netif.prepare(self._net, self._run, self._reading())
         return self._backend.status
 
     def status(self) -> InterfaceStatus:
@@ -86,7 +95,7 @@ class Machine:
 
     def interface_address(self, name: str) -> str:
         """The first IPv4 address of any interface. Raises HostError."""
-        return netif.interface_address(name, self._run)
+        return netif.interface_address(name, self._reading())
 
     def close(self) -> None:
         """Takes names, addresses and interface off the machine. Twice is harmless.
@@ -102,5 +111,12 @@ class Machine:
             except HostError as exc:
                 faults.append(str(exc))
         self._claims.release()
+        if self._reader is not None:
+            self._reader.close()
         if faults:
             raise HostError("\n".join(faults))
+
+    def _reading(self) -> Reader:
+        if self._reader is None:
+            self._reader = self._open_reader(self._net, self._run)
+        return self._reader

@@ -7,14 +7,28 @@ import sys
 from typing import Optional
 
 from ngrokd.config import NetSettings
+from ngrokd.errors import HostError
 from ngrokd.host.command import Runner
+from ngrokd.host.netif import scene
 from ngrokd.host.netif.backend import Backend
+from ngrokd.host.netif.scene import Reader
 from ngrokd.host.netif.watch import NetworkWatch
 
 logger = logging.getLogger(__name__)
 
 
-def prepare(net: NetSettings, run: Runner, platform: str = sys.platform) -> Backend:
+def open_reader(net: NetSettings, run: Runner, platform: str = sys.platform) -> Reader:
+    """What looks at this machine's interfaces, addresses and routes."""
+    if platform == "darwin":
+        from ngrokd.host.netif import darwin
+
+        return darwin.IfconfigReader(run)
+    from ngrokd.host.netif import linuxreader
+
+    return linuxreader.open_reader(net, run)
+
+
+def prepare(net: NetSettings, run: Runner, reader: Reader, platform: str = sys.platform) -> Backend:
     """Makes or adopts the interface; where that fails, what comes nearest. Every step is logged."""
     if platform == "darwin":
         from ngrokd.host.netif import darwin
@@ -22,7 +36,7 @@ def prepare(net: NetSettings, run: Runner, platform: str = sys.platform) -> Back
         return darwin.prepare(net, run)
     from ngrokd.host.netif import linux
 
-    return linux.prepare(net, run)
+    return linux.prepare(net, run, reader)
 
 
 def remove_leftovers(
@@ -41,15 +55,15 @@ def remove_leftovers(
     return leftovers.remove(net, run)
 
 
-def interface_address(name: str, run: Runner, platform: str = sys.platform) -> str:
+def interface_address(name: str, reader: Reader) -> str:
     """The first IPv4 address of any interface. Raises HostError."""
-    if platform == "darwin":
-        from ngrokd.host.netif import darwin
-
-        return darwin.first_address(name, run)
-    from ngrokd.host.netif import linux
-
-    return linux.first_address(name, run)
+    seen = reader.look()
+    ip = scene.first_ipv4(seen.addresses_of(name))
+    if ip:
+        return ip
+    if seen.index_of(name) is None:
+        raise HostError(f"there is no interface {name}; `ip link` or `ifconfig` lists them")
+    raise HostError(f"interface {name} has no IPv4 address")
 
 
 def watch(net: NetSettings, platform: str = sys.platform) -> Optional[NetworkWatch]:

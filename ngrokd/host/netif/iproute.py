@@ -8,9 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Optional
 
-# Wider routes are default routes in disguise (a VPN's 0.0.0.0/1 and 128.0.0.0/1); any subnet lies
-# in one of them.
-_NARROWEST_DEFAULT = 7
+from ngrokd.host.netif.scene import SEVERAL, Way
 
 # They lead nowhere, so nobody loses anything to a subnet of ours.
 _ROUTES_WITHOUT_USERS = frozenset(
@@ -21,11 +19,11 @@ _NO_SUCH_DEVICE = re.compile(r"does not exist|(?:cannot|can't) find device", re.
 _NOT_PERMITTED = re.compile(r"not permitted|permission denied", re.IGNORECASE)
 _BATCH_LINE_FAILED = re.compile(r"Command failed -:([0-9]+)")
 
-_LINK = re.compile(r"[0-9]+: (?P<name>[^\s:@]+)(?:@\S+)?: <(?P<flags>[^>]*)>")
+_LINK = re.compile(r"(?P<index>[0-9]+): (?P<name>[^\s:@]+)(?:@\S+)?: <(?P<flags>[^>]*)>")
 
 BATCH = ["ip", "-force", "-batch", "-"]
+SHOW_LINKS = ["ip", "-o", "link", "show"]
 SHOW_ALL_ADDRESSES = ["ip", "-o", "addr", "show"]
-SHOW_ADDRESSES = ["ip", "-o", "-4", "addr", "show"]
 SHOW_ROUTES = ["ip", "-o", "-4", "route", "show", "table", "all"]
 
 
@@ -192,6 +190,12 @@ def link_kind_of_busybox(answer: str) -> str:
     return link_type
 
 
+def links(answer: str) -> dict[int, str]:
+    """Index and name of every interface that an answer of SHOW_LINKS lists."""
+    found = (_LINK.match(line) for line in answer.splitlines())
+    return {int(one["index"]): one["name"] for one in found if one}
+
+
 def held_addresses(answer: str) -> list[Held]:
     """Every address that an answer of `addr show` lists, IPv6 link-local ones left out."""
     held = []
@@ -204,21 +208,8 @@ def held_addresses(answer: str) -> list[Held]:
     return held
 
 
-def conflict(addresses: str, routes: str, name: str, subnet: ipaddress.IPv4Network) -> str:
-    """"" or who else uses a part of the subnet; `name`, our own interface, does not count."""
-    for held in held_addresses(addresses):
-        address = _interface(held.text)
-        if held.interface == name or address is None:
-            continue
-        if address.ip in subnet or _meet(address.network, subnet):
-            return f"interface {held.interface} has the address {held.text}"
-    for network, device in _routes(routes):
-        if device != name and _meet(network, subnet):
-            return f"interface {device} has a route to {network}"
-    return ""
-
-
-def _routes(answer: str) -> Iterator[tuple[ipaddress.IPv4Network, str]]:
+def ways(answer: str) -> Iterator[Way]:
+    """Every IPv4 route that an answer of SHOW_ROUTES lists, but the default one."""
     for line in answer.splitlines():
         words = line.split()
         kind = words[0] if words else ""
@@ -226,19 +217,15 @@ def _routes(answer: str) -> Iterator[tuple[ipaddress.IPv4Network, str]]:
             continue
         where = words[1:2] if kind in ("local", "unicast", "nat") else words[:1]
         device = words[words.index("dev") + 1 :][:1] if "dev" in words else []
-        network = _interface(where[0]) if where else None
+        network = _network(where[0]) if where else None
         if network is not None:
-            yield network.network, device[0] if device else "(several)"
+            yield Way(network, device[0] if device else SEVERAL)
 
 
-def _meet(network: ipaddress.IPv4Network, subnet: ipaddress.IPv4Network) -> bool:
-    return network.prefixlen > _NARROWEST_DEFAULT and network.overlaps(subnet)
-
-
-def _interface(text: str) -> Optional[ipaddress.IPv4Interface]:
+def _network(text: str) -> Optional[ipaddress.IPv4Network]:
     """None for `default`, IPv6, and words that are no address."""
     try:
-        return ipaddress.IPv4Interface(text)
+        return ipaddress.IPv4Interface(text).network
     except ValueError:
         return None
 

@@ -11,11 +11,12 @@ from typing import Optional
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError, InterfaceTaken
 from ngrokd.host.command import CommandError, Runner
-from ngrokd.host.netif import iproute, lookup, loopback
+from ngrokd.host.netif import iproute, lookup, loopback, scene
 from ngrokd.host.netif.backend import Backend
 from ngrokd.host.netif.batches import Batches
-from ngrokd.host.netif.iproute import Held, Link
+from ngrokd.host.netif.iproute import Link
 from ngrokd.host.netif.loopback import Loopback
+from ngrokd.host.netif.scene import Reader, Scene
 from ngrokd.model import InterfaceMode, InterfaceStatus
 
 logger = logging.getLogger(__name__)
@@ -25,12 +26,12 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")  # IFNAMSIZ is 16 with t
 _MODES = {mode.value: mode for mode in (InterfaceMode.DUMMY, InterfaceMode.TUN)}
 
 
-def prepare(net: NetSettings, run: Runner) -> Backend:
+def prepare(net: NetSettings, run: Runner, reader: Reader) -> Backend:
     """Makes or adopts `net.interface_name`; the loopback range where that cannot be."""
     if loopback.holds(net.subnet):
         logger.info("%s is loopback: it needs no interface", net.subnet)
         return Loopback(net.subnet)
-    link = VirtualInterface(net.interface_name, net.subnet, run)
+    link = VirtualInterface(net, run, reader)
     try:
         link.prepare()
     except HostError as exc:
@@ -40,20 +41,6 @@ def prepare(net: NetSettings, run: Runner) -> Backend:
     return link
 
 
-def first_address(name: str, run: Runner) -> str:
-    """The first IPv4 address of any interface. Raises HostError."""
-    try:
-        answer = run([*iproute.SHOW_ADDRESSES, "dev", name])
-    except CommandError as exc:
-        if iproute.is_missing(exc.stderr):
-            raise HostError(f"there is no interface {name}; `ip link` lists them") from exc
-        raise
-    held = iproute.held_addresses(answer)
-    if not held:
-        raise HostError(f"interface {name} has no IPv4 address; see `ip addr show dev {name}`")
-    return held[0].ip
-
-
 class VirtualInterface:
     """A dummy or tun interface with the gateway and the endpoint addresses. Owner: main.
 
@@ -61,11 +48,14 @@ class VirtualInterface:
     program may delete it at any time and put one of its own in its place.
     """
 
-    def __init__(self, name: str, subnet: str, run: Runner) -> None:
-        self._name = name
-        self._network = ipaddress.IPv4Network(subnet, strict=False)
+    def __init__(self, net: NetSettings, run: Runner, reader: Reader) -> None:
+        self._name = net.interface_name
+        self._network = ipaddress.IPv4Network(net.subnet, strict=False)
         self._gateway = f"{self._network.network_address + 1}/{self._network.prefixlen}"
         self._run = run
+        self._reader = reader
+        self._scene = Scene()  # as of the last look
+        self._held: dict[str, str] = {}  # what the interface has: the endpoint's address, else ""
         self._batches = Batches(run)
         self._mode = InterfaceMode.DUMMY
         self._index: Optional[int] = None  # of what we made or adopted; None: nothing
@@ -87,12 +77,7 @@ class VirtualInterface:
         found = lookup.find(self._name, self._run)
         if found:
             self._refuse_foreign(found.kind)
-        conflict = iproute.conflict(
-            self._run(iproute.SHOW_ADDRESSES),
-            self._run(iproute.SHOW_ROUTES),
-            self._name,
-            self._network,
-        )
+        conflict = scene.conflict(self._reader.look(), self._name, self._network)
         if conflict:
             if found:  # left by a crashed run; now it only hides the other one's network
                 self._delete()
@@ -111,13 +96,11 @@ class VirtualInterface:
 
     def addresses(self) -> frozenset[str]:
         """Also mends what others did to it, and notes what it must leave as it is."""
-        answer = self._run(iproute.SHOW_ALL_ADDRESSES)
-        held = [one for one in iproute.held_addresses(answer) if one.interface == self._name]
-        if {one.index for one in held} == {self._index}:
-            self._note(answer, self._strange(held))
-        if {one.index for one in held if one.text == self._gateway} != {self._index}:
+        self._look()
+        if self._gateway not in self._held:
             self._mend()
-        return frozenset(self._endpoints_of(held))
+            self._look()
+        return frozenset(filter(None, self._held.values()))
 
     def add(self, ips: Iterable[str]) -> dict[str, str]:
         wanted = [str(ipaddress.IPv4Address(ip)) for ip in ips]
@@ -134,13 +117,13 @@ class VirtualInterface:
     def remove(self, ips: Iterable[str]) -> dict[str, str]:
         wanted = set(ips)
         try:
-            held = self._endpoints_of(lookup.held_by(self._name, self._run))
+            self._look()
         except HostError as exc:
             return dict.fromkeys(wanted, str(exc))
         return self._batches.each(
             {
                 ip: iproute.delete_address(self._name, text)
-                for ip, text in held.items()
+                for text, ip in self._held.items()
                 if ip in wanted
             }
         )
@@ -151,9 +134,28 @@ class VirtualInterface:
         found = lookup.find(self._name, self._run)
         if found:
             self._refuse_replaced(found)
-            self._leave_to_others(lookup.held_by(self._name, self._run))
+            self._look()
+            self._leave_to_others()
             self._delete()
         self._index = None
+
+    def _look(self) -> None:
+        """Takes in what has changed on this machine since the last look."""
+        seen = self._reader.look()
+        if seen is self._scene:
+            return
+        self._scene = seen
+        texts = seen.held.get(self._index, ()) if self._index is not None else ()
+        # Thousands that were there already are not read again.
+        known = self._held
+        self._held = {each: known[each] if each in known else self._ip(each) for each in texts}
+        if texts and seen.index_of(self._name) == self._index:
+            self._note()
+
+    def _ip(self, text: str) -> str:
+        """Nothing of our gateway, and of what is not ours."""
+        ip = text.partition("/")[0]
+        return ip if text != self._gateway and self._is_inside(ip) else ""
 
     def _mend(self) -> None:
         """Our gateway address is not there. HostError: another's interface is in our place."""
@@ -184,12 +186,12 @@ class VirtualInterface:
                 f"nobody needs it: ip link delete dev {self._name}"
             )
 
-    def _leave_to_others(self, held: list[Held]) -> None:
+    def _leave_to_others(self) -> None:
         """HostError: others put addresses on it, so it stays with theirs and without ours."""
-        strange = self._strange(held)
+        strange = self._strange(self._held)
         if not strange:
             return
-        ours = [one.text for one in held if one not in strange]
+        ours = [text for text in self._held if text not in strange]
         failed = self._batches.each(
             {text: iproute.delete_address(self._name, text) for text in ours}
         )
@@ -201,11 +203,11 @@ class VirtualInterface:
 
     def _refuse_foreign(self, kind: str) -> None:
         """Adopting deletes it in the end: so only what can be nobody else's is adopted."""
-        strange = self._strange(lookup.held_by(self._name, self._run))
+        strange = self._strange(self._reader.look().addresses_of(self._name))
         if kind not in _MODES:
             what = f"is of kind {kind}"
         elif strange:
-            what = f"has the address {strange[0].text}, which is not in {self._network}"
+            what = f"has the address {strange[0]}, which is not in {self._network}"
         else:
             return
         raise HostError(
@@ -214,10 +216,11 @@ class VirtualInterface:
             f"ip link delete dev {self._name}"
         )
 
-    def _note(self, answer: str, strange: list[Held]) -> None:
+    def _note(self) -> None:
         """Others' addresses are served beside, never touched; each is told once."""
+        strange = self._strange(self._held)
         notes = [f"{self._told(one)}: {self._name} will stay for it" for one in strange]
-        conflict = iproute.conflict(answer, "", self._name, self._network)
+        conflict = scene.conflict(self._scene, self._name, self._network)
         if conflict:
             notes.append(
                 f"{conflict}, which meets {self._network}: one of the two hides the other. "
@@ -228,11 +231,11 @@ class VirtualInterface:
                 logger.warning("%s", note)
         self._notes = tuple(notes)
 
-    def _told(self, strange: Held) -> str:
-        return f"{self._name} has the address {strange.text}, which ngrokd did not add"
+    def _told(self, strange: str) -> str:
+        return f"{self._name} has the address {strange}, which ngrokd did not add"
 
-    def _strange(self, held: Iterable[Held]) -> list[Held]:
-        return [one for one in held if not self._is_inside(one.ip)]
+    def _strange(self, held: Iterable[str]) -> list[str]:
+        return [each for each in held if not self._is_inside(each.partition("/")[0])]
 
     def _is_inside(self, ip: str) -> bool:
         return ipaddress.ip_address(ip) in self._network
@@ -287,11 +290,3 @@ class VirtualInterface:
                     f"{self._name} is left behind: {exc}. Mend: ip link delete dev {self._name}"
                 ) from exc
         logger.info("%s is removed", self._name)
-
-    def _endpoints_of(self, held: Iterable[Held]) -> dict[str, str]:
-        """Address and the same with its prefix length, for each endpoint address."""
-        return {
-            one.ip: one.text
-            for one in held
-            if one.text != self._gateway and one.index == self._index and self._is_inside(one.ip)
-        }
