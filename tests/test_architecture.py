@@ -16,6 +16,7 @@ ALLOWED_ACROSS = {
     ("sandbox", "ngrokd.forward.wire"),
     # `ngrokctl trust` works without a daemon, too: loaded for that command alone.
     ("control", "ngrokd.verbs.trusting"),
+    ("control", "ngrokd.doctor.command"),  # as that one
 }
 
 PURE = {
@@ -23,6 +24,12 @@ PURE = {
     "upkeep/clock.py",
     "config.py",
     "desired.py",
+    "doctor/cloud.py",
+    "doctor/daemon.py",
+    "doctor/finding.py",
+    "doctor/host.py",
+    "doctor/proctables.py",
+    "doctor/settings.py",
     "errors.py",
     "verbs/hints.py",
     "model.py",
