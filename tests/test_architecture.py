@@ -24,6 +24,7 @@ PURE = {
     "upkeep/clock.py",
     "config.py",
     "desired.py",
+    "doctor/bundle.py",
     "doctor/cloud.py",
     "doctor/daemon.py",
     "doctor/finding.py",

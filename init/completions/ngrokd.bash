@@ -67,9 +67,10 @@ _ngrokd_takes() {
     ngrokctl,trust,--fingerprint) takes='anything' ;;
     ngrokctl,trust,--config) takes='file' ;;
     ngrokctl,trust,0) takes='file' ;;
-    ngrokctl,doctor,options) takes='words -h --help --json --socket --config' ;;
+    ngrokctl,doctor,options) takes='words -h --help --json --socket --config --bundle' ;;
     ngrokctl,doctor,--socket) takes='file' ;;
     ngrokctl,doctor,--config) takes='file' ;;
+    ngrokctl,doctor,--bundle) takes='file' ;;
     ngrokctl,log-level,options) takes='words -h --help --json --socket' ;;
     ngrokctl,log-level,--socket) takes='file' ;;
     ngrokctl,log-level,0) takes='words debug info warning error' ;;

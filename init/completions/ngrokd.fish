@@ -10,7 +10,7 @@ function __ngrokd_at
         case ngrokd
             set valued --config --config-out --dir --endpoint --ingress-port --init --port
         case ngrokctl
-            set valued --config --endpoints --fingerprint --for --socket --timeout
+            set valued --bundle --config --endpoints --fingerprint --for --socket --timeout
     end
     set -l command ''
     set -l place 0
@@ -169,6 +169,7 @@ complete -c ngrokctl -n '__ngrokd_at ngrokctl \'doctor\'' -s h -l help -d 'show 
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'doctor\'' -l json -d 'print one JSON object'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'doctor\'' -l socket -r -F -d 'the daemon\'s control socket; default /var/run/ngrokd.sock'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'doctor\'' -l config -r -F -d 'the configuration to check; default /etc/ngrokd/config.yml'
+complete -c ngrokctl -n '__ngrokd_at ngrokctl \'doctor\'' -l bundle -r -F -d 'also write FILE, a tar.gz for a bug report, with every secret taken out'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'log-level\'' -s h -l help -d 'show this help message and exit'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'log-level\'' -l json -d 'print one JSON object'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'log-level\'' -l socket -r -F -d 'the daemon\'s control socket; default /var/run/ngrokd.sock'

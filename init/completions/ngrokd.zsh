@@ -219,7 +219,8 @@ _ngrokd_line_ngrokctl() {
             '(- *)--help[show this help message and exit]' \
             '--json[print one JSON object]' \
             '--socket=[the daemon'\''s control socket; default /var/run/ngrokd.sock]:PATH:_files' \
-            '--config=[the configuration to check; default /etc/ngrokd/config.yml]:PATH:_files' && return ;;
+            '--config=[the configuration to check; default /etc/ngrokd/config.yml]:PATH:_files' \
+            '--bundle=[also write FILE, a tar.gz for a bug report, with every secret taken out]:FILE:_files' && return ;;
         log-level)
           _arguments -S \
             '(- *)-h[show this help message and exit]' \

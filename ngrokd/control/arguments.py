@@ -167,6 +167,11 @@ class Arguments:
             default=DEFAULT_CONFIG_PATH,
             help=f"the configuration to check; default {DEFAULT_CONFIG_PATH}",
         )
+        doctor.add_argument(
+            "--bundle",
+            metavar="FILE",
+            help="also write FILE, a tar.gz for a bug report, with every secret taken out",
+        )
 
     def _with_words(self) -> None:
         level = self._add("log-level", "change how much the daemon logs")

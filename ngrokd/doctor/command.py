@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import ssl
 import time
@@ -12,13 +13,24 @@ from ngrokd.config import DEFAULT_SOCKET_PATH, Config
 from ngrokd.control.answers import mapping, mappings, text
 from ngrokd.control.client import request
 from ngrokd.control.commands import Call, Outcome
-from ngrokd.doctor import cloud, daemon, finding, host, lookcloud, lookhost, looksettings, settings
+from ngrokd.doctor import (
+    cloud,
+    collecting,
+    daemon,
+    finding,
+    host,
+    lookcloud,
+    lookhost,
+    looksettings,
+    settings,
+)
 from ngrokd.doctor.daemon import Asked
 from ngrokd.doctor.finding import Finding, Grade
 from ngrokd.errors import NgrokdError, NotPermitted
 from ngrokd.logs import targets
 
 ASK_S = 10.0
+WRITTEN = "{} is written, without keys. It has hostnames and addresses: look before you send it."
 
 
 def doctor(call: Call) -> Outcome:
@@ -41,8 +53,14 @@ def doctor(call: Call) -> Outcome:
         ),
     ]
     bad = finding.how_many(findings, Grade.FAILED)
-    data = finding.as_json(findings)
-    return Outcome(data, finding.page(findings, call.width), 1 if bad else 0)
+    named_bundle = call.options.bundle
+    data = {**finding.as_json(findings), "bundle": named_bundle}
+    page = finding.page(findings, call.width)
+    if named_bundle:
+        pages = {"doctor.txt": page + "\n", "doctor.json": json.dumps(data, indent=2) + "\n"}
+        collecting.write(Path(named_bundle), config, asked, pages)
+        page += f"\n\n{WRITTEN.format(named_bundle)}"
+    return Outcome(data, page, 1 if bad else 0)
 
 
 def ask(socket_path: str, log: str) -> Asked:
