@@ -25,6 +25,8 @@ TRIES = 3  # for a name that nobody could tell anything of
 MOST_KEPT = 20_000  # names that are remembered also while they are not listed
 SHOWN = 3  # names in one line of the log; `ngrokctl list` has every one
 
+_PLURAL = ("resolve", "lead", "them")
+
 SYSTEM_HOSTS = "/etc/hosts"
 
 # No name server knows anything of them, and some must not be asked: RFC 6761, 6762, 7686, 9476.
@@ -100,11 +102,15 @@ class Shadows:
             return
         shown = [f"{name} ({self.names[name][0]})" for name in names[:SHOWN]]
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        verb, lead, them = ("resolves", "leads", "it") if len(names) == 1 else _PLURAL
         logger.warning(
-            "%s%s also resolve outside of this machine, and lead to ngrok on it from now on. If "
-            "that is not meant: leave them out by bound_endpoints.selectors; see `ngrokctl list`",
+            "%s%s also %s outside of this machine, and %s to ngrok on it. If that is not meant, "
+            "leave %s out by bound_endpoints.selectors; see `ngrokctl list`",
             ", ".join(shown),
             more,
+            verb,
+            lead,
+            them,
         )
 
 

@@ -251,7 +251,7 @@ def test_a_name_that_hides_a_public_one_is_published_and_told_once(site: Site) -
     site.start_cloud("tcp://db.example.com:7000=127.0.0.1:7000", "tcp://api.ns:7000=127.0.0.1:7000")
     daemon = site.start_daemon().ready()
     assert site.network.address_of("db.example.com") == "10.107.0.3"  # ours, as any program sees it
-    told = "db.example.com (93.184.216.34) also resolve outside of this machine"
+    told = "db.example.com (93.184.216.34) also resolves outside of this machine"
     daemon.expect(re.escape(told))
     for _ in range(2):
         daemon.refresh()
