@@ -8,6 +8,7 @@ addresses, and refuses what a kernel refuses.
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import random
 import socket
@@ -20,6 +21,7 @@ from ngrokd.config import NetSettings
 from ngrokd.errors import BindError, HostError
 from ngrokd.host import hosts
 from ngrokd.host.command import CommandError
+from ngrokd.host.hostsfile import HostsFile
 from ngrokd.host.machine import Machine
 from ngrokd.host.netif.ipreader import IpReader
 from ngrokd.memory import Memory
@@ -99,11 +101,14 @@ class WalkedMachine(Machine):
         super().__init__(net, kernel, lambda net, run: IpReader(run))
         self._kernel = kernel
         self._file = Path(net.hosts_file)
+        # Who keeps taking the section away is given way to for minutes: they pass at each look.
+        minutes = itertools.count(0.0, 1000.0)
+        self._hosts = HostsFile(self._file, MARKER, clock=lambda: next(minutes))
         self.bound: set[Address] = set()
         self.is_read_only = False  # the hosts file
 
     @property
-    def refuse_hosts(self) -> bool:
+    def hosts_refused(self) -> bool:
         """Names cannot be withdrawn now."""
         return self.is_read_only or is_broken(self._file.read_bytes())
 
@@ -271,7 +276,7 @@ class Walk:
         self.assert_names_lead_somewhere()
 
     def assert_names_lead_somewhere(self) -> None:
-        if self.machine.refuse_hosts:
+        if self.machine.hosts_refused:
             return
         listening = {at.ip for at in self.forwarder.listeners}
         for name, ip in self.machine.names.items():
