@@ -22,9 +22,7 @@ _DESCRIPTOR_LIMIT = frozenset((errno.EMFILE, errno.ENFILE))
 
 def listen(address: Address, holders: Holders) -> socket.socket:
     """A bound, listening, non-blocking socket. Raises BindError or PortForbidden."""
-    family = socket.AF_INET
-    if ipaddress.ip_address(address.ip).version == 6:
-        family = socket.AF_INET6
+    family = socket.AF_INET6 if ":" in address.ip else socket.AF_INET
     try:
         listener = socket.socket(family, socket.SOCK_STREAM)
     except OSError as exc:
