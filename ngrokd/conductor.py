@@ -71,7 +71,7 @@ class Conductor:
         self._identity = Identity(config.server, command.run)
         self._memory = Memory(config.state_folder)
         self.reconciler = Reconciler(
-            Machine(config.net),
+            Machine(config.net, state_folder=config.state_folder),
             forwarder,
             self._memory,
             Room(limits.listeners_allowed(), limits.too_many(source.environ, os.getpid())),
@@ -243,6 +243,8 @@ class Conductor:
         elif done.error is not None and done.kind in (JobKind.ENROL, JobKind.POLL):
             self._hold_until = 0.0  # no answer comes soon
             self._awaited.failed(done.error)
+            # What others did to this machine is mended, and what it refused tried, without ngrok.
+            self._fetched = self._fetched or self._applied
 
     def _apply(self, discovered: Discovered) -> None:
         fresh, self._fresh = self._fresh, False

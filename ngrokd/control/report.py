@@ -11,6 +11,7 @@ from ngrokd.model import (
     Counters,
     EndpointState,
     EndpointStatus,
+    HostsStatus,
     InterfaceStatus,
     Status,
     Target,
@@ -19,6 +20,7 @@ from ngrokd.model import (
 
 DAY_S = 86400
 VIRTUAL = "virtual"
+SHOWN_HOSTS_LINES = 20  # of thousands; `ngrokctl list --hosts` has all
 
 _NONE = Counters()
 
@@ -57,10 +59,12 @@ def status_json(
         "uptime_s": int(max(0.0, now - status.started_at)),
         "state": status.state.value,
         "problems": list(status.problems),
+        "notes": list(status.notes),
         "endpoints": {state.value: states.count(state) for state in EndpointState},
         "certificate": _certificate(status.certificate_not_after, now),
         "api": _api(status, now),
         "interface": _interface(status.interface),
+        "hosts": _hosts(status.hosts),
         "connections": {
             "open": sum(c.open for c in counted),
             "total": sum(c.total for c in counted),
@@ -81,6 +85,14 @@ def endpoints_json(
 ) -> list[dict[str, object]]:
     """The data of `list`, every endpoint with its state, open ones and the others."""
     return [_endpoint(endpoint, _counted(endpoint, counters)) for endpoint in status.endpoints]
+
+
+def hosts_lines_json(status: Status) -> dict[str, object]:
+    """The data of `hosts`: every line of our section, as it is or should be in the hosts file."""
+    hosts = status.hosts
+    if hosts is None:
+        return {"path": None, "published": False, "lines": []}
+    return {"path": hosts.path, "published": hosts.published, "lines": hosts.section.lines()}
 
 
 def health_report(
@@ -133,6 +145,28 @@ def _interface(interface: Optional[InterfaceStatus]) -> dict[str, object]:
         "subnet": interface.subnet,
         "mode": interface.mode.value,
         "notes": list(interface.notes),
+    }
+
+
+def _hosts(hosts: Optional[HostsStatus]) -> dict[str, object]:
+    """`lines` are those that somebody has to add by hand, the first of them if they are many."""
+    if hosts is None:
+        return {
+            "path": None,
+            "published": False,
+            "names": 0,
+            "problem": None,
+            "lines": [],
+            "more_lines": 0,
+        }
+    lines = [] if hosts.published else hosts.section.lines()
+    return {
+        "path": hosts.path,
+        "published": hosts.published,
+        "names": len(hosts.section.names),
+        "problem": hosts.problem or None,
+        "lines": lines[:SHOWN_HOSTS_LINES],
+        "more_lines": len(lines[SHOWN_HOSTS_LINES:]),
     }
 
 
