@@ -42,6 +42,7 @@ from ngrokd.process import limits
 from ngrokd.process.workers import Job
 from ngrokd.reconciler import Reconciler
 from ngrokd.reloader import Reloader
+from ngrokd.serving import Room
 from ngrokd.snapshot import Board
 from ngrokd.upkeep.ingress import JOBS as INGRESS_JOBS
 from ngrokd.upkeep.ingress import IngressLink
@@ -71,7 +72,10 @@ class Conductor:
         self._identity = Identity(config.server, command.run)
         self._memory = Memory(config.state_folder)
         self.reconciler = Reconciler(
-            Machine(config.net), forwarder, self._memory, limits.listeners_allowed()
+            Machine(config.net),
+            forwarder,
+            self._memory,
+            Room(limits.listeners_allowed(), limits.too_many(source.environ, os.getpid())),
         )
         self._ingress = IngressLink(config, self._identity, forwarder, submit)
         self._poller = Poller(config, self._identity, self._ask, post, random.random)
@@ -245,6 +249,8 @@ class Conductor:
         elif done.error is not None and done.kind in (JobKind.ENROL, JobKind.POLL):
             self._hold_until = 0.0  # no answer comes soon
             self._awaited.failed(done.error)
+            # What others did to this machine is mended, and what it refused tried, without ngrok.
+            self._fetched = self._fetched or self._applied
 
     def _apply(self, discovered: Discovered) -> None:
         fresh, self._fresh = self._fresh, False

@@ -221,6 +221,7 @@ class Status:
     registration: str = ""  # a word of `cloud.registration.RegistrationState`
     ingress_endpoint: str = ""
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what is as it was asked for, and yet is to be known
     certificate_not_after: Optional[float] = None  # Unix seconds
     api_last_success: Optional[float] = None  # Unix seconds
     api_last_error: str = ""

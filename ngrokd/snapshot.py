@@ -41,6 +41,7 @@ class Board:
             registration=self.poller.registration.value,
             ingress_endpoint=self.ingress.endpoint,
             problems=(*problems, *self.reloader.problems),  # which disturb no traffic
+            notes=self.reconciler.notes,
             certificate_not_after=self.identity.certificate_not_after,
             api_last_success=self.poller.last_success,
             api_last_error=self.poller.last_error,

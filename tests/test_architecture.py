@@ -32,6 +32,7 @@ PURE = {
     "doctor/proctables.py",
     "doctor/settings.py",
     "errors.py",
+    "exposure.py",
     "verbs/hints.py",
     "model.py",
     "outcome.py",

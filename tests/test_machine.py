@@ -18,6 +18,7 @@ from ngrokd.config import NetSettings
 from ngrokd.errors import BindError, HostError, PortForbidden
 from ngrokd.host.holders import Holders
 from ngrokd.host.listening import listen
+from ngrokd.host.lowports import Start
 from ngrokd.host.machine import Machine
 from ngrokd.host.netif.ipreader import IpReader
 from ngrokd.model import Address, InterfaceMode
@@ -357,11 +358,13 @@ def test_a_forbidden_port_is_told_with_the_commands_that_allow_it(
 ) -> None:
     monkeypatch.setattr(socket.socket, "bind", failing(errno.EACCES))
     with pytest.raises(PortForbidden) as caught:
-        listen(Address("127.0.0.1", 1), Holders())
+        listen(Address("127.0.0.1", 1), Holders(), Start)
     assert "sysctl -w net.ipv4.ip_unprivileged_port_start=1" in str(caught.value)
     with pytest.raises(BindError, match="Permission denied") as denied:
         listen(Address("127.0.0.1", 65000), Holders())
     assert not isinstance(denied.value, PortForbidden)
+    with pytest.raises(PortForbidden, match="a security policy refuses it"):
+        listen(Address("127.0.0.1", 1), Holders(), lambda: Start(permitted=True))
 
 
 def test_a_used_up_descriptor_limit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

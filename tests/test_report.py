@@ -62,6 +62,7 @@ STATUS = Status(
     registration="registered",
     ingress_endpoint="ingress.example:443",
     problems=("busy.ns:443 cannot be opened",),
+    notes=("other hosts can reach web.ns:80 on 0.0.0.0:9080",),
     certificate_not_after=NOW + 36 * 3600,
     api_last_success=NOW - 12,
     api_last_error="503 from the API",
@@ -111,6 +112,7 @@ def test_status_has_every_key_of_the_interface() -> None:
         "uptime_s": 93784,
         "state": "degraded",
         "problems": ["busy.ns:443 cannot be opened"],
+        "notes": ["other hosts can reach web.ns:80 on 0.0.0.0:9080"],
         "endpoints": {"open": 2, "failed": 1, "skipped": 1},
         "certificate": {"not_after": "2023-11-16T10:13:20Z", "days_left": 1.5},
         "api": {

@@ -76,7 +76,8 @@ def status_page(status: dict[str, object], now: float, width: Optional[int]) -> 
             ),
         ]
     )
-    lines += _remarks("Notes", texts(status, "interface", "notes"), width)
+    notes = [*texts(status, "interface", "notes"), *texts(status, "notes")]
+    lines += _remarks("Notes", notes, width)
     lines += problem_lines(status, width)
     if text(status, "state") == "waiting_for_api_key":
         lines += ["", "Give it a key with `ngrokctl set-api-key`."]
@@ -111,6 +112,9 @@ def list_page(
     hidden = len(others) + len(skipped) - len(shown)
     if hidden:
         lines += ["", f"{hidden} more skipped: `ngrokctl list --all`"]
+    nameless = [e for e in others if text(e, "state") == "open" and at(e, "published") is False]
+    if nameless:
+        lines += ["", f"{count(len(nameless), 'endpoint')} without a name here: use the ADDRESS"]
     return "\n".join(lines)
 
 

@@ -57,6 +57,7 @@ def status_json(
         "uptime_s": int(max(0.0, now - status.started_at)),
         "state": status.state.value,
         "problems": list(status.problems),
+        "notes": list(status.notes),
         "endpoints": {state.value: states.count(state) for state in EndpointState},
         "certificate": _certificate(status.certificate_not_after, now),
         "api": _api(status, now),

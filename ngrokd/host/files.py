@@ -28,8 +28,9 @@ _ONLY_IN_PLACE = frozenset((errno.EBUSY, errno.EXDEV, errno.EROFS, errno.EACCES,
 
 _NO_SUCH_FEATURE = frozenset((errno.ENOTSUP, errno.ENODATA, errno.EINVAL, errno.ENOSYS))
 
-# A hundred thousand endpoints are a few MB; what is larger was not written by us.
-MAX_STATE_BYTES = 16 * 1024 * 1024
+# The 131,072 names that are remembered, each of 253 characters, are 36 MB; what is larger was not
+# written by us.
+MAX_STATE_BYTES = 48 * 1024 * 1024
 
 # They are signatures of the old content: on the new one they would be false.
 _NOT_COPIED = frozenset(("security.ima", "security.evm"))
@@ -126,8 +127,9 @@ def remove_orphans(path: Path) -> list[Path]:
 def read_json_mapping(path: Path, kind: type[Value]) -> tuple[dict[str, Value], str]:
     """The file's object, in its order, and a note for the log ("": nothing to say).
 
-    A missing file is empty. One that is not a JSON object of `kind` is kept as `.corrupt` and
-    counts as empty. Raises StateError if it cannot be read: it may then not be overwritten either.
+    A missing file is empty. One that is not a JSON object of `kind` is kept as `.corrupt`, if that
+    can be, and counts as empty. Raises StateError if it cannot be read: it may then not be
+    overwritten either.
     """
     try:
         values = json.loads(read_regular(path))
@@ -143,13 +145,18 @@ def read_json_mapping(path: Path, kind: type[Value]) -> tuple[dict[str, Value], 
     # `type(...) is`: `true` is no port, although Python counts it as an int.
     if isinstance(values, dict) and all(type(value) is kind for value in values.values()):
         return values, ""
-    kept = move_aside(path)
+    try:
+        kept = move_aside(path)
+    except StateError as exc:  # to serve with other addresses is better than not to serve
+        return {}, f"{exc}; it is made anew"
     return {}, f"{path} is damaged: kept as {kept.name}, and made anew"
 
 
 def write_json_mapping(path: Path, values: Mapping[str, Value], mode: int = 0o600) -> bool:
     """Saves `values` in their order; False: the file holds them already. Raises StateError."""
-    content = (json.dumps(dict(values), indent=2) + "\n").encode()
+    # As `indent=2` makes it, which is written in Python and takes ten times as long.
+    body = json.dumps(dict(values), separators=(",\n  ", ": "))
+    content = f"{{\n  {body[1:-1]}\n}}\n".encode() if values else b"{}\n"
     # The write below says what is wrong, and mends what is too large.
     with contextlib.suppress(OSError, ValueError):
         if read_regular(path) == content:

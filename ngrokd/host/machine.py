@@ -13,11 +13,12 @@ from typing import Optional
 
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
-from ngrokd.host import command, elsewhere, hosts, listening, netif
+from ngrokd.host import command, elsewhere, hosts, listening, lowports, netif
 from ngrokd.host.claims import Claims
 from ngrokd.host.elsewhere import Places
 from ngrokd.host.holders import Holders
 from ngrokd.host.hostsfile import HostsFile
+from ngrokd.host.lowports import Start
 from ngrokd.host.netif.backend import Backend
 from ngrokd.host.netif.loopback import Loopback
 from ngrokd.host.netif.scene import Reader
@@ -39,6 +40,7 @@ class Machine:
         self._reader: Optional[Reader] = None
         self._hosts = HostsFile(Path(net.hosts_file), hosts.marker_of(net.interface_name))
         self._holders = Holders()
+        self._start: Optional[Start] = None  # not asked for yet
         self._claims = Claims(net)
         self._is_anothers = False  # another daemon has the interface or the section
         self._backend: Backend = Loopback(net.subnet)  # nothing to take away until `prepare`
@@ -91,10 +93,23 @@ class Machine:
 
     def bind(self, address: Address) -> socket.socket:
         """A listening, non-blocking socket. Raises BindError or PortForbidden."""
-        return listening.listen(address, self._holders)
+        return listening.listen(address, self._holders, self._how_started)
+
+    def _how_started(self) -> Start:
+        if self._start is None:
+            self._start = lowports.how_started()
+        return self._start
+
+    def first_free_port(self) -> int:
+        """From which port on listening needs no right."""
+        return listening.first_free_port()
+
+    def ports_in_use(self) -> frozenset[int]:
+        """Where anybody listens, on whichever address; none where /proc does not tell."""
+        return self._holders.ports()
 
     def interface_address(self, name: str) -> str:
-        """The first IPv4 address of any interface. Raises HostError."""
+        """The first IPv4 address of any interface. Raises NoAddress, or HostError: not known."""
         return netif.interface_address(name, self._reading())
 
     def close(self) -> None:

@@ -10,6 +10,8 @@ from ngrokd.config import DEFAULT_INGRESS, ApiSettings
 MAX_NAME = 253  # RFC 1035 section 2.3.4, without the final dot
 MAX_LABEL = 63
 
+# What nearly every name is, for lists of thousands; only others are looked at more closely.
+_PLAIN = re.compile(r"(?!.{254})[a-z0-9]{1,63}(?:[.][a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?")
 
 # inet_aton(3) takes `127.1` and `0x7f.1` for addresses, so no resolver ever asks for such a name.
@@ -45,7 +47,7 @@ def refusal(hostname: str, reserved: Collection[str], loops: Collection[str]) ->
     `reserved`, in lower case: names this machine already has. `loops`: hosts the daemon itself
     must reach at ngrok.
     """
-    malformed = _malformed(hostname)
+    malformed = "" if _PLAIN.fullmatch(hostname) else _malformed(hostname)
     if malformed:
         return malformed
     name = hostname.lower()

@@ -7,7 +7,7 @@ import sys
 from typing import Optional
 
 from ngrokd.config import NetSettings
-from ngrokd.errors import HostError
+from ngrokd.errors import NoAddress
 from ngrokd.host.command import Runner
 from ngrokd.host.netif import scene
 from ngrokd.host.netif.backend import Backend
@@ -56,14 +56,14 @@ def remove_leftovers(
 
 
 def interface_address(name: str, reader: Reader) -> str:
-    """The first IPv4 address of any interface. Raises HostError."""
+    """The first IPv4 address of any interface. Raises NoAddress, or HostError: not known."""
     seen = reader.look()
     ip = scene.first_ipv4(seen.addresses_of(name))
     if ip:
         return ip
     if seen.index_of(name) is None:
-        raise HostError(f"there is no interface {name}; `ip link` or `ifconfig` lists them")
-    raise HostError(f"interface {name} has no IPv4 address")
+        raise NoAddress(f"there is no interface {name}; `ip link` or `ifconfig` lists them")
+    raise NoAddress(f"interface {name} has no IPv4 address")
 
 
 def watch(net: NetSettings, platform: str = sys.platform) -> Optional[NetworkWatch]:
