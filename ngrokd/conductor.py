@@ -72,7 +72,7 @@ class Conductor:
         self._identity = Identity(config.server, command.run)
         self._memory = Memory(config.state_folder)
         self.reconciler = Reconciler(
-            Machine(config.net),
+            Machine(config.net, state_folder=config.state_folder),
             forwarder,
             self._memory,
             Room(limits.listeners_allowed(), limits.too_many(source.environ, os.getpid())),

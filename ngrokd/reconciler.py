@@ -13,7 +13,14 @@ from ngrokd.config import NetSettings
 from ngrokd.desired import Desired, desire
 from ngrokd.exposure import Exposed
 from ngrokd.latest import Latest
-from ngrokd.model import Address, Discovered, EndpointState, EndpointStatus, InterfaceStatus
+from ngrokd.model import (
+    Address,
+    Discovered,
+    EndpointState,
+    EndpointStatus,
+    HostsStatus,
+    InterfaceStatus,
+)
 from ngrokd.outcome import Actual, Change
 from ngrokd.parts import Forwarder, Machine, Memory
 from ngrokd.published import Published
@@ -53,6 +60,11 @@ class Reconciler:
         self.problems: tuple[str, ...] = ()
         self.notes: tuple[str, ...] = ()
         self._exposed: Exposed = {}
+
+    @property
+    def hosts(self) -> Optional[HostsStatus]:
+        """The hosts file as it was last left; None: nothing was to be published yet."""
+        return self._published.status
 
     @property
     def hosts_writes(self) -> int:

@@ -48,6 +48,7 @@ class Board:
             next_poll=None if wait is None else time.time() + wait,
             interface=self.reconciler.interface,
             endpoints=self.reconciler.endpoints,
+            hosts=self.reconciler.hosts,
             hosts_writes=self.reconciler.hosts_writes,
             started_at=self.started_at,
             api_requests=tuple(sorted(self.poller.requests.items())),

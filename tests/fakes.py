@@ -9,7 +9,16 @@ from typing import Optional
 
 from ngrokd.desired import Remembered
 from ngrokd.errors import BindError, HostError, InterfaceTaken, NoAddress, PortForbidden, StateError
-from ngrokd.model import Address, Counters, InterfaceMode, InterfaceStatus, Route, Target
+from ngrokd.model import (
+    Address,
+    Counters,
+    HostsSection,
+    HostsStatus,
+    InterfaceMode,
+    InterfaceStatus,
+    Route,
+    Target,
+)
 from ngrokd.plan import ANY_IP
 
 
@@ -27,6 +36,7 @@ class FakeMachine:
         self.subnet = subnet
         self.present: set[str] = set()
         self.names: dict[str, str] = {}
+        self.wanted: dict[str, str] = {}  # names, also those that were refused
         self.bound: set[Address] = set()
         self.reserved: frozenset[str] = frozenset()
         self.interfaces = {"eth0": "192.168.7.1"}
@@ -79,6 +89,7 @@ class FakeMachine:
 
     def publish(self, names: Mapping[str, str]) -> bool:
         self.hosts_refused = True
+        self.wanted = dict(names)
         self.meet("publish")
         if self.refuse_hosts:
             raise HostError("/etc/hosts is read-only")
@@ -90,6 +101,11 @@ class FakeMachine:
         self.names = dict(names)
         self.writes += 1
         return True
+
+    def hosts(self) -> HostsStatus:
+        problem = "/etc/hosts is read-only" if self.refuse_hosts else ""
+        section = HostsSection("ngrokd managed section", self.wanted)
+        return HostsStatus("/etc/hosts", section, not problem, problem)
 
     def reserved_names(self) -> frozenset[str]:
         self.meet("reserved_names")

@@ -77,6 +77,8 @@ PURE = {
     "forward/tunnel.py",
     "forward/wire.py",
     "host/dns.py",
+    "host/dispute.py",
+    "host/hosts.py",
     "host/ipam.py",
     "host/names.py",
     "host/netif/inventory.py",

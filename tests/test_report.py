@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import replace
 from typing import Optional
 
 import pytest
 
-from ngrokd.control.report import Traffic, endpoints_json, health_report, iso, status_json
+from ngrokd.control.report import (
+    Traffic,
+    endpoints_json,
+    health_report,
+    hosts_lines_json,
+    iso,
+    status_json,
+)
 from ngrokd.model import (
     Address,
     Cause,
     Counters,
     EndpointState,
     EndpointStatus,
+    HostsSection,
+    HostsStatus,
     InterfaceMode,
     InterfaceStatus,
     State,
@@ -69,6 +79,7 @@ STATUS = Status(
     next_poll=NOW + 18.04,
     interface=InterfaceStatus("ngrokd0", "10.107.0.0/16", InterfaceMode.DUMMY, ("a note",)),
     endpoints=(OPEN, IN_NETWORK, FAILED, SKIPPED),
+    hosts=HostsStatus("/etc/hosts", HostsSection("m", {"a.ns": "10.0.0.1", "b.ns": "10.0.0.2"})),
     started_at=NOW - 93_784.5,
 )
 COUNTERS = {
@@ -126,6 +137,14 @@ def test_status_has_every_key_of_the_interface() -> None:
             "mode": "dummy",
             "notes": ["a note"],
         },
+        "hosts": {
+            "path": "/etc/hosts",
+            "published": True,
+            "names": 2,
+            "problem": None,
+            "lines": [],
+            "more_lines": 0,
+        },
         "connections": {
             "open": 4,
             "total": 20,
@@ -152,6 +171,20 @@ def test_status_has_every_key_of_the_interface() -> None:
     }
 
 
+@pytest.mark.parametrize(("names", "shown", "more"), [(1, 3, 0), (18, 20, 0), (19, 20, 1)])
+def test_lines_that_somebody_has_to_add_are_told_up_to_a_number(
+    names: int, shown: int, more: int
+) -> None:
+    section = HostsSection("marker", {f"n{i}.ns": f"10.107.0.{i + 2}" for i in range(names)})
+    status = replace(STATUS, hosts=HostsStatus("/etc/hosts", section, False, "read-only"))
+    hosts = status_json(status, Traffic(), "1", 1, NOW)["hosts"]
+    assert isinstance(hosts, dict)
+    assert (hosts["published"], hosts["names"], hosts["problem"]) == (False, names, "read-only")
+    assert hosts["lines"] == section.lines()[:shown] and len(hosts["lines"]) == shown
+    assert hosts["more_lines"] == more
+    assert hosts_lines_json(status)["lines"] == section.lines()
+
+
 def test_what_is_not_known_yet_is_null_and_no_key_is_missing() -> None:
     full = status_json(STATUS, Traffic(COUNTERS, WARM), "0.1.0", 42, NOW)
     empty = status_json(Status(started_at=NOW), Traffic(), "0.1.0", 42, NOW)
@@ -161,6 +194,14 @@ def test_what_is_not_known_yet_is_null_and_no_key_is_missing() -> None:
     assert empty["certificate"] == {"not_after": None, "days_left": None}
     assert empty["api"] == {"last_success": None, "last_error": None, "next_poll_s": None}
     assert empty["interface"] == {"name": None, "subnet": None, "mode": None, "notes": []}
+    assert empty["hosts"] == {
+        "path": None,
+        "published": False,
+        "names": 0,
+        "problem": None,
+        "lines": [],
+        "more_lines": 0,
+    }
     assert empty["connections"] == {
         "open": 0,
         "total": 0,

@@ -49,7 +49,7 @@ _ngrokd_takes() {
     ngrokctl,ping,--socket) takes='file' ;;
     ngrokctl,version,options) takes='words -h --help --json --socket' ;;
     ngrokctl,version,--socket) takes='file' ;;
-    ngrokctl,list,options) takes='words -h --help --json --socket --all' ;;
+    ngrokctl,list,options) takes='words -h --help --json --socket --all --hosts' ;;
     ngrokctl,list,--socket) takes='file' ;;
     ngrokctl,list,0) takes='words bound-endpoints' ;;
     ngrokctl,set-api-key,options) takes='words -h --help --json --socket' ;;

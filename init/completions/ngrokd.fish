@@ -144,6 +144,7 @@ complete -c ngrokctl -n '__ngrokd_at ngrokctl \'list\'' -s h -l help -d 'show th
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'list\'' -l json -d 'print one JSON object'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'list\'' -l socket -r -F -d 'the daemon\'s control socket; default /var/run/ngrokd.sock'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'list\'' -l all -d 'every skipped endpoint, not only the first few'
+complete -c ngrokctl -n '__ngrokd_at ngrokctl \'list\'' -l hosts -d 'the names instead, as they stand in the hosts file or are to be put there'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'list\' 0' -x -a 'bound-endpoints' -d 'may be said, and changes nothing'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'set-api-key\'' -s h -l help -d 'show this help message and exit'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'set-api-key\'' -l json -d 'print one JSON object'

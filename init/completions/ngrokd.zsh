@@ -179,6 +179,7 @@ _ngrokd_line_ngrokctl() {
             '--json[print one JSON object]' \
             '--socket=[the daemon'\''s control socket; default /var/run/ngrokd.sock]:PATH:_files' \
             '--all[every skipped endpoint, not only the first few]' \
+            '--hosts[the names instead, as they stand in the hosts file or are to be put there]' \
             '1::bound-endpoints:(bound-endpoints)' && return ;;
         set-api-key)
           _arguments -S \

@@ -95,6 +95,11 @@ class Arguments:
         listing.add_argument(
             "--all", action="store_true", help="every skipped endpoint, not only the first few"
         )
+        listing.add_argument(
+            "--hosts",
+            action="store_true",
+            help="the names instead, as they stand in the hosts file or are to be put there",
+        )
         key = self._add("set-api-key", "give the daemon its ngrok API key")
         key.add_argument(
             "key",

@@ -11,6 +11,7 @@ from ngrokd.model import (
     Counters,
     EndpointState,
     EndpointStatus,
+    HostsStatus,
     InterfaceStatus,
     Status,
     Target,
@@ -19,6 +20,7 @@ from ngrokd.model import (
 
 DAY_S = 86400
 VIRTUAL = "virtual"
+SHOWN_HOSTS_LINES = 20  # of thousands; `ngrokctl list --hosts` has all
 
 _NONE = Counters()
 
@@ -62,6 +64,7 @@ def status_json(
         "certificate": _certificate(status.certificate_not_after, now),
         "api": _api(status, now),
         "interface": _interface(status.interface),
+        "hosts": _hosts(status.hosts),
         "connections": {
             "open": sum(c.open for c in counted),
             "total": sum(c.total for c in counted),
@@ -85,6 +88,14 @@ def endpoints_json(
         _endpoint(each, _counted(each, counters), _elsewhere(status, each))
         for each in status.endpoints
     ]
+
+
+def hosts_lines_json(status: Status) -> dict[str, object]:
+    """The data of `hosts`: every line of our section, as it is or should be in the hosts file."""
+    hosts = status.hosts
+    if hosts is None:
+        return {"path": None, "published": False, "lines": []}
+    return {"path": hosts.path, "published": hosts.published, "lines": hosts.section.lines()}
 
 
 def health_report(
@@ -137,6 +148,28 @@ def _interface(interface: Optional[InterfaceStatus]) -> dict[str, object]:
         "subnet": interface.subnet,
         "mode": interface.mode.value,
         "notes": list(interface.notes),
+    }
+
+
+def _hosts(hosts: Optional[HostsStatus]) -> dict[str, object]:
+    """`lines` are those that somebody has to add by hand, the first of them if they are many."""
+    if hosts is None:
+        return {
+            "path": None,
+            "published": False,
+            "names": 0,
+            "problem": None,
+            "lines": [],
+            "more_lines": 0,
+        }
+    lines = [] if hosts.published else hosts.section.lines()
+    return {
+        "path": hosts.path,
+        "published": hosts.published,
+        "names": len(hosts.section.names),
+        "problem": hosts.problem or None,
+        "lines": lines[:SHOWN_HOSTS_LINES],
+        "more_lines": len(lines[SHOWN_HOSTS_LINES:]),
     }
 
 

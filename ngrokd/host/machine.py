@@ -5,6 +5,7 @@ Everything that needs root goes through it, and it takes and returns plain value
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
@@ -22,7 +23,9 @@ from ngrokd.host.lowports import Start
 from ngrokd.host.netif.backend import Backend
 from ngrokd.host.netif.loopback import Loopback
 from ngrokd.host.netif.scene import Reader
-from ngrokd.model import Address, InterfaceStatus
+from ngrokd.model import Address, HostsStatus, InterfaceStatus
+
+logger = logging.getLogger(__name__)
 
 
 class Machine:
@@ -33,12 +36,15 @@ class Machine:
         net: NetSettings,
         run: command.Runner = command.run,
         open_reader: Callable[[NetSettings, command.Runner], Reader] = netif.open_reader,
+        state_folder: Optional[Path] = None,
     ) -> None:
+        """`state_folder`: where a copy of the hosts file is kept; None: nowhere."""
         self._net = net
         self._run = run
         self._open_reader = open_reader
         self._reader: Optional[Reader] = None
-        self._hosts = HostsFile(Path(net.hosts_file), hosts.marker_of(net.interface_name))
+        marker = hosts.marker_of(net.interface_name)
+        self._hosts = HostsFile(Path(net.hosts_file), marker, state_folder)
         self._holders = Holders()
         self._start: Optional[Start] = None  # not asked for yet
         self._claims = Claims(net)
@@ -57,6 +63,10 @@ class Machine:
             self._is_anothers = True
             raise
         self._hosts.remove_orphans()
+        try:
+            self._hosts.mend()
+        except HostError as exc:
+            logger.warning("%s", exc)  # tried again, and told in the status, at each publication
         self._backend = netif.prepare(self._net, self._run, self._reading())
         return self._backend.status
 
@@ -83,6 +93,10 @@ class Machine:
         Raises HostError; no line was changed then.
         """
         return self._hosts.publish(names)
+
+    def hosts(self) -> HostsStatus:
+        """What came of the last `publish`."""
+        return self._hosts.status
 
     def reserved_names(self) -> frozenset[str]:
         """Names, in lower case, that mean something else on this machine already."""
