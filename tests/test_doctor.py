@@ -295,7 +295,8 @@ def test_descriptors_that_run_out_are_told_with_the_setting() -> None:
     assert host.of_limits(WELL, Limits(1024, 100)).grade is OK
     assert host.of_limits(WELL, Limits(1024, 1000)).grade is WARNING
     assert host.of_limits(full, Limits(1024, 100)).grade is FAILED
-    assert "LimitNOFILE" in host.of_limits(full, Limits(1024, 100)).mend
+    assert "limit allows 3" in host.of_limits(full, Limits(1024, 100)).text
+    assert "LimitNOFILE" in host.of_limits(WELL, Limits(1024, 1000)).mend
 
 
 def test_the_kernels_table_of_sockets_is_read() -> None:

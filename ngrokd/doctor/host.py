@@ -183,8 +183,8 @@ def of_limits(asked: Asked, limits: Limits) -> Finding:
     raise_it = "raise LimitNOFILE of the unit (`ulimit -n` elsewhere), then: ngrokd restart"
     full = [each for each in asked.endpoints if "descriptor limit" in text(each, "reason")]
     if full:
-        what = f"{len(full)} endpoints are beyond the limit of {limits.allowed} open files"
-        return failed("descriptors", what, raise_it)
+        what = f"{len(full)} endpoints have no listener: {text(full[0], 'reason')}"
+        return failed("descriptors", what, "as it says")
     if limits.used is None:
         return ok("descriptors", f"up to {limits.allowed} open files")
     shown = f"{limits.used} of {limits.allowed} open files are in use"
