@@ -42,10 +42,12 @@ from ngrokd.process import limits
 from ngrokd.process.workers import Job
 from ngrokd.reconciler import Reconciler
 from ngrokd.reloader import Reloader
+from ngrokd.serving import Room
 from ngrokd.snapshot import Board
 from ngrokd.upkeep.ingress import JOBS as INGRESS_JOBS
 from ngrokd.upkeep.ingress import IngressLink
 from ngrokd.upkeep.poller import Poller, Submit
+from ngrokd.upkeep.shadows import Shadows
 from ngrokd.upkeep.waking import Waking
 from ngrokd.wishes import Wishes
 
@@ -70,7 +72,10 @@ class Conductor:
         self._identity = Identity(config.server, command.run)
         self._memory = Memory(config.state_folder)
         self.reconciler = Reconciler(
-            Machine(config.net), forwarder, self._memory, limits.listeners_allowed()
+            Machine(config.net, state_folder=config.state_folder),
+            forwarder,
+            self._memory,
+            Room(limits.listeners_allowed(), limits.too_many(source.environ, os.getpid())),
         )
         self._ingress = IngressLink(config, self._identity, forwarder, submit)
         self._poller = Poller(config, self._identity, self._ask, post, random.random)
@@ -89,6 +94,7 @@ class Conductor:
         self.status = Status()
         self.pages = HealthPages(lambda: self.status, forwarder)
         self._reloader = Reloader(config, source, self.pages, self._take_up)
+        self._shadows = Shadows(submit)
         self._board = Board(
             self._identity,
             self._poller,
@@ -96,6 +102,7 @@ class Conductor:
             self._ingress,
             self.pages,
             self._reloader,
+            self._shadows,
         )
 
         wishes = Wishes(self._poller, self._identity, self._awaited, self._withdraw)
@@ -227,6 +234,9 @@ class Conductor:
             if self._ingress.wrong and not was_wrong:
                 self._poller.look_at_operator()  # it may have moved
             return
+        if done.kind is JobKind.SHADOWS:
+            self._shadows.handle(done)
+            return
         self.waking.answered(done)
         registrations = self._poller.registrations
         fetched = self._poller.handle(done, time.monotonic())
@@ -239,6 +249,8 @@ class Conductor:
         elif done.error is not None and done.kind in (JobKind.ENROL, JobKind.POLL):
             self._hold_until = 0.0  # no answer comes soon
             self._awaited.failed(done.error)
+            # What others did to this machine is mended, and what it refused tried, without ngrok.
+            self._fetched = self._fetched or self._applied
 
     def _apply(self, discovered: Discovered) -> None:
         fresh, self._fresh = self._fresh, False
@@ -247,9 +259,15 @@ class Conductor:
         if fresh:
             self._memory.save_endpoints(discovered, time.time())
             self._board.recalled = ""
+            self._look_for_shadows()
         self.publish()
         if fresh:
             self._awaited.applied(change, self._open_count())
+
+    def _look_for_shadows(self) -> None:
+        net, interface = self.config.net, self.reconciler.interface
+        subnet = interface.subnet if interface else net.subnet
+        self._shadows.look_at(self.reconciler.endpoints, net.hosts_file, subnet)
 
     def _open_count(self) -> int:
         return sum(e.state is EndpointState.OPEN for e in self.status.endpoints)

@@ -90,12 +90,19 @@ class InterfaceTaken(HostError):
     """Another program's interface is in place of ours. Handler: its addresses are not ours now."""
 
 
+class NoAddress(HostError):
+    """An interface is not there, or has no IPv4 address. Handler: nothing listens there now.
+
+    After any other HostError nothing is known, and what listens stays.
+    """
+
+
 class BindError(HostError):
     """An address and port cannot be listened on. Handler: that endpoint fails, retried later."""
 
 
 class PortForbidden(BindError):
-    """The port is below 1024 and we are not root. Handler: take a port from `net.start_port`."""
+    """The port is low, and we lack the right. Handler: take a port from `net.start_port`."""
 
 
 class ProtocolError(NgrokdError):

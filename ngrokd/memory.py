@@ -133,7 +133,7 @@ class Memory:
             self._last_good = discovered  # of two that are the same one need not be held
             return
         try:
-            content = json.dumps(discovery.to_json(discovered), indent=1).encode()
+            content = json.dumps(discovery.to_json(discovered), separators=(",\n", ": ")).encode()
             files.write_atomic(self._endpoints, content + b"\n")
         except StateError as exc:
             logger.warning("a start without network will know no endpoints: %s", exc)

@@ -41,6 +41,12 @@ class FakeIfconfig:
         self._change(words[1], words[2:])
         return ""
 
+    def index_of(self, name: str) -> int:
+        """As if_nametoindex(3)."""
+        if name not in self.kernel.links:
+            raise OSError(f"no {name}")
+        return self.kernel.links[name].index
+
     def _change(self, label: str, words: list[str]) -> None:
         name = label.partition(":")[0]
         assert len(label) <= 15, f"the kernel cuts {label} off"

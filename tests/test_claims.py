@@ -20,6 +20,7 @@ from ngrokd.errors import HostError
 from ngrokd.host import claims
 from ngrokd.host.claims import Claims
 from ngrokd.host.machine import Machine
+from ngrokd.host.netif.ipreader import IpReader
 from tests.fake_ip import FakeIp
 from tests.namespace import Namespace
 
@@ -171,7 +172,7 @@ def test_a_refused_machine_touches_nothing_at_start_and_at_the_end(tmp_path: Pat
     content = section % NAME.encode() + b" (%s)\n" % NAME.encode()
     hosts.write_bytes(content)
     ip = FakeIp()
-    machine = Machine(settings(hosts), ip)
+    machine = Machine(settings(hosts), ip, lambda net, run: IpReader(run))
     with holding(hosts):
         with pytest.raises(HostError, match="another ngrokd"):
             machine.prepare()
@@ -181,7 +182,7 @@ def test_a_refused_machine_touches_nothing_at_start_and_at_the_end(tmp_path: Pat
 
 
 def test_a_machine_that_is_closed_can_be_had_by_the_next(tmp_path: Path) -> None:
-    machine = Machine(settings(tmp_path / "hosts"), FakeIp())
+    machine = Machine(settings(tmp_path / "hosts"), FakeIp(), lambda net, run: IpReader(run))
     machine.prepare()
     machine.addresses()
     machine.close()

@@ -19,6 +19,8 @@ from ngrokd.errors import HostError
 from ngrokd.host import leftovers, netif
 from ngrokd.host.claims import Claims
 from ngrokd.host.netif import leftovers as interfaces
+from ngrokd.host.netif import linuxreader
+from ngrokd.host.netif.ipreader import IpReader
 from ngrokd.verbs import cleanup as cleaning
 from ngrokd.verbs.cleanup import cleanup
 from tests.fake_ip import FakeIp, Link
@@ -287,6 +289,7 @@ def test_the_section_of_another_instance_stays(wreck: Wreck) -> None:
 def there(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel says that there is an interface of every name."""
     monkeypatch.setattr(interfaces, "_is_there", lambda name: True)
+    monkeypatch.setattr(linuxreader, "open_reader", lambda net, run: IpReader(run))
 
 
 OURS = ["10.107.0.1/16", "10.107.0.2/32", "10.107.0.3/32"]

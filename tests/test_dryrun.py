@@ -13,7 +13,8 @@ from ngrokd import cli
 from ngrokd.cloud import discovery
 from ngrokd.config import Config, NetSettings, ServerSettings
 from ngrokd.host import netif
-from ngrokd.host.netif import ifconfigtool
+from ngrokd.host.netif.ifconfigreader import IfconfigReader
+from ngrokd.host.netif.ipreader import IpReader
 from ngrokd.model import Discovered, Endpoint, Target
 from ngrokd.verbs import dryrun
 from tests.fake_ifconfig import FakeIfconfig
@@ -54,7 +55,7 @@ def remember(folder: Path, **addresses: str) -> None:
 
 
 def told(config: Config, ip: FakeIp) -> list[str]:
-    return list(dryrun.lines(config, dryrun.rehearse(config, ip), []))[1:]
+    return list(dryrun.lines(config, dryrun.rehearse(config, ip, IpReader(ip)), []))[1:]
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -107,7 +108,8 @@ def test_the_commands_are_those_of_a_start(
         makes = "type" in line or "tuntap" in line
         if not makes or kinds[0] in line.split():
             by_hand(line.split())
-    netif.prepare(config.net, daemon, platform="linux").add(["10.107.0.2", "10.107.0.3"])
+    backend = netif.prepare(config.net, daemon, IpReader(daemon), platform="linux")
+    backend.add(["10.107.0.2", "10.107.0.3"])
     assert by_hand.links == daemon.links
 
 
@@ -169,12 +171,10 @@ def test_files_that_do_not_tell_are_named_and_stay(config: Config, tmp_path: Pat
     assert tree(tmp_path) == before
 
 
-def test_with_ifconfig_alone_its_commands_are_told(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ifconfigtool, "index_of", lambda name: 1)
+def test_with_ifconfig_alone_its_commands_are_told(config: Config, tmp_path: Path) -> None:
     remember(tmp_path, a="10.107.0.2")
-    script = dryrun.rehearse(config, FakeIfconfig(FakeIp()))
+    only = FakeIfconfig(FakeIp())
+    script = dryrun.rehearse(config, only, IfconfigReader(only, only.index_of))
     assert [step.argv[-2:] for step in script.interface[:1]] == [["make", "ngrokd0"]]
     assert [step.argv for step in script.addresses] == [
         ["ifconfig", "ngrokd0:2", "10.107.0.2", "netmask", "255.255.255.255"]

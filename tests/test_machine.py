@@ -18,7 +18,9 @@ from ngrokd.config import NetSettings
 from ngrokd.errors import BindError, HostError, PortForbidden
 from ngrokd.host.holders import Holders
 from ngrokd.host.listening import listen
+from ngrokd.host.lowports import Start
 from ngrokd.host.machine import Machine
+from ngrokd.host.netif.ipreader import IpReader
 from ngrokd.model import Address, InterfaceMode
 from tests.fake_ip import FakeIp, Link
 from tests.namespace import Namespace
@@ -37,7 +39,8 @@ def hosts(tmp_path: Path) -> Path:
 
 
 def machine_with(hosts: Path, ip: FakeIp, **settings: Any) -> Machine:
-    return Machine(NetSettings(hosts_file=str(hosts), **settings), ip)
+    net = NetSettings(hosts_file=str(hosts), **settings)
+    return Machine(net, ip, lambda net, run: IpReader(run))
 
 
 def state(path: Path) -> tuple[bytes, int, int]:
@@ -355,11 +358,13 @@ def test_a_forbidden_port_is_told_with_the_commands_that_allow_it(
 ) -> None:
     monkeypatch.setattr(socket.socket, "bind", failing(errno.EACCES))
     with pytest.raises(PortForbidden) as caught:
-        listen(Address("127.0.0.1", 1), Holders())
+        listen(Address("127.0.0.1", 1), Holders(), Start)
     assert "sysctl -w net.ipv4.ip_unprivileged_port_start=1" in str(caught.value)
     with pytest.raises(BindError, match="Permission denied") as denied:
         listen(Address("127.0.0.1", 65000), Holders())
     assert not isinstance(denied.value, PortForbidden)
+    with pytest.raises(PortForbidden, match="a security policy refuses it"):
+        listen(Address("127.0.0.1", 1), Holders(), lambda: Start(permitted=True))
 
 
 def test_a_used_up_descriptor_limit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -375,6 +380,7 @@ import ctypes, encodings.idna, json, os, subprocess, sys
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
 from ngrokd.host.machine import Machine
+from ngrokd.host.netif.ipreader import IpReader
 from ngrokd.model import Address
 
 machine = Machine(NetSettings(**json.loads(sys.argv[1])))
@@ -583,6 +589,7 @@ import json, subprocess, sys
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
 from ngrokd.host.machine import Machine
+from ngrokd.host.netif.ipreader import IpReader
 
 machine = Machine(NetSettings())
 machine.prepare()

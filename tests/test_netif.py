@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from typing import Union
 
 import pytest
 
@@ -14,8 +14,11 @@ from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
 from ngrokd.host import netif
 from ngrokd.host.command import CommandError, Runner
-from ngrokd.host.netif import ifconfigtool, iproute, leftovers, links, linux
+from ngrokd.host.netif import iproute, leftovers, links, linuxreader
 from ngrokd.host.netif.backend import Backend
+from ngrokd.host.netif.ifconfigreader import IfconfigReader
+from ngrokd.host.netif.ipreader import IpReader
+from ngrokd.host.netif.scene import Reader
 from ngrokd.model import InterfaceMode
 from tests.fake_ifconfig import FakeIfconfig
 from tests.fake_ip import FakeIp, Link
@@ -24,10 +27,11 @@ NET = NetSettings()
 GATEWAY = "10.107.0.1/16"
 ENDPOINTS = ["10.107.0.2", "10.107.0.3"]
 FALLBACK = "127.107.0.0/16"
+LOOK = ["ip -o link show", "ip -o addr show", "ip -o -4 route show table all"]
 
 
-def prepare(ip: FakeIp, net: NetSettings = NET) -> Backend:
-    return netif.prepare(net, ip, platform="linux")
+def prepare(ip: Runner, net: NetSettings = NET, known: Collection[str] = ()) -> Backend:
+    return netif.prepare(net, ip, IpReader(ip), known, platform="linux")
 
 
 def note(backend: Backend) -> str:
@@ -44,9 +48,8 @@ def test_a_dummy_interface_is_made_with_exactly_these_commands() -> None:
     assert backend.add(ENDPOINTS) == {}
     backend.close()
     assert ip.ran == [
-        "ip -o addr show",
         "ip -d -o link show dev ngrokd0",
-        "ip -o -4 route show table all",
+        *LOOK,
         "ip link add ngrokd0 address 02:6e:67:72:6f:6b type dummy",
         "ip -d -o link show dev ngrokd0",
         "ip link set dev ngrokd0 addrgenmode none",
@@ -55,7 +58,7 @@ def test_a_dummy_interface_is_made_with_exactly_these_commands() -> None:
         "ip -d -o link show dev ngrokd0",
         "ip -force -batch -",
         "ip -d -o link show dev ngrokd0",
-        "ip -o addr show dev ngrokd0",
+        *LOOK,
         "ip link delete dev ngrokd0",
     ]
     assert set(ip.links) == {"lo"}
@@ -149,7 +152,7 @@ def test_an_administrators_own_is_neither_adopted_nor_touched(
 ) -> None:
     ip = FakeIp(busybox=busybox)
     ip.links["ngrokd0"] = Link(kind, up=True, held=list(held))
-    backend = netif.prepare(NET, ip, known, platform="linux")
+    backend = prepare(ip, known=known)
     text = note(backend)
     assert "nothing proves that ngrokd made it" in text
     assert "ip link delete dev ngrokd0" in text
@@ -164,7 +167,7 @@ def test_what_a_version_without_marks_left_is_adopted_where_its_addresses_are_re
 ) -> None:
     ip = FakeIp()
     ip.links["ngrokd0"] = Link(kind, up=True, held=held)
-    backend = netif.prepare(NET, ip, ["10.107.0.2", "10.107.0.3"], platform="linux")
+    backend = prepare(ip, known=["10.107.0.2", "10.107.0.3"])
     assert backend.addresses() == {text[:-3] for text in held[1:]}
     backend.close()
     assert set(ip.links) == {"lo"}
@@ -189,8 +192,17 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("cleans_up", [False, True])
-@pytest.mark.parametrize("tool", ["iproute2", "busybox", "ifconfig"])
-@pytest.mark.parametrize("kind", ["dummy", "tun", "bridge"])
+@pytest.mark.parametrize(
+    ("kind", "tool"),
+    [
+        ("dummy", "iproute2"),
+        ("tun", "iproute2"),
+        ("bridge", "iproute2"),
+        ("dummy", "busybox"),
+        ("bridge", "busybox"),
+        ("tun", "ifconfig"),
+    ],
+)
 def test_whenever_it_is_killed_the_next_run_or_a_cleanup_leaves_nothing(
     kind: str, tool: str, cleans_up: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,11 +211,10 @@ def test_whenever_it_is_killed_the_next_run_or_a_cleanup_leaves_nothing(
     for moment in itertools.count(1):
         ip = FakeIp(kinds=[kind], busybox=tool == "busybox")
         links = ip.links
-        monkeypatch.setattr(
-            ifconfigtool, "index_of", lambda name, of=links: of[name].index if name in of else 0
-        )
-        monkeypatch.setattr(leftovers, "_is_there", links.__contains__)
         run = FakeIfconfig(ip) if tool == "ifconfig" else ip
+        reader = reader_of(run)
+        monkeypatch.setattr(linuxreader, "open_reader", lambda net, run, it=reader: it)
+        monkeypatch.setattr(leftovers, "_is_there", links.__contains__)
         left = itertools.count(1)
 
         def run_until(argv: Sequence[str], text: str = "") -> str:
@@ -213,7 +224,7 @@ def test_whenever_it_is_killed_the_next_run_or_a_cleanup_leaves_nothing(
             return answer
 
         try:
-            backend = prepare_with(run_until)
+            backend = netif.prepare(NET, run_until, reader, platform="linux")
             backend.add(ENDPOINTS)
             backend.remove(ENDPOINTS[:1])
             backend.close()
@@ -224,13 +235,13 @@ def test_whenever_it_is_killed_the_next_run_or_a_cleanup_leaves_nothing(
         if cleans_up:
             leftovers.remove(NET, (), run)
         else:
-            prepare_with(run).close()
+            netif.prepare(NET, run, reader, platform="linux").close()
         assert set(links) == {"lo"}, f"killed after command {moment}"
-    assert steps >= 1
+    assert steps > 5
 
 
-def prepare_with(run: Runner) -> Backend:
-    return netif.prepare(NET, run, platform="linux")
+def reader_of(run: Union[FakeIp, FakeIfconfig]) -> Reader:
+    return IfconfigReader(run, run.index_of) if isinstance(run, FakeIfconfig) else IpReader(run)
 
 
 def test_the_gateway_of_a_subnet_of_another_size_is_replaced() -> None:
@@ -261,7 +272,7 @@ def test_without_ip_it_is_the_loopback_range_and_the_note_names_the_package() ->
     def no_ip(argv: Sequence[str], text: str = "") -> str:
         raise CommandError("`ip`: there is no program ip on this machine; install iproute2")
 
-    assert "install iproute2" in note(netif.prepare(NET, no_ip, platform="linux"))
+    assert "install iproute2" in note(netif.prepare(NET, no_ip, IpReader(no_ip), platform="linux"))
 
 
 def test_busybox_without_dummy_is_the_loopback_range_and_the_note_says_why() -> None:
@@ -532,7 +543,8 @@ def test_an_interface_made_in_the_moment_we_make_ours_is_not_taken_over() -> Non
             ip.links["ngrokd0"] = Link("tun")
         return ip(argv, text)
 
-    text = note(netif.prepare(NET, another_is_faster, platform="linux"))
+    reader = IpReader(another_is_faster)
+    text = note(netif.prepare(NET, another_is_faster, reader, platform="linux"))
     assert "File exists" in text
     assert "net.interface_name" in text
     assert not [line for line in ip.ran if "tuntap" in line]  # it would join theirs
@@ -563,13 +575,41 @@ def test_an_interface_without_endpoints_is_made_again_at_the_next_look() -> None
         backend.addresses()
 
 
-def test_an_ordinary_look_is_one_command() -> None:
+@pytest.mark.parametrize("busybox", [False, True])
+@pytest.mark.parametrize("lost", ["ip link add", "ip tuntap add", " link show dev"])
+def test_one_that_was_made_again_is_ours_also_if_its_command_was_killed_too_late(
+    busybox: bool, lost: str
+) -> None:
+    ip = FakeIp(["tun"] if "tun" in lost else ["dummy"], busybox=busybox and "tun" not in lost)
+    losing: list[bool] = []
+
+    def killed_too_late(argv: Sequence[str], text: str = "") -> str:
+        answer = ip(argv, text)
+        if losing and lost in " ".join(argv) and "ngrokd0" in ip.links:
+            losing.clear()
+            raise CommandError("did not end within 30 seconds")
+        return answer
+
+    backend = prepare(killed_too_late)
+    del ip.links["ngrokd0"]
+    losing.append(True)
+    with pytest.raises(HostError):
+        backend.addresses()
+    assert not losing and "ngrokd0" in ip.links
+    assert backend.addresses() == frozenset()
+    assert backend.add(ENDPOINTS) == {}
+    assert backend.addresses() == frozenset(ENDPOINTS)
+    backend.close()
+    assert set(ip.links) == {"lo"}
+
+
+def test_an_ordinary_look_changes_nothing() -> None:
     ip = FakeIp()
     backend = prepare(ip)
     backend.add(ENDPOINTS)
     before = len(ip.ran)
     backend.addresses()
-    assert ip.ran[before:] == ["ip -o addr show"]
+    assert ip.ran[before:] == LOOK
 
 
 def test_an_address_of_another_interface_that_comes_later_is_noted_while_it_is_there(
@@ -587,6 +627,19 @@ def test_an_address_of_another_interface_that_comes_later_is_noted_while_it_is_t
     assert [record.getMessage() for record in caplog.records] == [text]
     assert backend.add(["10.107.0.4"]) == {}
     del ip.links["docker0"]
+    backend.addresses()
+    assert backend.status.notes == ()
+
+
+def test_a_route_into_the_subnet_that_comes_later_is_noted_while_it_is_there() -> None:
+    ip = FakeIp()
+    backend = prepare(ip)
+    backend.add(ENDPOINTS)
+    ip.routes.append("10.96.0.0/12 via 192.168.1.1 dev wg0 proto static")
+    assert backend.addresses() == frozenset(ENDPOINTS)
+    (text,) = backend.status.notes
+    assert "wg0 has a route to 10.96.0.0/12" in text and "net.subnet" in text
+    ip.routes.clear()
     backend.addresses()
     assert backend.status.notes == ()
 
@@ -642,20 +695,20 @@ def test_any_walk_with_failures_ends_with_what_was_asked_for(seed: int, busybox:
 def test_the_first_address_of_any_interface_is_found() -> None:
     ip = FakeIp()
     ip.links["eth0"] = Link("ethernet", held=["192.168.1.5/24", "10.0.0.1/8"])
-    assert netif.interface_address("eth0", ip, platform="linux") == "192.168.1.5"
+    assert netif.interface_address("eth0", IpReader(ip)) == "192.168.1.5"
 
 
 @pytest.mark.parametrize("busybox", [False, True])
 def test_an_interface_that_is_not_there_is_told(busybox: bool) -> None:
     with pytest.raises(HostError, match="there is no interface eth7"):
-        linux.first_address("eth7", FakeIp(busybox=busybox))
+        netif.interface_address("eth7", IpReader(FakeIp(busybox=busybox)))
 
 
 def test_an_interface_without_an_ipv4_address_is_told() -> None:
     ip = FakeIp()
     ip.links["eth0"] = Link("ethernet")
     with pytest.raises(HostError, match="no IPv4 address"):
-        linux.first_address("eth0", ip)
+        netif.interface_address("eth0", IpReader(ip))
 
 
 def test_the_kind_is_read_from_what_iproute2_really_shows() -> None:
@@ -701,11 +754,6 @@ def test_failures_of_a_batch_are_found_by_their_line() -> None:
     }
 
 
-def test_no_conflict_with_an_unrelated_machine() -> None:
-    subnet = ipaddress.IPv4Network("10.107.0.0/16")
-    assert iproute.conflict([], [], "ngrokd0", subnet) == ""
-
-
 class FakeAliases:
     """lo0 of macOS."""
 
@@ -715,7 +763,7 @@ class FakeAliases:
 
     def __call__(self, argv: Sequence[str], text: str = "") -> str:
         """Interprets one command line of `ifconfig`."""
-        assert list(argv[:2]) == ["ifconfig", "lo0"]
+        assert argv[0] == "ifconfig" and argv[1] in ("lo0", "-a")
         words = list(argv[2:])
         if not words:
             lines = "".join(f"\tinet {ip} netmask 0xff000000 \n" for ip in self.held)
@@ -730,11 +778,16 @@ class FakeAliases:
         return ""
 
 
+def prepare_darwin(net: NetSettings, ifconfig: FakeAliases) -> Backend:
+    reader = netif.open_reader(net, ifconfig, "darwin")
+    return netif.prepare(net, ifconfig, reader, platform="darwin")
+
+
 def test_macos_aliases_are_added_to_lo0_and_removed() -> None:
     ifconfig = FakeAliases()
     ifconfig.held.append("127.107.0.9")
     ifconfig.refused.add("127.107.0.3")
-    backend = netif.prepare(NET, ifconfig, platform="darwin")
+    backend = prepare_darwin(NET, ifconfig)
     assert backend.status.subnet == FALLBACK
     assert backend.status.notes == ()
     assert list(backend.add(["127.107.0.2", "127.107.0.3", "127.107.0.9"])) == ["127.107.0.3"]
@@ -750,8 +803,12 @@ def test_macos_aliases_are_added_to_lo0_and_removed() -> None:
 
 def test_macos_tells_when_the_configured_subnet_cannot_be() -> None:
     net = replace(NET, subnet="10.200.0.0/16")
-    assert "net.subnet" in netif.prepare(net, FakeAliases(), platform="darwin").status.notes[0]
+    assert "net.subnet" in prepare_darwin(net, FakeAliases()).status.notes[0]
 
 
 def test_macos_finds_the_first_address_of_an_interface() -> None:
-    assert netif.interface_address("lo0", FakeAliases(), platform="darwin") == "127.0.0.1"
+    ifconfig = FakeAliases()
+    reader = netif.open_reader(NET, ifconfig, "darwin")
+    assert netif.interface_address("lo0", reader) == "127.0.0.1"
+    with pytest.raises(HostError, match="there is no interface en7"):
+        netif.interface_address("en7", reader)

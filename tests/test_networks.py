@@ -147,7 +147,7 @@ def test_a_link_whose_name_is_told_once_keeps_it() -> None:
 
 
 def test_after_it_has_forgotten_everything_is_told_anew() -> None:
-    made = networks(ETH_UP, HAS_IP, BY_ETH, Event(Told.ALL))
+    made = networks(ETH_UP, HAS_IP, BY_ETH)
     made.forget()
     assert told(made, ETH_UP, HAS_IP, BY_ETH) == ["eth0 has 192.0.2.7", "a default route by eth0"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Optional
 
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
@@ -13,7 +14,10 @@ from ngrokd.host.hostsfile import HostsFile
 
 
 def remove(
-    net: NetSettings, known: frozenset[str], run: command.Runner = command.run
+    net: NetSettings,
+    known: frozenset[str],
+    run: command.Runner = command.run,
+    state_folder: Optional[Path] = None,
 ) -> tuple[list[str], list[str]]:
     """Removes them and makes nothing new: a line for each thing removed, one for each that stays.
 
@@ -23,18 +27,23 @@ def remove(
     claims = Claims(net)
     claims.take()
     try:
-        return _remove(net, known, run)
+        file = HostsFile(
+            Path(net.hosts_file), hosts.marker_of(net.interface_name), state_folder
+        )
+        return _remove(net, known, run, file)
     finally:
         claims.release()
 
 
 def _remove(
-    net: NetSettings, known: frozenset[str], run: command.Runner
+    net: NetSettings, known: frozenset[str], run: command.Runner, file: HostsFile
 ) -> tuple[list[str], list[str]]:
     removed: list[str] = []
     faults: list[str] = []
-    file = HostsFile(Path(net.hosts_file), hosts.marker_of(net.interface_name))
     try:
+        mended = file.mend()
+        if mended:
+            removed.append(f"{mended} was half written: it is put back")
         if file.publish({}):
             removed.append(f"{net.hosts_file}: ngrokd's section is removed")
     except HostError as exc:

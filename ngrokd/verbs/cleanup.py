@@ -75,7 +75,9 @@ def _remove(config: Config) -> tuple[list[str], list[str]]:
     from ngrokd.process import pidfile
 
     memory = Memory(config.state_folder)
-    removed, left = leftovers.remove(config.net, memory.known_addresses())
+    removed, left = leftovers.remove(
+        config.net, memory.known_addresses(), state_folder=config.state_folder
+    )
     steps: tuple[tuple[str, Callable[[str], bool], str], ...] = (
         ("socket", socketfile.remove_stale, config.server.socket_path),
         ("pid file", pidfile.remove_stale, config.server.pid_file),

@@ -22,6 +22,7 @@ from ngrokd.host import command, files, hosts, netif
 from ngrokd.host.holders import Holders
 from ngrokd.host.machine import Machine
 from ngrokd.host.netif.rehearsal import Rehearsal, Step
+from ngrokd.host.netif.scene import Reader
 from ngrokd.memory import Memory
 from ngrokd.model import Address, Discovered
 from ngrokd.verbs.cleanup import refuse_running
@@ -52,20 +53,24 @@ def run(args: argparse.Namespace) -> int:
         remarks.append(f"{path} would be written, with the defaults")
     else:
         raise ConfigError([f"{path}: there is no such file"])
-    script = rehearse(config, command.run)
+    reader = netif.open_reader(config.net, command.run)
+    try:
+        script = rehearse(config, command.run, reader)
+    finally:
+        reader.close()
     sys.stdout.write("".join(f"{line}\n" for line in lines(config, script, remarks)))
     return DONE
 
 
-def rehearse(config: Config, runner: command.Runner) -> Script:
+def rehearse(config: Config, runner: command.Runner, reader: Reader) -> Script:
     """From the last known endpoints and addresses, without a question to ngrok."""
     remembered, found, unread = Memory(config.state_folder).glimpse()
-    made = netif.rehearse(config.net, runner, frozenset(remembered.addresses.values()))
-    machine = Machine(config.net, runner)
+    made = netif.rehearse(config.net, runner, reader, frozenset(remembered.addresses.values()))
+    machine = Machine(config.net, runner, lambda net, run: reader)
     desired = desire(found, config.net, _facts(config, made, machine, found), remembered)
     taken = _taken(desired)
     listening = {at: route for at, route in desired.listeners.items() if at not in taken}
-    names = planning.published_names(listening)
+    names = planning.published_names(listening, desired.addresses)
     refused = [*_running(config), *made.refused]
     refused += [f"{each.url or each.id}: {each.reason}" for each in desired.skipped]
     refused += [f"{to}: {why}" for to, why in desired.failed.items()]

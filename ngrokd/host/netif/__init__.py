@@ -8,17 +8,34 @@ from collections.abc import Collection
 from typing import Optional
 
 from ngrokd.config import NetSettings
+from ngrokd.errors import NoAddress
 from ngrokd.host.command import Runner
-from ngrokd.host.netif import rehearsal
+from ngrokd.host.netif import rehearsal, scene
 from ngrokd.host.netif.backend import Backend
 from ngrokd.host.netif.rehearsal import Rehearsal
+from ngrokd.host.netif.scene import Reader
 from ngrokd.host.netif.watch import NetworkWatch
 
 logger = logging.getLogger(__name__)
 
 
+def open_reader(net: NetSettings, run: Runner, platform: str = sys.platform) -> Reader:
+    """What looks at this machine's interfaces, addresses and routes."""
+    if platform == "darwin":
+        from ngrokd.host.netif import darwin
+
+        return darwin.IfconfigReader(run)
+    from ngrokd.host.netif import linuxreader
+
+    return linuxreader.open_reader(net, run)
+
+
 def prepare(
-    net: NetSettings, run: Runner, known: Collection[str] = (), platform: str = sys.platform
+    net: NetSettings,
+    run: Runner,
+    reader: Reader,
+    known: Collection[str] = (),
+    platform: str = sys.platform,
 ) -> Backend:
     """Makes or adopts the interface; where that fails, what comes nearest. Every step is logged.
 
@@ -30,18 +47,22 @@ def prepare(
         return darwin.prepare(net, run)
     from ngrokd.host.netif import linux
 
-    return linux.prepare(net, known, run)
+    return linux.prepare(net, known, run, reader)
 
 
 def rehearse(
-    net: NetSettings, run: Runner, known: Collection[str] = (), platform: str = sys.platform
+    net: NetSettings,
+    run: Runner,
+    reader: Reader,
+    known: Collection[str] = (),
+    platform: str = sys.platform,
 ) -> Rehearsal:
     """What `prepare` and the first addresses would be, as data; nothing is changed."""
     if platform == "darwin":
         from ngrokd.host.netif import darwin
 
         return darwin.rehearse(net, run)
-    return rehearsal.of_linux(net, known, run)
+    return rehearsal.of_linux(net, known, run, reader)
 
 
 def would_remove(
@@ -76,15 +97,15 @@ def remove_leftovers(
     return leftovers.remove(net, known, run)
 
 
-def interface_address(name: str, run: Runner, platform: str = sys.platform) -> str:
-    """The first IPv4 address of any interface. Raises HostError."""
-    if platform == "darwin":
-        from ngrokd.host.netif import darwin
-
-        return darwin.first_address(name, run)
-    from ngrokd.host.netif import linux
-
-    return linux.first_address(name, run)
+def interface_address(name: str, reader: Reader) -> str:
+    """The first IPv4 address of any interface. Raises NoAddress, or HostError: not known."""
+    seen = reader.look()
+    ip = scene.first_ipv4(seen.addresses_of(name))
+    if ip:
+        return ip
+    if seen.index_of(name) is None:
+        raise NoAddress(f"there is no interface {name}; `ip link` or `ifconfig` lists them")
+    raise NoAddress(f"interface {name} has no IPv4 address")
 
 
 def watch(net: NetSettings, platform: str = sys.platform) -> Optional[NetworkWatch]:

@@ -12,12 +12,16 @@ from ngrokd.errors import HostError
 from ngrokd.host.command import CommandError, Runner
 from ngrokd.host.netif import loopback
 from ngrokd.host.netif.rehearsal import Rehearsal
+from ngrokd.host.netif.scene import Scene
 from ngrokd.model import InterfaceMode, InterfaceStatus
 
 logger = logging.getLogger(__name__)
 
 INTERFACE = "lo0"
 
+SHOW_ALL = ["ifconfig", "-a"]
+
+_INTERFACE = re.compile(r"^(\S+): flags=", re.MULTILINE)
 _INET = re.compile(r"^\s+inet ([0-9.]+) ", re.MULTILINE)
 
 
@@ -45,23 +49,13 @@ def prepare(net: NetSettings, run: Runner) -> Aliases:
     """No interface can be made of a chosen name: a subnet that needs one becomes the loopback's."""
     if loopback.holds(net.subnet):
         return Aliases(net.subnet, run)
-    logger.info(
-        "macOS: endpoints have addresses of %s on %s", loopback.FALLBACK_SUBNET, INTERFACE
-    )
+    logger.info("macOS: endpoints have addresses of %s on %s", loopback.FALLBACK_SUBNET, INTERFACE)
     note = (
         f"macOS has no interface for {net.subnet}: endpoints have addresses of "
         f"{loopback.FALLBACK_SUBNET}. Mend: set net.subnet to a part of 127.0.0.0/8"
     )
     is_default = net.subnet == NetSettings.subnet
     return Aliases(loopback.FALLBACK_SUBNET, run, () if is_default else (note,))
-
-
-def first_address(name: str, run: Runner) -> str:
-    """The first IPv4 address of any interface. Raises HostError."""
-    held = held_addresses(run(show(name)))
-    if not held:
-        raise HostError(f"interface {name} has no IPv4 address; see `ifconfig {name}`")
-    return held[0]
 
 
 def remove_leftovers(net: NetSettings, known: frozenset[str], run: Runner) -> list[str]:
@@ -91,6 +85,21 @@ def rehearse(net: NetSettings, run: Runner) -> Rehearsal:
 
 def _subnet(net: NetSettings) -> str:
     return net.subnet if loopback.holds(net.subnet) else loopback.FALLBACK_SUBNET
+
+
+class IfconfigReader:
+    """Looks at interfaces and their IPv4 addresses. Owner: main. Each look runs one program."""
+
+    def __init__(self, run: Runner) -> None:
+        self._run = run
+
+    def look(self) -> Scene:
+        _, *parts = _INTERFACE.split(self._run(SHOW_ALL))
+        names = dict(enumerate(parts[::2]))
+        return Scene(names, dict(enumerate(tuple(held_addresses(part)) for part in parts[1::2])))
+
+    def close(self) -> None:
+        """It holds nothing."""
 
 
 class Aliases:

@@ -6,7 +6,9 @@ import socket
 
 from ngrokd.config import NetSettings
 from ngrokd.host.netif import routemessages
-from ngrokd.host.netif.watch import DATAGRAM_BYTES, NetworkWatch, networks_of
+from ngrokd.host.netif.watch import NetworkWatch, networks_of
+
+_MESSAGE_BYTES = 32 * 1024  # many times what the longest one has
 
 
 def open_watch(net: NetSettings) -> NetworkWatch:
@@ -16,4 +18,4 @@ def open_watch(net: NetSettings) -> NetworkWatch:
 
 
 def _receive(sock: socket.socket) -> bytes:
-    return sock.recv(DATAGRAM_BYTES)
+    return sock.recv(_MESSAGE_BYTES)

@@ -10,7 +10,7 @@ import ipaddress
 import re
 from collections.abc import Iterator
 
-from ngrokd.host.netif.iproute import Held, Route
+from ngrokd.host.netif.scene import Way
 
 MAX_LABEL = 15  # IFNAMSIZ is 16 with the final NUL; more is cut off without a word
 
@@ -58,36 +58,33 @@ def longest_label(name: str, network: ipaddress.IPv4Network) -> str:
     return label_of(name, str(network.broadcast_address), network)
 
 
-def held_addresses(answer: str) -> list[Held]:
-    """Every address that an answer of SHOW_ALL lists, IPv6 link-local ones left out.
+def held_addresses(answer: str) -> dict[str, list[str]]:
+    """Every interface that an answer of SHOW_ALL lists, with its addresses.
 
-    Of several addresses with the same label `ifconfig` shows only the first.
+    IPv6 link-local ones are left out. Of several with the same label only the first is shown.
     """
-    held = []
-    label = ""
+    held: dict[str, list[str]] = {}
+    name = ""
     for line in answer.splitlines():
         head = _HEAD.match(line)
         if head:
-            label = head["label"]
+            name = head["label"].partition(":")[0]
+            held.setdefault(name, [])
             continue
         text = _address(line)
-        if text and label and not text.lower().startswith("fe80:"):
-            held.append(Held(label.partition(":")[0], text, label=label))
+        if text and name and not text.lower().startswith("fe80:"):
+            held[name].append(text)
     return held
 
 
-def routes(answer: str) -> list[Route]:
-    """Those that an answer of SHOW_ROUTES lists and that somebody uses."""
-    return list(_routes(answer))
-
-
-def _routes(answer: str) -> Iterator[Route]:
+def ways(answer: str) -> Iterator[Way]:
+    """Every route that an answer of SHOW_ROUTES lists."""
     for line in answer.splitlines():
         words = line.split()
         if len(words) != 8 or "!" in words[3]:
             continue
         try:
-            yield Route(ipaddress.IPv4Network((words[0], words[2]), strict=False), words[7])
+            yield Way(ipaddress.IPv4Network((words[0], words[2]), strict=False), words[7])
         except ValueError:  # the head of the table
             continue
 

@@ -9,20 +9,15 @@ reset. A point-to-point device has no such moment, its addresses are single ones
 
 from __future__ import annotations
 
-import logging
-import socket
 import sys
 from dataclasses import replace
 from typing import Optional
 
 from ngrokd.host.command import CommandError, Runner
 from ngrokd.host.netif import ifconfig, iproute, linkprogram, links
-from ngrokd.host.netif.iproute import Held, Route
 from ngrokd.host.netif.links import Link
 from ngrokd.host.netif.proof import Layout
 from ngrokd.model import InterfaceMode
-
-logger = logging.getLogger(__name__)
 
 
 class IfconfigTool:
@@ -56,23 +51,6 @@ class IfconfigTool:
         is_usable = found.kind == InterfaceMode.TUN.value or found.kind not in links.KINDS
         return found if is_usable else replace(found, kind=f"{found.kind}, which needs `ip`")
 
-    def addresses(self) -> list[Held]:
-        held = ifconfig.held_addresses(self._run(ifconfig.SHOW_ALL))
-        indices = {one.interface: 0 for one in held}
-        for name in indices:
-            indices[name] = index_of(name)
-        return [replace(one, index=indices[one.interface]) for one in held]
-
-    def addresses_of(self, name: str) -> list[Held]:
-        return [one for one in self.addresses() if one.interface == name]
-
-    def routes(self) -> list[Route]:
-        try:
-            return ifconfig.routes(self._run(ifconfig.SHOW_ROUTES))
-        except CommandError as exc:  # then addresses alone tell who uses the subnet
-            logger.info("routes are not looked at: %s", exc)
-            return []
-
     def make(self, name: str, mode: InterfaceMode) -> list[str]:
         assert mode is InterfaceMode.TUN
         return _program("make", name)
@@ -86,21 +64,14 @@ class IfconfigTool:
     def add(self, layout: Layout, ip: str) -> list[str]:
         return ifconfig.add(ifconfig.label_of(layout.name, ip, layout.network), ip)
 
-    def remove(self, one: Held) -> list[str]:
-        if one.label == one.interface:
-            return ifconfig.remove_first(one.interface)
-        return ifconfig.remove(one.label)
+    def remove(self, layout: Layout, text: str) -> list[str]:
+        if layout.is_gateway(text):
+            return ifconfig.remove_first(layout.name)
+        ip = text.partition("/")[0]
+        return ifconfig.remove(ifconfig.label_of(layout.name, ip, layout.network))
 
     def delete(self, name: str) -> list[str]:
         return _program("delete", name)
-
-
-def index_of(name: str) -> int:
-    """Of an interface, which `ifconfig` does not tell; 0, which the kernel gives to none: gone."""
-    try:
-        return socket.if_nametoindex(name)
-    except OSError:
-        return 0
 
 
 def _program(verb: str, name: str) -> list[str]:

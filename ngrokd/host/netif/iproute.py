@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Optional
 
-from ngrokd.host.netif import links
-
-# Wider routes are default routes in disguise (a VPN's 0.0.0.0/1 and 128.0.0.0/1); any subnet lies
-# in one of them.
-_NARROWEST_DEFAULT = 7
+from ngrokd.host.netif import links as marks
+from ngrokd.host.netif.scene import SEVERAL, Way
 
 # They lead nowhere, so nobody loses anything to a subnet of ours.
 _ROUTES_WITHOUT_USERS = frozenset(
@@ -23,10 +20,11 @@ _NO_SUCH_DEVICE = re.compile(r"does not exist|(?:cannot|can't) find device", re.
 _NOT_PERMITTED = re.compile(r"not permitted|permission denied", re.IGNORECASE)
 _BATCH_LINE_FAILED = re.compile(r"Command failed -:([0-9]+)")
 
+_LINK = re.compile(r"(?P<index>[0-9]+): (?P<name>[^\s:@]+)(?:@\S+)?: <(?P<flags>[^>]*)>")
+
 BATCH = ["ip", "-force", "-batch", "-"]
 SHOW_LINKS = ["ip", "-o", "link", "show"]
 SHOW_ALL_ADDRESSES = ["ip", "-o", "addr", "show"]
-SHOW_ADDRESSES = ["ip", "-o", "-4", "addr", "show"]
 SHOW_ROUTES = ["ip", "-o", "-4", "route", "show", "table", "all"]
 
 
@@ -37,28 +35,10 @@ class Held:
     interface: str
     text: str
     index: int = 0  # of the interface; the kernel gives it to no other while it runs
-    label: str = ""  # as `ifconfig` shows it, which can only remove it by that
 
     @property
     def ip(self) -> str:
         return self.text.partition("/")[0]
-
-    @property
-    def prefix(self) -> str:
-        return self.text.partition("/")[2]
-
-
-@dataclass(frozen=True)
-class Route:
-    """Where a route leads to, and by which interface."""
-
-    network: ipaddress.IPv4Network
-    interface: str
-
-
-def show_addresses_of(name: str) -> list[str]:
-    """Of both families: an address of either may be somebody else's."""
-    return ["ip", "-o", "addr", "show", "dev", name]
 
 
 def add_link(name: str, kind: str) -> list[str]:
@@ -66,7 +46,7 @@ def add_link(name: str, kind: str) -> list[str]:
 
     The kernel loads the module by itself where it has one.
     """
-    return ["ip", "link", "add", name, "address", links.MARK_ADDRESS, "type", kind]
+    return ["ip", "link", "add", name, "address", marks.MARK_ADDRESS, "type", kind]
 
 
 def add_tun(name: str) -> list[str]:
@@ -74,7 +54,7 @@ def add_tun(name: str) -> list[str]:
 
     With an owner, or any user who may open /dev/net/tun could read it, write to it and remove it.
     """
-    owner = ["user", links.MARK_OWNER, "group", links.MARK_OWNER]
+    owner = ["user", marks.MARK_OWNER, "group", marks.MARK_OWNER]
     return ["ip", "tuntap", "add", "dev", name, "mode", "tun", *owner]
 
 
@@ -155,6 +135,12 @@ def mend_for_making(complaint: str) -> str:
     return "load one of the kernel's modules: modprobe dummy, modprobe tun, or modprobe bridge"
 
 
+def links(answer: str) -> dict[int, str]:
+    """Index and name of every interface that an answer of SHOW_LINKS lists."""
+    found = (_LINK.match(line) for line in answer.splitlines())
+    return {int(one["index"]): one["name"] for one in found if one}
+
+
 def held_addresses(answer: str) -> list[Held]:
     """Every address that an answer of `addr show` lists, IPv6 link-local ones left out."""
     held = []
@@ -163,29 +149,12 @@ def held_addresses(answer: str) -> list[Held]:
         if len(words) < 4 or words[2] not in ("inet", "inet6"):
             continue
         if not words[3].lower().startswith("fe80:"):
-            held.append(Held(words[1].partition("@")[0], words[3], links.index(line)))
+            held.append(Held(words[1].partition("@")[0], words[3], marks.index(line)))
     return held
 
 
-def conflict(
-    addresses: Iterable[Held], routes: Iterable[Route], name: str, subnet: ipaddress.IPv4Network
-) -> str:
-    """"" or who else uses a part of the subnet; `name`, our own interface, does not count."""
-    for held in addresses:
-        address = None if held.interface == name else _interface(held.text)
-        if address is None:
-            continue
-        if address.ip in subnet or _meet(address.network, subnet):
-            return f"interface {held.interface} has the address {held.text}"
-    for route in routes:
-        if route.interface != name and _meet(route.network, subnet):
-            return f"interface {route.interface} has a route to {route.network}"
-    return ""
-
-
-def routes(answer: str) -> list[Route]:
-    """Those that an answer of SHOW_ROUTES lists and that somebody uses."""
-    found = []
+def ways(answer: str) -> Iterator[Way]:
+    """Every IPv4 route that an answer of SHOW_ROUTES lists, but the default one."""
     for line in answer.splitlines():
         words = line.split()
         kind = words[0] if words else ""
@@ -193,19 +162,14 @@ def routes(answer: str) -> list[Route]:
             continue
         where = words[1:2] if kind in ("local", "unicast", "nat") else words[:1]
         device = words[words.index("dev") + 1 :][:1] if "dev" in words else []
-        network = _interface(where[0]) if where else None
+        network = _network(where[0]) if where else None
         if network is not None:
-            found.append(Route(network.network, device[0] if device else "(several)"))
-    return found
+            yield Way(network, device[0] if device else SEVERAL)
 
 
-def _meet(network: ipaddress.IPv4Network, subnet: ipaddress.IPv4Network) -> bool:
-    return network.prefixlen > _NARROWEST_DEFAULT and network.overlaps(subnet)
-
-
-def _interface(text: str) -> Optional[ipaddress.IPv4Interface]:
+def _network(text: str) -> Optional[ipaddress.IPv4Network]:
     """None for `default`, IPv6, and words that are no address."""
     try:
-        return ipaddress.IPv4Interface(text)
+        return ipaddress.IPv4Interface(text).network
     except ValueError:
         return None

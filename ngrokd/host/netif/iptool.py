@@ -6,7 +6,6 @@ from typing import Optional
 
 from ngrokd.host.command import CommandError, Runner
 from ngrokd.host.netif import iproute, links
-from ngrokd.host.netif.iproute import Held, Route
 from ngrokd.host.netif.links import Link
 from ngrokd.host.netif.proof import Layout
 from ngrokd.model import InterfaceMode
@@ -41,20 +40,6 @@ class IpTool:
             raise
         return found
 
-    def addresses(self) -> list[Held]:
-        return iproute.held_addresses(self._run(iproute.SHOW_ALL_ADDRESSES))
-
-    def addresses_of(self, name: str) -> list[Held]:
-        try:
-            return iproute.held_addresses(self._run(iproute.show_addresses_of(name)))
-        except CommandError as exc:
-            if iproute.is_missing(exc.stderr):
-                return []
-            raise
-
-    def routes(self) -> list[Route]:
-        return iproute.routes(self._run(iproute.SHOW_ROUTES))
-
     def make(self, name: str, mode: InterfaceMode) -> list[str]:
         if mode is InterfaceMode.TUN:
             return iproute.add_tun(name)
@@ -69,8 +54,8 @@ class IpTool:
     def add(self, layout: Layout, ip: str) -> list[str]:
         return iproute.replace_address(layout.name, f"{ip}/32")
 
-    def remove(self, one: Held) -> list[str]:
-        return iproute.delete_address(one.interface, one.text)
+    def remove(self, layout: Layout, text: str) -> list[str]:
+        return iproute.delete_address(layout.name, text)
 
     def delete(self, name: str) -> list[str]:
         return iproute.delete_link(name)

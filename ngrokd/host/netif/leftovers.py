@@ -11,7 +11,7 @@ from typing import Optional
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
 from ngrokd.host.command import CommandError, Runner
-from ngrokd.host.netif import iproute, proof, tool
+from ngrokd.host.netif import iproute, linuxreader, proof, tool
 from ngrokd.host.netif.batches import Batches
 
 logger = logging.getLogger(__name__)
@@ -41,25 +41,24 @@ def plan(net: NetSettings, known: Collection[str], run: Runner) -> Optional[Remo
     name = layout.name
     if not _is_there(name):
         return None
-    using, everywhere = tool.choose(run)
-    found = using.find(name)
+    using, found = tool.choose(name, run)
     if found is None:
         return None
     deletion = using.delete(name)
     mend = f"Mend, if nobody needs it: {' '.join(deletion)}"
-    held = [one for one in everywhere if one.interface == name]
+    held = _held(net, run)
     strange = layout.strange(held)
-    ours = [one for one in held if one not in strange]
+    ours = [text for text in held if text not in strange]
     doubt = proof.doubt(found, ours, layout, known)
     if doubt or (strange and not ours):
-        doubt = doubt or f"has the address {strange[0].text}, and none of ngrokd's"
+        doubt = doubt or f"has the address {strange[0]}, and none of ngrokd's"
         return Removal(deletion, {}, stays=f"{name} stays: it {doubt}. {mend}")
     if strange:
         stays = (
-            f"{name} has the address {strange[0].text}, which ngrokd did not add: it stays, "
+            f"{name} has the address {strange[0]}, which ngrokd did not add: it stays, "
             f"without ngrokd's addresses. {mend}"
         )
-        commands = {one.text: using.remove(one) for one in ours}
+        commands = {text: using.remove(layout, text) for text in ours}
         return Removal(deletion, commands, 0, stays, using.takes_batches)
     return Removal(deletion, {}, len(held))
 
@@ -88,6 +87,14 @@ def told(net: NetSettings, removal: Removal) -> str:
     """What is removed with the interface."""
     addresses = f", with {removal.count} addresses of {net.subnet}" if removal.count else ""
     return f"interface {net.interface_name} is removed{addresses}"
+
+
+def _held(net: NetSettings, run: Runner) -> tuple[str, ...]:
+    reader = linuxreader.open_reader(net, run)
+    try:
+        return reader.look().addresses_of(net.interface_name)
+    finally:
+        reader.close()
 
 
 def _is_there(name: str) -> bool:

@@ -10,43 +10,33 @@ from typing import Optional
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError, InterfaceTaken
 from ngrokd.host.command import CommandError, Runner
-from ngrokd.host.netif import finding, iproute, loopback, tool
+from ngrokd.host.netif import finding, iproute, loopback, scene
 from ngrokd.host.netif.backend import Backend
 from ngrokd.host.netif.batches import Batches
 from ngrokd.host.netif.finding import Found
-from ngrokd.host.netif.iproute import Held
 from ngrokd.host.netif.links import KINDS, Link
 from ngrokd.host.netif.loopback import Loopback
+from ngrokd.host.netif.scene import Reader, Scene
 from ngrokd.model import InterfaceStatus
 
 logger = logging.getLogger(__name__)
 
 
-def prepare(net: NetSettings, known: Collection[str], run: Runner) -> Backend:
+def prepare(
+    net: NetSettings, known: Collection[str], run: Runner, reader: Reader
+) -> Backend:
     """Makes or adopts `net.interface_name`; the loopback range where that cannot be."""
     if loopback.holds(net.subnet):
         logger.info("%s is loopback: it needs no interface", net.subnet)
         return Loopback(net.subnet)
     try:
-        link = VirtualInterface(finding.look(net, known, run), run)
+        link = VirtualInterface(finding.look(net, known, run, reader), run, reader)
         link.prepare()
     except HostError as exc:
         note = f"{exc}. Endpoints have addresses of {loopback.FALLBACK_SUBNET} instead"
         logger.warning("%s", note)
         return Loopback(loopback.FALLBACK_SUBNET, (note,))
     return link
-
-
-def first_address(name: str, run: Runner) -> str:
-    """The first IPv4 address of any interface. Raises HostError."""
-    using, held = tool.choose(run)
-    of_name = [one for one in held if one.interface == name]
-    ips = [one.ip for one in of_name if ":" not in one.ip]
-    if ips:
-        return ips[0]
-    if not of_name and using.find(name) is None:
-        raise HostError(f"there is no interface {name}; `ip link` lists them")
-    raise HostError(f"interface {name} has no IPv4 address; see `ip addr show dev {name}`")
 
 
 class VirtualInterface:
@@ -57,16 +47,20 @@ class VirtualInterface:
     if we added it, or adopted it with the interface: others may add theirs at any time.
     """
 
-    def __init__(self, found: Found, run: Runner) -> None:
+    def __init__(self, found: Found, run: Runner, reader: Reader) -> None:
         self._found = found
         self._layout = found.layout
         self._name = found.layout.name
         self._tool = found.tool
         self._run = run
+        self._reader = reader
+        self._scene = Scene()  # as of the last look
+        self._held: tuple[str, ...] = ()  # what the interface has
+        self._added: set[str] = set()  # the endpoint addresses of it that are ours
         self._batches = Batches(run, self._tool.takes_batches)
         self._mode = self._tool.kinds[0]
         self._index: Optional[int] = None  # of what we made or adopted; None: nothing
-        self._added: set[str] = set()
+        self._is_unsure = False  # it was being made, and how that ended was never told
         self._notes: tuple[str, ...] = ()
         self._steps: tuple[str, ...] = ()  # why it is not of the kind that was tried first
 
@@ -90,13 +84,11 @@ class VirtualInterface:
 
     def addresses(self) -> frozenset[str]:
         """Also mends what others did to it, and notes what it must leave as it is."""
-        everywhere = self._tool.addresses()
-        held = [one for one in everywhere if one.interface == self._name]
-        if {one.index for one in held} == {self._index}:
-            self._note(everywhere, self._strange(held))
-        if {one.index for one in held if one.text == self._layout.gateway} != {self._index}:
+        self._look()
+        if self._layout.gateway not in self._held:
             self._mend()
-        return frozenset(self._endpoints_of(held))
+            self._look()
+        return frozenset(self._ours())
 
     def add(self, ips: Iterable[str]) -> dict[str, str]:
         wanted = [str(ipaddress.IPv4Address(ip)) for ip in ips]
@@ -107,54 +99,80 @@ class VirtualInterface:
         except HostError as exc:
             return dict.fromkeys(wanted, str(exc))
         failed = self._batches.each({ip: self._tool.add(self._layout, ip) for ip in wanted})
-        self._added |= set(wanted) - set(failed)
+        self._added |= set(wanted) - failed.keys()
         return failed
 
     def remove(self, ips: Iterable[str]) -> dict[str, str]:
         wanted = set(ips)
         try:
-            held = self._endpoints_of(self._tool.addresses_of(self._name))
+            self._look()
         except HostError as exc:
             return dict.fromkeys(wanted, str(exc))
+        going = wanted.intersection(self._ours())
         failed = self._batches.each(
-            {ip: self._tool.remove(one) for ip, one in held.items() if ip in wanted}
+            {ip: self._tool.remove(self._layout, f"{ip}/32") for ip in going}
         )
-        self._added -= wanted - set(failed)
+        self._added -= wanted - failed.keys()
         return failed
 
     def close(self) -> None:
-        if self._index is None:
+        if self._index is None and not self._is_unsure:
             return
-        found = self._tool.find(self._name)
+        found = self._find()
         if found:
             self._refuse_replaced(found)
-            self._leave_to_others(found, self._tool.addresses_of(self._name))
+            self._look()
+            self._leave_to_others(found)
             self._delete()
-        self._index = None
+        self._index, self._is_unsure = None, False
 
     def _adopt(self, link: Link) -> None:
         self._mode, self._index = KINDS[link.kind], link.index
-        self._added = {one.ip for one in self._found.endpoints}
-        logger.info("%s is there, left by an earlier run: adopted as %s", self._name, link.kind)
-        for one in self._found.old_gateways:
-            self._run(self._tool.remove(one))
+        self._added = set(self._found.endpoints)
+        logger.info("%s is left by an earlier run: adopted as %s", self._name, link.kind)
+        for text in self._found.old_gateways:
+            self._run(self._tool.remove(self._layout, text))
+
+    def _find(self) -> Optional[Link]:
+        """What is there now. What we may have made ourselves is ours by the proof of a start."""
+        found = self._tool.find(self._name)
+        if found and self._is_unsure:
+            held = self._reader.look().addresses_of(self._name)
+            finding.refuse_unproven(found, held, self._layout, self._added, self._tool)
+            self._mode, self._index, self._is_unsure = KINDS[found.kind], found.index, False
+        return found
+
+    def _look(self) -> None:
+        """Takes in what has changed on this machine since the last look."""
+        seen = self._reader.look()
+        if seen is self._scene:
+            return
+        self._scene = seen
+        self._held = seen.held.get(self._index, ()) if self._index is not None else ()
+        if self._held and seen.index_of(self._name) == self._index:
+            self._note()
+
+    def _ours(self) -> list[str]:
+        """The endpoint addresses on it that we added or adopted. Thousands, at every look."""
+        ips = (text[:-3] for text in self._held if text.endswith("/32"))
+        return [ip for ip in ips if ip in self._added]
 
     def _mend(self) -> None:
         """Our gateway address is not there. HostError: another's interface is in our place."""
         if not self._make_if_gone():
-            logger.warning(
-                "%s lost its address %s: another program removed it. Added again",
-                self._name,
-                self._layout.gateway,
-            )
+            lost = "%s lost its address %s: another program removed it. Added again"
+            logger.warning(lost, self._name, self._layout.gateway)
             self._set_gateway()
 
     def _make_if_gone(self) -> bool:
         """True if it was. HostError: it cannot be made, or what is there is not ours."""
-        found = self._tool.find(self._name)
+        was_unsure = self._is_unsure
+        found = self._find()
         if found:
             self._refuse_replaced(found)
-            return False
+            if was_unsure:
+                self._bring_up()
+            return was_unsure
         logger.warning("%s is gone: another program removed it. Made again", self._name)
         self._make()
         self._bring_up()
@@ -168,46 +186,51 @@ class VirtualInterface:
                 f"nobody needs it: {self._deletion}"
             )
 
-    def _leave_to_others(self, found: Link, held: list[Held]) -> None:
+    def _leave_to_others(self, found: Link) -> None:
         """HostError: others use it too, so it stays with theirs and without ours."""
-        strange = self._strange(held)
+        strange = self._strange()
         if found.kind not in KINDS:
             why = f"{self._name} is by now a {found.kind}"
         elif strange:
             why = self._told(strange[0])
         else:
             return
-        ours = [one for one in held if one not in strange]
-        failed = self._batches.each({one.text: self._tool.remove(one) for one in ours})
+        ours = [text for text in self._held if text not in strange]
+        failed = self._batches.each({text: self._tool.remove(self._layout, text) for text in ours})
         left = f", but for {', '.join(failed)}" if failed else ""
         raise HostError(
             f"{why}: {self._name} stays, without ngrokd's addresses{left}. "
             f"Mend, if nobody needs it: {self._deletion}"
         )
 
-    def _note(self, everywhere: list[Held], strange: list[Held]) -> None:
+    def _note(self) -> None:
         """Others' addresses are served beside, never touched; each is told once."""
+        strange = self._strange()
         notes = [f"{self._told(one)}: {self._name} will stay for it" for one in strange]
-        conflict = iproute.conflict(everywhere, (), self._name, self._layout.network)
+        conflict = scene.conflict(self._scene, self._name, self._layout.network)
         if conflict:
             notes.append(
                 f"{conflict}, which meets {self._layout.network}: one of the two hides the other. "
                 "Mend: set net.subnet to a range that is free here, and restart ngrokd"
             )
-        for note in notes:
-            if note not in self._notes:
-                logger.warning("%s", note)
+        for note in (each for each in notes if each not in self._notes):
+            logger.warning("%s", note)
         self._notes = tuple(notes)
 
-    def _told(self, strange: Held) -> str:
-        return f"{self._name} has the address {strange.text}, which ngrokd did not add"
+    def _told(self, strange: str) -> str:
+        return f"{self._name} has the address {strange}, which ngrokd did not add"
 
-    def _strange(self, held: Iterable[Held]) -> list[Held]:
+    def _strange(self) -> list[str]:
         """What others added."""
-        ours = self._endpoints_of(held)
-        return [one for one in held if not (self._layout.is_gateway(one) or one.ip in ours)]
+        ours = {f"{ip}/32" for ip in self._ours()}
+        return [
+            text for text in self._held if text not in ours and not self._layout.is_gateway(text)
+        ]
 
     def _make(self) -> None:
+        # A command killed for its time may have done its work, and the look behind it may fail:
+        # what came of it would be taken for another program's for ever.
+        self._is_unsure = True
         complaints = ""
         self._added = set()
         for mode in self._tool.kinds:
@@ -222,6 +245,7 @@ class VirtualInterface:
                 continue
             made = self._tool.find(self._name)
             self._mode, self._index = mode, made.index if made else None
+            self._is_unsure = False
             self._steps = (f"{self._name} cannot be made {complaints[:-2]}",) if complaints else ()
             logger.info("%s is made, of type %s", self._name, mode.value)
             return
@@ -260,11 +284,3 @@ class VirtualInterface:
     @property
     def _deletion(self) -> str:
         return " ".join(self._tool.delete(self._name))
-
-    def _endpoints_of(self, held: Iterable[Held]) -> dict[str, Held]:
-        """Those of ours that are among them, by address."""
-        return {
-            one.ip: one
-            for one in held
-            if one.ip in self._added and one.index == self._index and one.prefix == "32"
-        }

@@ -33,7 +33,6 @@ class Told(enum.Enum):
     # NO_LINK if it has several; `key` tells it from others.
     DEFAULT_ROUTE = "default route"
     DEFAULT_ROUTE_GONE = "default route gone"
-    ALL = "all"  # the end of an answer that tells what there is
 
 
 @dataclass(frozen=True)

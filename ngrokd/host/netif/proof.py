@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from ngrokd.config import NetSettings
 from ngrokd.host.netif import links
-from ngrokd.host.netif.iproute import Held
 from ngrokd.host.netif.links import Link
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")  # IFNAMSIZ is 16 with the final NUL
@@ -35,19 +34,20 @@ class Layout:
         """With its prefix length."""
         return f"{self.gateway_ip}/{self.network.prefixlen}"
 
-    def is_gateway(self, one: Held) -> bool:
+    def is_gateway(self, text: str) -> bool:
         """Also with the length of another subnet, set before."""
-        return one.ip == self.gateway_ip
+        return text.partition("/")[0] == self.gateway_ip
 
-    def is_endpoint(self, one: Held) -> bool:
+    def is_endpoint(self, text: str) -> bool:
         """It has the form of an address that ngrokd adds."""
-        if one.prefix != "32" or self.is_gateway(one):
+        ip, _, prefix = text.partition("/")
+        if prefix != "32" or ip == self.gateway_ip:
             return False
-        return ipaddress.ip_address(one.ip) in self.network
+        return ipaddress.ip_address(ip) in self.network
 
-    def strange(self, held: Iterable[Held]) -> list[Held]:
+    def strange(self, held: Iterable[str]) -> list[str]:
         """Those that ngrokd cannot have added."""
-        return [one for one in held if not (self.is_gateway(one) or self.is_endpoint(one))]
+        return [text for text in held if not (self.is_gateway(text) or self.is_endpoint(text))]
 
 
 def layout_of(net: NetSettings) -> Layout:
@@ -55,7 +55,7 @@ def layout_of(net: NetSettings) -> Layout:
     return Layout(net.interface_name, ipaddress.IPv4Network(net.subnet, strict=False))
 
 
-def doubt(link: Link, held: Collection[Held], layout: Layout, known: Collection[str]) -> str:
+def doubt(link: Link, held: Collection[str], layout: Layout, known: Collection[str]) -> str:
     """What speaks against the interface being ours, as in "it ..."; "": it is, and may be deleted.
 
     `held`: the addresses on it; `known`: those that the state folder remembers. Without our mark,
@@ -65,14 +65,14 @@ def doubt(link: Link, held: Collection[Held], layout: Layout, known: Collection[
         return f"is of kind {link.kind}"
     strange = layout.strange(held)
     if strange:
-        return f"has the address {strange[0].text}, which ngrokd did not give it"
+        return f"has the address {strange[0]}, which ngrokd did not give it"
     if link.is_marked:
         return ""
     if link.kind not in _UNMARKED_KINDS:
         return f"is a {link.kind} without ngrokd's mark, the address {links.MARK_ADDRESS}"
-    if not any(one.text == layout.gateway for one in held):
+    if layout.gateway not in held:
         return f"has neither ngrokd's mark nor its address {layout.gateway}"
-    unknown = [one.text for one in held if layout.is_endpoint(one) and one.ip not in known]
+    unknown = [text for text in held if layout.is_endpoint(text) and text[:-3] not in known]
     if unknown:
         return f"has no mark of ngrokd, and the address {unknown[0]}, which ngrokd never gave"
     if not known:

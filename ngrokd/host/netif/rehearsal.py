@@ -11,6 +11,7 @@ from ngrokd.errors import HostError
 from ngrokd.host.command import Runner
 from ngrokd.host.netif import finding, loopback
 from ngrokd.host.netif.finding import Found
+from ngrokd.host.netif.scene import Reader
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,14 @@ class Rehearsal:
         return added + [Step(self.present[ip]) for ip in left]
 
 
-def of_linux(net: NetSettings, known: Collection[str], run: Runner) -> Rehearsal:
+def of_linux(
+    net: NetSettings, known: Collection[str], run: Runner, reader: Reader
+) -> Rehearsal:
     """As `linux.prepare` and the first round would."""
     if loopback.holds(net.subnet):
         return Rehearsal(net.subnet, remarks=(f"{net.subnet} is loopback: no interface is made",))
     try:
-        found = finding.look(net, known, run)
+        found = finding.look(net, known, run, reader)
     except HostError as exc:
         return _elsewhere(str(exc))
     if found.conflict:
@@ -56,7 +59,7 @@ def of_linux(net: NetSettings, known: Collection[str], run: Runner) -> Rehearsal
         str(found.layout.network),
         tuple(_making(found)),
         (f"{net.interface_name} is left by an earlier run: adopted",) if found.link else (),
-        present={one.ip: found.tool.remove(one) for one in found.endpoints},
+        present={ip: found.tool.remove(found.layout, f"{ip}/32") for ip in found.endpoints},
         add=lambda ip: [found.tool.add(found.layout, ip)],
     )
 
@@ -69,7 +72,7 @@ def _elsewhere(refused: str, steps: tuple[Step, ...] = ()) -> Rehearsal:
 def _making(found: Found) -> list[Step]:
     tool, layout = found.tool, found.layout
     if found.link:
-        steps = [Step(tool.remove(one)) for one in found.old_gateways]
+        steps = [Step(tool.remove(layout, text)) for text in found.old_gateways]
     else:
         made = [tool.make(layout.name, mode) for mode in tool.kinds]
         steps = [Step(argv, instead=number > 0) for number, argv in enumerate(made)]

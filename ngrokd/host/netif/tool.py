@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Optional, Protocol
 
 from ngrokd.host.command import CommandError, Runner
+from ngrokd.host.netif import ifconfig
 from ngrokd.host.netif.ifconfigtool import IfconfigTool
-from ngrokd.host.netif.iproute import Held, Route
 from ngrokd.host.netif.iptool import IpTool
 from ngrokd.host.netif.links import Link
 from ngrokd.host.netif.proof import Layout
@@ -14,10 +14,7 @@ from ngrokd.model import InterfaceMode
 
 
 class Tool(Protocol):
-    """Commands as data. Only what returns no command runs some, and these change nothing.
-
-    They raise CommandError. Owner: main.
-    """
+    """Commands as data; only `find` runs some, and they change nothing. Owner: main."""
 
     @property
     def kinds(self) -> tuple[InterfaceMode, ...]:
@@ -32,19 +29,7 @@ class Tool(Protocol):
         ...
 
     def find(self, name: str) -> Optional[Link]:
-        """The interface of this name; None: there is none."""
-        ...
-
-    def addresses(self) -> list[Held]:
-        """Every interface's."""
-        ...
-
-    def addresses_of(self, name: str) -> list[Held]:
-        """One interface's; none if it is not there."""
-        ...
-
-    def routes(self) -> list[Route]:
-        """Every interface's."""
+        """The interface of this name; None: there is none. Raises CommandError."""
         ...
 
     def make(self, name: str, mode: InterfaceMode) -> list[str]: ...
@@ -59,24 +44,25 @@ class Tool(Protocol):
 
     def add(self, layout: Layout, ip: str) -> list[str]: ...
 
-    def remove(self, one: Held) -> list[str]: ...
+    def remove(self, layout: Layout, text: str) -> list[str]: ...
 
     def delete(self, name: str) -> list[str]: ...
 
 
-def choose(run: Runner) -> tuple[Tool, list[Held]]:
-    """The tool of this machine, and the addresses that it sees. Raises CommandError."""
+def choose(name: str, run: Runner) -> tuple[Tool, Optional[Link]]:
+    """The tool of this machine, and the interface of this name. Raises CommandError."""
     ip = IpTool(run)
     try:
-        return ip, ip.addresses()
+        return ip, ip.find(name)
     except CommandError as exc:
         if exc.was_started:
             raise
         missing = exc
-    ifconfig = IfconfigTool(run)
     try:
-        return ifconfig, ifconfig.addresses()
+        run(ifconfig.SHOW_ALL)
     except CommandError as exc:
         if exc.was_started:
             raise
         raise missing from exc
+    using = IfconfigTool(run)
+    return using, using.find(name)

@@ -14,7 +14,6 @@ from ngrokd.host.netif.loopback import FALLBACK_SUBNET
 from ngrokd.host.netif.networks import Event, Networks
 from ngrokd.model import NetworkCame
 
-DATAGRAM_BYTES = 32 * 1024  # the kernel's own bound for its answers
 READS_A_TURN = 64  # what is left waits: the thread that reads has more to do
 
 logger = logging.getLogger(__name__)

@@ -1,0 +1,40 @@
+"""Which address and port belongs to whom: on disk before it is used."""
+
+from __future__ import annotations
+
+from ngrokd.desired import Remembered
+from ngrokd.errors import StateError
+from ngrokd.parts import Memory
+
+
+class Assignments:
+    """Owner: main thread."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self.held = Remembered()
+
+    def recall(self) -> None:
+        """Takes up those of the last run."""
+        self.held = self._memory.assignments()
+
+    def keep(self, remembered: Remembered) -> list[str]:
+        """Saves them first, so that a crash cannot give one away; what is wrong with that."""
+        if _same(remembered, self.held) and self._memory.holds_assignments():
+            return []
+        problems = []
+        try:
+            self._memory.save_assignments(remembered)
+        except StateError as exc:
+            problems.append(f"addresses may differ after a restart: {exc}")
+        self.held = remembered
+        return problems
+
+
+def _same(one: Remembered, other: Remembered) -> bool:
+    """With the order: it says which of the absent ones has been gone longest."""
+    return (
+        one == other
+        and list(one.addresses) == list(other.addresses)
+        and list(one.ports) == list(other.ports)
+    )
