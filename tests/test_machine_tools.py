@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import subprocess
+import sys
 
 import pytest
 
@@ -166,6 +167,30 @@ def test_ifconfig_sees_who_else_uses_the_subnet(namespace: Namespace) -> None:
     seen = inside(namespace)
     assert "vpn0 has a route to 10.107.8.0/24" in str(seen["status"])
     assert "ngrokd0" not in namespace.run("ifconfig", "-a").stdout
+
+
+@pytest.mark.parametrize("whose", ["net-tools", "busybox"])
+def test_ifconfig_sees_what_the_kernel_tells(namespace: Namespace, whose: str) -> None:
+    inside(namespace, end="crash")
+    namespace.run("ip", "addr", "add", "2001:db8::7/64", "dev", "ngrokd0")
+    namespace.run("ip", "route", "add", "10.107.8.0/24", "dev", "ngrokd0")
+    namespace.run("ip", "addr", "del", "10.107.0.2/32", "dev", "ngrokd0")
+    namespace.run("ip", "addr", "del", "10.107.0.3/32", "dev", "ngrokd0")  # without labels
+    if whose == "busybox":
+        instead(namespace, "ifconfig", "busybox")
+        instead(namespace, "route", "busybox")
+    script = (
+        "from ngrokd.host import command; from ngrokd.host.netif import ifconfigreader as i,"
+        " kernelreader as k\n"
+        "a, b = i.IfconfigReader(command.run).look(), k.KernelReader('10.107.0.0/16').look()\n"
+        "assert a.links == b.links, (a, b)\n"
+        "for index in b.links:\n"
+        "    assert sorted(a.held[index]) == sorted(b.held.get(index, ())), (a, b)\n"
+        "assert len(a.held[a.index_of('ngrokd0')]) == 2\n"
+        "assert set(a.ways) == set(b.ways) and len(b.ways) == 2, (a.ways, b.ways)\n"
+    )
+    done = namespace.run(sys.executable, "-c", script, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_without_ip_and_ifconfig_the_loopback_range_serves(namespace: Namespace) -> None:
