@@ -662,7 +662,7 @@ def test_a_closed_hosts_file_costs_only_names_shows_the_lines_and_is_used_once_i
             assert "10.107.0.2\tname-2.a-long-namespace-of-a-customer" in lines
             namespace.run("sh", "-c", reopen)
             assert publisher.publish({"web.ns": "10.107.0.2"})[:2] == (True, "")
-            assert namespace.run("getent", "ahostsv4", "web.ns").stdout.startswith("10.107.0.2 ")
+            assert namespace.run("getent", "hosts", "web.ns").stdout.startswith("10.107.0.2 ")
             assert publisher.publish({})[0]
         assert namespace.run("cat", "/etc/hosts").stdout.encode() == before
     finally:
@@ -680,7 +680,7 @@ def test_the_lines_that_an_ordinary_users_daemon_shows_make_names_work(
         with namespace.hosts.open("a") as file:
             file.write("\n".join(["", *lines, ""]))
         assert publisher.publish({"web.ns": "127.107.0.2"})[:2] == (True, "")
-    assert namespace.run("getent", "ahostsv4", "web.ns").stdout.startswith("127.107.0.2 ")
+    assert namespace.run("getent", "hosts", "web.ns").stdout.startswith("127.107.0.2 ")
 
 
 @pytest.mark.root
