@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,18 +18,19 @@ FINISHED_S = 120
 
 # A daemon: other names in every round, whatever happens to its section in between.
 _DAEMON = """
-import itertools, sys
+import sys
 from pathlib import Path
 from ngrokd.errors import HostError
 from ngrokd.host.hostsfile import HostsFile
 
 path, marker, last = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-hours = itertools.count(0, 3600)  # so that a section that is overwritten is put back at once
-file = HostsFile(path, marker, clock=lambda: next(hours))
 refused = 0
 for number in range(last + 1):
     try:
-        file.publish({f"n{i}.ns": f"10.107.{number % 250}.{i + 2}" for i in range(number % 7 + 1)})
+        # A new one each time, so that a section that is overwritten is put back at once.
+        HostsFile(path, marker).publish(
+            {f"n{i}.ns": f"10.107.{number % 250}.{i + 2}" for i in range(number % 7 + 1)}
+        )
     except HostError:
         refused += 1
 print(refused)
@@ -93,9 +93,15 @@ def test_two_daemons_and_an_editor_lose_no_line_of_anybody(tmp_path: Path, in_pl
     content = path.read_bytes()
     assert all(holds(content, final(ROUNDS), marker) for marker in markers)
     others = outside(outside(content, markers[0]), markers[1]).splitlines(keepends=True)
-    mine = [b"192.168.0.1 mine-%d\n" % number for number in range(ROUNDS)]
-    assert sorted(others) == sorted([first, *mine])
-    assert os.listdir(path.parent) == ["hosts"]
+    mine = {first, *(b"192.168.0.1 mine-%d\n" % number for number in range(ROUNDS))}
+    assert len(others) == len(set(others)) and set(others) <= mine
+    # Where a busy machine stopped a daemon between two calls, an edit may stand beside the file.
+    kept = [each for each in path.parent.iterdir() if each != path]
+    assert len(kept) < ROUNDS / 10
+    assert {each.name[:18] for each in kept} <= {"hosts.ngrokd-kept-"}
+    lacking = mine - set(others)
+    found = b"".join(each.read_bytes() for each in kept)
+    assert {line for line in lacking if line not in found} == set()
 
 
 @pytest.fixture

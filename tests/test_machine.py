@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -581,6 +582,137 @@ def test_a_read_only_hosts_file_costs_only_the_names(namespace: Namespace) -> No
     assert "Read-only file system" in seen["publish"]
     assert "ReadWritePaths" in seen["publish"]
     assert seen["connects"] == [""] * 4
+
+
+# A Machine that publishes what it is told to, and what it then has to show.
+_PUBLISHES = """
+import encodings.idna, json, os, sys
+from pathlib import Path
+from ngrokd.config import NetSettings
+from ngrokd.errors import HostError
+from ngrokd.host.machine import Machine
+
+machine = Machine(NetSettings(), state_folder=Path(sys.argv[1]))
+if sys.argv[2] == "nobody":
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+for line in sys.stdin:
+    try:
+        machine.publish(json.loads(line))
+    except HostError:
+        pass
+    seen = machine.hosts()
+    print(json.dumps([seen.published, seen.problem, seen.section.lines()]), flush=True)
+"""
+
+
+class Publisher:
+    """Owner: the test. A machine inside a namespace that goes on when it is refused."""
+
+    def __init__(self, namespace: Namespace, state: Path, user: str = "root") -> None:
+        argv = (sys.executable, "-c", _PUBLISHES, state, user)
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self._program = namespace.popen(*argv, text=True, **pipes)
+
+    def publish(self, names: dict[str, str]) -> tuple[bool, str, list[str]]:
+        """Whether they are there, what is wrong, and the lines."""
+        print(json.dumps(names), file=self._program.stdin, flush=True)
+        published, problem, lines = json.loads(self._program.stdout.readline())
+        return published, problem, lines
+
+    def __enter__(self) -> Publisher:
+        return self
+
+    def __exit__(self, *fault: object) -> None:
+        self._program.communicate(timeout=30)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("close", "reopen", "mend"),
+    [
+        ("mount -o remount,bind,ro /etc", "mount -o remount,bind,rw /etc", "ReadWritePaths=/etc"),
+        ("chattr +i /etc/hosts", "chattr -i /etc/hosts", "chattr -i /etc/hosts"),
+        (
+            "cp /etc/hosts /etc/full/hosts; mount --bind /etc/full/hosts /etc/hosts; "
+            "dd if=/dev/zero of=/etc/full/x 2>/dev/null || true",
+            "rm /etc/full/x",
+            "make room",
+        ),
+    ],
+)
+def test_a_closed_hosts_file_costs_only_names_shows_the_lines_and_is_used_once_it_opens(
+    namespace: Namespace, tmp_path: Path, close: str, reopen: str, mend: str
+) -> None:
+    namespace.run("mkdir", "/etc/full")
+    namespace.run("mount", "-t", "tmpfs", "-o", "size=8k", "none", "/etc/full")
+    before = namespace.hosts.read_bytes()
+    if namespace.run("sh", "-c", close, check=False).returncode:
+        pytest.skip(f"this file system refuses `{close}`")
+    try:
+        names = {f"name-{i}.a-long-namespace-of-a-customer": f"10.107.0.{i}" for i in range(2, 120)}
+        with Publisher(namespace, tmp_path) as publisher:
+            published, problem, lines = publisher.publish(names)
+            assert not published and mend in problem
+            assert namespace.run("cat", "/etc/hosts").stdout.encode() == before
+            assert "10.107.0.2\tname-2.a-long-namespace-of-a-customer" in lines
+            namespace.run("sh", "-c", reopen)
+            assert publisher.publish({"web.ns": "10.107.0.2"})[:2] == (True, "")
+            assert namespace.run("getent", "hosts", "web.ns").stdout.startswith("10.107.0.2 ")
+            assert publisher.publish({})[0]
+        assert namespace.run("cat", "/etc/hosts").stdout.encode() == before
+    finally:
+        namespace.run("sh", "-c", f"{reopen} || true")
+
+
+@pytest.mark.root
+def test_the_lines_that_an_ordinary_users_daemon_shows_make_names_work(
+    namespace: Namespace, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o755)
+    with Publisher(namespace, tmp_path, "nobody") as publisher:
+        published, problem, lines = publisher.publish({"web.ns": "127.107.0.2"})
+        assert not published and "run ngrokd as root" in problem
+        with namespace.hosts.open("a") as file:
+            file.write("\n".join(["", *lines, ""]))
+        assert publisher.publish({"web.ns": "127.107.0.2"})[:2] == (True, "")
+    assert namespace.run("getent", "hosts", "web.ns").stdout.startswith("127.107.0.2 ")
+
+
+@pytest.mark.root
+def test_a_link_into_a_read_only_store_stays_one_and_says_how_nixos_mends_it(
+    namespace: Namespace, tmp_path: Path
+) -> None:
+    namespace.run("sh", "-c", "mkdir -p /etc/store/etc; mv /etc/hosts /etc/store/etc/hosts")
+    namespace.run("ln", "-s", "/nix/store/etc/hosts", "/etc/hosts")
+    store = Path("/nix/store")
+    if not store.is_dir():
+        # Inside its own mounts only: a folder of that name over one that every machine has.
+        namespace.run("sh", "-c", "mount -t tmpfs none /mnt; mkdir -p /mnt/nix/store")
+        namespace.run("ln", "-sfn", "/mnt/nix/store/etc/hosts", "/etc/hosts")
+        store = Path("/mnt/nix/store")
+    namespace.run("mount", "--bind", "/etc/store", store)
+    namespace.run("mount", "-o", "remount,bind,ro", store)
+    with Publisher(namespace, tmp_path) as publisher:
+        published, problem, lines = publisher.publish({"web.ns": "10.107.0.2"})
+    assert not published and lines
+    assert "networking.extraHosts" in problem
+    assert namespace.run("readlink", "/etc/hosts").stdout.endswith("/nix/store/etc/hosts\n")
+
+
+@pytest.mark.root
+def test_the_resolver_finds_every_kind_of_name_that_may_be_published(
+    namespace: Namespace, tmp_path: Path
+) -> None:
+    names = ["a.ns", "_srv._tcp.ns", "under_score.ns", "xn--bcher-kva.ns", "1.2x.ns", "a-b.c-d.ns",
+             "a" * 63 + ".ns", ".".join(["b" * 60] * 4)]  # fmt: skip
+    wanted = {name: f"10.107.0.{number + 2}" for number, name in enumerate(names)}
+    with Publisher(namespace, tmp_path) as publisher:
+        assert publisher.publish(wanted)[0]
+        for name, ip in wanted.items():
+            found = namespace.run("getent", "hosts", name).stdout.split()
+            assert found == [ip, name]
+        assert publisher.publish({})[0]
+    assert namespace.run("getent", "hosts", "under_score.ns", check=False).stdout == ""
 
 
 # A Machine that serves two addresses while others meddle with its interface.

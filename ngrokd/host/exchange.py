@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -58,7 +57,7 @@ class Shared:
 
     # What the new content was made from; b"" also for a file that is missing, None: of no matter.
     expected: Optional[bytes]
-    insist: bool = True  # also if somebody has it open for writing
+    insist: bool = True  # also if somebody has it open for writing, or has locked it
     log: Optional[inplace.Log] = None  # knows what is being written in place
 
 
@@ -75,9 +74,9 @@ def put(new: Path, path: Path, content: bytes, shared: Optional[Shared] = None) 
 
 
 def _put_if_expected(new: Path, path: Path, content: bytes, shared: Shared) -> None:
-    if not is_still(path, shared.expected) or _is_written(path, shared):
-        raise ChangedMeanwhile
-    with _guarded(path) as theirs:
+    with _locked(path, shared) as theirs:
+        if not is_still(path, shared.expected) or _is_written(path, shared):
+            raise ChangedMeanwhile
         if not _swap(new, path):
             return
         if not _is_as_expected(new, theirs, shared):
@@ -95,16 +94,19 @@ def is_still(path: Path, expected: Optional[bytes]) -> bool:
 
 
 @contextlib.contextmanager
-def _guarded(path: Path) -> Iterator[Optional[tuple[int, ...]]]:
-    """Its state. The file is locked, so that once it is `new` nobody takes it for an orphan."""
+def _locked(path: Path, shared: Shared) -> Iterator[Optional[tuple[int, ...]]]:
+    """Its state, while no other ngrokd may replace it: ChangedMeanwhile, one does.
+
+    The lock stays with what stands at `path` now, so that once it is `new` it is no orphan either.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         yield None
         return
     try:
-        with contextlib.suppress(OSError):  # no locks here, or another has it: then it is locked
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not lease.lock(descriptor) and not shared.insist:
+            raise ChangedMeanwhile
         yield _state(os.fstat(descriptor))
     finally:
         os.close(descriptor)
@@ -161,18 +163,18 @@ def _is_written(path: Path, shared: Shared) -> bool:
 
 def _put_back(new: Path, path: Path, content: bytes) -> None:
     """Until what comes out is what went in before: anything else is newer, and belongs there."""
-    put, last = content, b""
+    last: Optional[tuple[int, ...]] = None  # ours
     try:
         for _ in range(_MAX_TURNS):
-            put, last = new.read_bytes(), put
-            if not _swap(new, path):
+            put = _state(new.stat())
+            if not _swap(new, path) or (last is None and is_still(new, content)):
                 return
-            if is_still(new, last):
-                break
+            if _state(new.stat()) == last:
+                break  # an edit that was out of sight when somebody made another one
+            last = put
     except (OSError, ChangedMeanwhile) as exc:
         raise Stranded(_keep(new, path), path) from exc
-    if last is not content:  # an edit that was out of sight when somebody made another one
-        raise Stranded(_keep(new, path), path)
+    raise Stranded(_keep(new, path), path)
 
 
 def _keep(new: Path, path: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import logging
 import os
 import stat
@@ -25,6 +26,10 @@ logger = logging.getLogger(__name__)
 # them together hold the main thread for 0.13 s.
 _PAUSES_S = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064)
 
+# A program that has the file open for writing may be about to write all of it again: it is let
+# finish. Who only keeps it open, and has changed nothing for so long, is not waited for.
+_HELD_S = 60.0
+
 _NEW_FILE_MODE = 0o644  # every program that resolves names reads it
 
 _NIX_STORE = "/nix/store/"
@@ -40,6 +45,7 @@ _MENDS = {
     errno.EDQUOT: "make room on its file system",
     errno.EINVAL: "set net.hosts_file to a regular file",
     errno.ENOENT: "create its folder, or set net.hosts_file to another file",
+    errno.EAGAIN: "compare the two, and add to {path} what it lacks",
     errno.EMFILE: "raise the descriptor limit (LimitNOFILE, `ulimit -n`)",
 }
 
@@ -79,6 +85,8 @@ class HostsFile:
         self._pause = pause
         self._dispute = Dispute()
         self._made_by_us = False
+        self._held = b""  # digest of the content that somebody has open for writing, and since when
+        self._held_since = 0.0
         self._told: set[str] = set()  # once is enough
         # What is there after the last `publish`; while it is, there is nothing to render.
         self._content = b""
@@ -138,30 +146,28 @@ class HostsFile:
         return mended
 
     def _publish(self, names: Mapping[str, str]) -> bool:
-        for pause_s in (*_PAUSES_S, None):
+        for pause_s in (*_PAUSES_S, 0.0):
             try:
-                return self._one_round(names, insist=pause_s is None)
+                return self._one_round(names)
             except ChangedMeanwhile:
                 logger.debug("%s is being changed by another program: redone", self._path)
-                if pause_s is not None:
-                    self._pause(pause_s)
+                self._pause(pause_s)
             except OSError as exc:
                 what = "names are not published" if names else "names are not withdrawn"
                 raise HostError(f"{what}: {self._refused(exc)}") from exc
         raise HostError(
-            f"names are not published: another program rewrites {self._path} without a pause; "
-            f"find it with `fuser {self._path}`"
+            f"names are not published: another program rewrites {self._path} without a pause, or "
+            f"has it open for writing; find it with `fuser -v {self._path}`"
         )
 
-    def _one_round(self, names: Mapping[str, str], insist: bool) -> bool:
+    def _one_round(self, names: Mapping[str, str]) -> bool:
         """Raises ChangedMeanwhile, OSError and HostError."""
         content = self._read()
         now = self._clock()
         if content == self._content and names == self._names:
             self._dispute.kept(now)
             return False
-        if not insist and lease.is_being_written(self._path):
-            raise ChangedMeanwhile  # what was read may be the half of something
+        insist = self._is_only_held(content, now)  # before: what was read may be half of something
         rendered = self._render(content, names)
         self._judge(content, now)
         if rendered != content:
@@ -173,6 +179,18 @@ class HostsFile:
         self._dispute.put_back(now)
         self._content, self._names = rendered, dict(names)
         return rendered != content
+
+    def _is_only_held(self, content: bytes, now: float) -> bool:
+        """Somebody has it open for writing. ChangedMeanwhile: who may be about to write."""
+        if not lease.is_being_written(self._path):
+            self._held = b""
+            return False
+        digest = hashlib.sha256(content).digest()
+        if digest != self._held:
+            self._held, self._held_since = digest, now
+        if now - self._held_since < _HELD_S:
+            raise ChangedMeanwhile
+        return True
 
     def _read(self) -> bytes:
         try:
@@ -230,6 +248,6 @@ class HostsFile:
     def _refused(self, exc: OSError) -> str:
         mend = _MENDS.get(exc.errno or 0, "see `ls -l {path}`").format(path=self._path)
         with contextlib.suppress(OSError):
-            if str(files.real(self._path)).startswith(_NIX_STORE):
+            if _NIX_STORE in str(files.real(self._path)):
                 mend = _NIX_MEND
         return f"{self._path} cannot be read or written ({exc.strerror}). Mend: {mend}"

@@ -45,7 +45,7 @@ def write(
     """
     with _opened(path) as descriptor:
         with lease.alone(descriptor) as is_alone:
-            if not is_alone and not insist:
+            if not (is_alone and lease.lock(descriptor)) and not insist:
                 return False
             previous = _read(descriptor)
             if expected is not None and previous != expected:

@@ -89,8 +89,8 @@ class Journal:
             logger.info("%s is written in place without a journal: %s", path, exc)
 
     def end(self) -> None:
-        """The file is whole."""
-        with contextlib.suppress(FileNotFoundError):
+        """The file is whole: what stays of the journal is not taken for a half of it."""
+        with contextlib.suppress(OSError):
             self._file.unlink()
         self.is_open = False
 
@@ -114,4 +114,7 @@ class Journal:
         try:
             return decode(files.read_regular(self._file, _MAX_BYTES))
         except (FileNotFoundError, ValueError):
+            return None
+        except OSError as exc:  # then there was no right to write one either
+            logger.debug("%s is not read: %s", self._file, exc.strerror)
             return None
