@@ -215,7 +215,7 @@ class VirtualInterface:
             what = f"has the address {strange[0]}, which is not in {self._network}"
         else:
             return
-        raise HostError(
+        raise InterfaceTaken(
             f"there is an interface {self._name} already that ngrokd did not make: it {what}. "
             f"Mend: set net.interface_name to another name, or, if nobody needs it: "
             f"ip link delete dev {self._name}"
