@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any, Optional, cast
 
 import pytest
@@ -24,8 +25,12 @@ class Listing:
     unchanged = False
 
     def __init__(self, items: list[Any]) -> None:
-        self.items = items
+        self._items = items
+        self.count = len(items)
         self.pages: Pages = {}
+
+    def each(self) -> Iterator[object]:
+        return iter(self._items)
 
     def bound_endpoints(self, operator_id: str, known: Optional[Pages]) -> Listing:
         assert operator_id == "k8sop_1"

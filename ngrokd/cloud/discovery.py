@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Optional
 
@@ -19,7 +19,7 @@ _SCHEME_ORDER = ("http", "https", "tls", "tcp")
 _BY_TARGET = attrgetter("target.hostname", "target.port")
 
 
-def discover(items: Sequence[object], before: Optional[Discovered] = None) -> Discovered:
+def discover(items: Iterable[object], before: Optional[Discovered] = None) -> Discovered:
     """One endpoint for each scheme, host and port; what cannot be served, with its reason.
 
     `before`: what was found last time. What is still the same is the same value: of thousands only

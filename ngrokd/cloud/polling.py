@@ -29,10 +29,9 @@ def poll(api: Api, operator_id: str, before: Optional[Polled] = None) -> Polled:
     listing = api.bound_endpoints(operator_id, before.pages if before else None)
     if before and listing.unchanged:
         return before
-    items = listing.items
-    if items and not any(names_a_url(item) for item in items):
+    if listing.count and not any(names_a_url(item) for item in listing.each()):
         raise ApiUnavailable(
-            f"the ngrok API listed {len(items)} endpoints, and none of them names a URL: that is no"
+            f"the ngrok API listed {listing.count} endpoints, and none of them names a URL: that is no"
             " list of endpoints, so nothing is changed; it is tried again"
         )
-    return Polled(discover(items, before.discovered if before else None), listing.pages)
+    return Polled(discover(listing.each(), before.discovered if before else None), listing.pages)

@@ -30,9 +30,7 @@ def listen(
 
     `how_started` is asked where a low port is refused, to say what would allow it.
     """
-    family = socket.AF_INET
-    if ipaddress.ip_address(address.ip).version == 6:
-        family = socket.AF_INET6
+    family = socket.AF_INET6 if ":" in address.ip else socket.AF_INET
     try:
         listener = socket.socket(family, socket.SOCK_STREAM)
     except OSError as exc:

@@ -109,9 +109,8 @@ class VirtualInterface:
             self._make_if_gone()
         except HostError as exc:
             return dict.fromkeys(wanted, str(exc))
-        return self._batches.each(
-            {ip: iproute.replace_address(self._name, f"{ip}/32") for ip in wanted}
-        )
+        commands = {ip: iproute.replace_address(self._name, f"{ip}/32") for ip in wanted}
+        return self._batches.each(commands)
 
     def remove(self, ips: Iterable[str]) -> dict[str, str]:
         wanted = set(ips)
@@ -119,13 +118,9 @@ class VirtualInterface:
             self._look()
         except HostError as exc:
             return dict.fromkeys(wanted, str(exc))
-        return self._batches.each(
-            {
-                ip: iproute.delete_address(self._name, text)
-                for text, ip in self._held.items()
-                if ip in wanted
-            }
-        )
+        ours = {ip: text for text, ip in self._held.items() if ip in wanted}
+        commands = {ip: iproute.delete_address(self._name, ours[ip]) for ip in ours}
+        return self._batches.each(commands)
 
     def close(self) -> None:
         if self._index is None and not self._is_unsure:
@@ -239,7 +234,12 @@ class VirtualInterface:
         return f"{self._name} has the address {strange}, which ngrokd did not add"
 
     def _strange(self, held: Iterable[str]) -> list[str]:
-        return [each for each in held if not self._is_inside(each.partition("/")[0])]
+        ours = self._held  # read already, thousands of them
+        return [
+            each
+            for each in held
+            if not ours.get(each) and not self._is_inside(each.partition("/")[0])
+        ]
 
     def _is_inside(self, ip: str) -> bool:
         return ipaddress.ip_address(ip) in self._network
