@@ -87,7 +87,7 @@ class HostError(NgrokdError):
 
 
 class InterfaceTaken(HostError):
-    """Another program's interface is in place of ours. Handler: its addresses are not ours now."""
+    """Ours is gone, or another's is in its place. Handler: its addresses are not ours now."""
 
 
 class NoAddress(HostError):

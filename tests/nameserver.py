@@ -9,7 +9,7 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Optional
@@ -21,9 +21,19 @@ IS_SILENT = "is silent"
 class NameServer:
     """Answers A and AAAA from `zone`, NXDOMAIN for other names; keeps what it was asked."""
 
-    def __init__(self, zone: Mapping[str, str], ip: str = "127.0.0.1", port: int = 0) -> None:
-        """`zone`: name: addresses with blanks between, or one of the words above."""
+    def __init__(
+        self,
+        zone: Mapping[str, str],
+        ip: str = "127.0.0.1",
+        port: int = 0,
+        noise: Callable[[bytes], Sequence[bytes]] = lambda question: (),
+    ) -> None:
+        """`zone`: name: addresses with blanks between, or one of the words above.
+
+        `noise`: what comes before each answer.
+        """
         self._zone = zone
+        self._noise = noise
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind((ip, port))
         self.asked: list[str] = []
@@ -52,6 +62,8 @@ class NameServer:
             if not message:
                 return
             answer = self._answer(message)
+            for datagram in self._noise(message):
+                self._socket.sendto(datagram, client)
             if answer:
                 self._socket.sendto(answer, client)
 

@@ -239,6 +239,13 @@ def test_where_the_daemon_may_not_write_the_lines_to_add_are_told() -> None:
     ]
 
 
+def test_a_program_that_takes_our_names_away_is_told_in_the_daemons_words() -> None:
+    asked = saying(hosts={"lines": [], "problem": "another program rewrites it"})
+    lost = host.of_hosts(asked, replace(HOSTS, names={}))
+    assert (lost.grade, lost.text) == (FAILED, "another program rewrites it")
+    assert host.of_hosts(asked, HOSTS).grade is WARNING
+
+
 def test_names_of_every_interface_lead_to_loopback() -> None:
     asked = replace(WELL, endpoints=(endpoint("c.ns", "0.0.0.0", published=True),))
     assert host.published(asked) == {"c.ns": "127.0.0.1"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -73,6 +74,33 @@ def test_a_server_that_refuses_or_is_silent_says_nothing(
     names = ["silent.example.com", "closed.example.com", "db.example.com"]
     seen = look(names, dataclasses.replace(places, port=server.port), patience_s=0.2)
     assert seen == {"db.example.com": ("93.184.216.34",)}
+
+
+def noise(question: bytes) -> list[bytes]:
+    """Of one who guesses, and of a server that is broken: none of it may count, or end the look."""
+    other = bytes([question[0] ^ 0xFF]) + question[1:2]
+    forged = b"\x81\x80\0\1\0\1\0\0\0\0" + question[12:] + b"\xc0\x0c\0\1\0\1\0\0\0\1\0\4abcd"
+    xmas = question[:2] + b"\x81\x80\0\1\xff\xff\0\0\0\0\3two\5words\0\0\1\0\1"
+    return [b"\0", question[:11], other + forged, question, xmas, question[:2] + forged[:9]]
+
+
+def test_what_others_send_in_between_counts_for_nothing(places: Places) -> None:
+    with NameServer(ZONE, noise=noise) as server:
+        here = dataclasses.replace(places, port=server.port)
+        assert look(["both.example.com", "api.ns"], here) == {
+            "both.example.com": ("192.0.2.7", "2001:db8::7"),
+            "api.ns": (),
+        }
+
+
+def test_a_flood_of_noise_takes_no_more_than_the_time_there_is(places: Places) -> None:
+    began = time.monotonic()
+    with NameServer(
+        {"silent.example.com": IS_SILENT}, noise=lambda question: [question] * 2000
+    ) as server:
+        here = dataclasses.replace(places, port=server.port)
+        assert look(["silent.example.com"], here, patience_s=0.3) == {}
+    assert time.monotonic() - began < 5
 
 
 def test_nobody_there_is_no_fault(places: Places) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from ngrokd.config import NetSettings
-from ngrokd.errors import BindError, HostError, PortForbidden
+from ngrokd.errors import BindError, HostError, InterfaceTaken, PortForbidden
 from ngrokd.host.holders import Holders
 from ngrokd.host.listening import listen
 from ngrokd.host.lowports import Start
@@ -79,6 +79,21 @@ def test_closing_before_preparing_is_harmless(hosts: Path) -> None:
     machine_with(hosts, ip).close()
     assert ip.ran == []
     assert hosts.read_bytes() == ORIGINAL
+
+
+def test_an_interface_that_is_gone_for_good_has_no_addresses_and_is_no_mere_fault(
+    hosts: Path,
+) -> None:
+    ip = FakeIp()
+    machine = machine_with(hosts, ip)
+    machine.prepare()
+    machine.add_addresses(NAMES.values())
+    del ip.links["ngrokd0"]
+    ip.kinds = ()
+    with pytest.raises(InterfaceTaken, match="cannot be made"):
+        machine.addresses()
+    ip.kinds = ("dummy",)
+    assert machine.addresses() == frozenset()
 
 
 def test_names_are_written_only_when_they_changed(hosts: Path) -> None:

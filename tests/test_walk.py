@@ -40,7 +40,8 @@ from tests.fakes import FakeForwarder, FakeListener
 OURS = f"walk{os.getpid()}"  # a real claim is taken for it, and tests run side by side
 MARKER = hosts.marker_of(OURS)
 LAN_IP = "192.168.7.1"
-SUBNETS = ("10.107.0.0/16", "10.99.0.0/24")
+SUBNETS = ("10.107.0.0/16", "10.99.0.0/29")  # one has room for these names, and for no more
+KINDS = ("dummy", "tun")
 ORIGINAL = b"127.0.0.1 localhost\r\n127.0.1.1 Box.home box\n# no final newline: caf\xe9"
 URLS = [
     "http://a.ns",
@@ -194,6 +195,11 @@ class Walk:
     def take_interface(self) -> None:
         self.kernel.links.pop(OURS, None)
 
+    def forbid_interfaces(self) -> None:
+        """The kernel's modules are gone, say, and with them our interface."""
+        self.kernel.kinds = ()
+        self.take_interface()
+
     def replace_interface(self) -> None:
         self.kernel.links[OURS] = Link("bridge", up=True, held=["172.30.0.1/24"])
 
@@ -247,6 +253,7 @@ class Walk:
     def heal(self) -> None:
         """All of that has ended, as an administrator mends it."""
         self.kernel.failing, self.kernel.refused, self.kernel.taken = 0.0, set(), set()
+        self.kernel.kinds = KINDS
         self.machine.is_read_only = False
         self.forwarder.counted = {}
         self.kernel.now += LONG_S
@@ -344,6 +351,7 @@ SEEDS = [*range(3), *(pytest.param(seed, marks=pytest.mark.long) for seed in ran
 EVENTS: tuple[Callable[[Walk], None], ...] = (
     Walk.take_addresses,
     Walk.take_interface,
+    Walk.forbid_interfaces,
     Walk.replace_interface,
     Walk.add_network,
     Walk.edit_hosts,

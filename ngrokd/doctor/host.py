@@ -129,6 +129,9 @@ def of_hosts(asked: Asked, seen: HostsFacts) -> Finding:
     wanted = published(asked)
     wrong = sorted(name for name, ip in wanted.items() if seen.names.get(name) != ip)
     stale = sorted(seen.names.keys() - wanted.keys())
+    problem = text(asked.status, "hosts", "problem")  # another program takes them away again
+    if problem:
+        return (failed if wrong else warning)("hosts file", problem, "as it says")
     if wrong:
         return failed("hosts file", f"{seen.path} lacks {_few(wrong)}", REFRESH)
     if stale:

@@ -5,6 +5,7 @@ Everything that needs root goes through it, and it takes and returns plain value
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Optional
 
 from ngrokd.config import NetSettings
-from ngrokd.errors import HostError
+from ngrokd.errors import HostError, InterfaceTaken
 from ngrokd.host import command, elsewhere, hosts, listening, lowports, netif
 from ngrokd.host.claims import Claims
 from ngrokd.host.elsewhere import Places
@@ -23,7 +24,7 @@ from ngrokd.host.lowports import Start
 from ngrokd.host.netif.backend import Backend
 from ngrokd.host.netif.loopback import Loopback
 from ngrokd.host.netif.scene import Reader
-from ngrokd.model import Address, HostsStatus, InterfaceStatus
+from ngrokd.model import Address, HostsStatus, InterfaceMode, InterfaceStatus
 
 logger = logging.getLogger(__name__)
 
@@ -76,9 +77,18 @@ class Machine:
         return self._backend.status
 
     def addresses(self) -> frozenset[str]:
-        """Endpoint addresses on the interface now, without the gateway. Raises HostError."""
+        """Endpoint addresses on the interface now, without the gateway. Raises HostError.
+
+        InterfaceTaken: they are surely not there. A name that led to one would lead out of this
+        machine, by its default route.
+        """
         self._claims.answer()
-        return self._backend.addresses()
+        try:
+            return self._backend.addresses()
+        except HostError as exc:
+            if self._is_gone():
+                raise InterfaceTaken(str(exc)) from exc
+            raise
 
     def add_addresses(self, ips: Iterable[str]) -> dict[str, str]:
         """Adds them; returns those refused, with the reason."""
@@ -145,6 +155,13 @@ class Machine:
             self._reader.close()
         if faults:
             raise HostError("\n".join(faults))
+
+    def _is_gone(self) -> bool:
+        """For sure: what cannot be looked at may well be there."""
+        if self._backend.status.mode is not InterfaceMode.LOOPBACK:
+            with contextlib.suppress(HostError):
+                return self._reading().look().index_of(self._net.interface_name) is None
+        return False
 
     def _reading(self) -> Reader:
         if self._reader is None:

@@ -71,6 +71,25 @@ def test_what_it_says_mends_it_does(site: Site) -> None:
     assert examined(site, daemon)[0] == 0
 
 
+def test_where_the_hosts_file_is_read_only_the_lines_to_add_are_told(site: Site) -> None:
+    site.start_cloud(*URLS)
+    site.run("mount", "--bind", "/etc/hosts", "/etc/hosts")
+    try:
+        site.run("mount", "-o", "remount,bind,ro", "/etc/hosts")
+        daemon = site.start_daemon().ready()
+        code, checks = examined(site, daemon)
+        daemon.stop()
+    finally:
+        site.run("umount", "/etc/hosts")
+    assert (code, grades(checks, "failed")) == (1, {"hosts file"})
+    assert checks["hosts file"]["mend"].splitlines()[1:] == [
+        "# BEGIN ngrokd managed section",
+        "10.107.0.2\tdb.ns",
+        "10.107.0.3\tweb.ns",
+        "# END ngrokd managed section",
+    ]
+
+
 def test_a_dead_daemon_is_told_with_all_that_it_left(site: Site) -> None:
     site.start_cloud(*URLS)
     daemon = site.start_daemon().ready()
