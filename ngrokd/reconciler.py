@@ -53,6 +53,7 @@ class Reconciler:
         self._desire = Latest(desire)
         self._names = Latest(planning.published_names)
         self._statuses = Latest(outcome.statuses)
+        self._exposing = Latest(exposure.exposed)
         self._stopping = False
         self.interface: Optional[InterfaceStatus] = None
         self.endpoints: tuple[EndpointStatus, ...] = ()
@@ -177,7 +178,7 @@ class Reconciler:
         before = self.endpoints
         actual = Actual(reachable, self._published.names, failed)
         self.endpoints = self._statuses(discovered, net, desired, actual)
-        self._note(exposure.exposed(reachable, desired.addresses))
+        self._note(self._exposing(reachable, desired.addresses))
         if self.endpoints is before:
             return Change()
         self.failed = sum(status.state is EndpointState.FAILED for status in self.endpoints)

@@ -94,7 +94,7 @@ class Serving:
         taken = self._forwarder.listening()
         if taken is None:  # it does not answer, which is told elsewhere
             return
-        for at in [at for at in self.open if at not in taken]:
+        for at in set(self.open).difference(taken):
             target = self.open.pop(at).target
             self.failed[target] = UNSERVED.format(at)
 
