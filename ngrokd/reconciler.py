@@ -139,6 +139,7 @@ class Reconciler:
     def _make(self, desired: Desired) -> tuple[list[str], bool]:
         """Makes what is missing; what is wrong, and whether that asks for another decision."""
         serving = self._serving
+        serving.settle(desired)
         steps = planning.plan(desired.listeners, desired.addresses, serving.open, serving.present)
         problems = self._close(steps.give_way, desired) if steps.give_way else []
         return problems, serving.make(steps, desired)
