@@ -47,6 +47,7 @@ from ngrokd.snapshot import Board
 from ngrokd.upkeep.ingress import JOBS as INGRESS_JOBS
 from ngrokd.upkeep.ingress import IngressLink
 from ngrokd.upkeep.poller import Poller, Submit
+from ngrokd.upkeep.shadows import Shadows
 from ngrokd.upkeep.waking import Waking
 from ngrokd.wishes import Wishes
 
@@ -93,6 +94,7 @@ class Conductor:
         self.status = Status()
         self.pages = HealthPages(lambda: self.status, forwarder)
         self._reloader = Reloader(config, source, self.pages, self._take_up)
+        self._shadows = Shadows(submit)
         self._board = Board(
             self._identity,
             self._poller,
@@ -100,6 +102,7 @@ class Conductor:
             self._ingress,
             self.pages,
             self._reloader,
+            self._shadows,
         )
 
         wishes = Wishes(self._poller, self._identity, self._awaited, self._withdraw)
@@ -237,6 +240,9 @@ class Conductor:
             if self._ingress.wrong and not was_wrong:
                 self._poller.look_at_operator()  # it may have moved
             return
+        if done.kind is JobKind.SHADOWS:
+            self._shadows.handle(done)
+            return
         self.waking.answered(done)
         registrations = self._poller.registrations
         fetched = self._poller.handle(done, time.monotonic())
@@ -259,9 +265,15 @@ class Conductor:
         if fresh:
             self._memory.save_endpoints(discovered, time.time())
             self._board.recalled = ""
+            self._look_for_shadows()
         self.publish()
         if fresh:
             self._awaited.applied(change, self._open_count())
+
+    def _look_for_shadows(self) -> None:
+        net, interface = self.config.net, self.reconciler.interface
+        subnet = interface.subnet if interface else net.subnet
+        self._shadows.look_at(self.reconciler.endpoints, net.hosts_file, subnet)
 
     def _open_count(self) -> int:
         return sum(e.state is EndpointState.OPEN for e in self.status.endpoints)

@@ -13,6 +13,7 @@ from ngrokd.reconciler import Reconciler
 from ngrokd.reloader import Reloader
 from ngrokd.upkeep.ingress import IngressLink
 from ngrokd.upkeep.poller import Poller
+from ngrokd.upkeep.shadows import Shadows
 
 
 @dataclass
@@ -25,6 +26,7 @@ class Board:
     ingress: IngressLink
     pages: HealthPages
     reloader: Reloader
+    shadows: Shadows
     standing: list[str] = field(default_factory=list)
     recalled: str = ""  # which old endpoints are served until ngrok answers; "": none
     started_at: float = field(default_factory=time.time)  # Unix seconds
@@ -50,6 +52,7 @@ class Board:
             hosts_writes=self.reconciler.hosts_writes,
             started_at=self.started_at,
             api_requests=tuple(sorted(self.poller.requests.items())),
+            shadowed=self.shadows.names,
         )
 
     def _problems(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ ALLOWED_ACROSS = {
     ("sandbox", "ngrokd.forward.wire"),
     # `ngrokctl trust` works without a daemon, too: loaded for that command alone.
     ("control", "ngrokd.verbs.trusting"),
+    ("control", "ngrokd.doctor.command"),  # as that one
 }
 
 PURE = {
@@ -23,6 +24,13 @@ PURE = {
     "upkeep/clock.py",
     "config.py",
     "desired.py",
+    "doctor/bundle.py",
+    "doctor/cloud.py",
+    "doctor/daemon.py",
+    "doctor/finding.py",
+    "doctor/host.py",
+    "doctor/proctables.py",
+    "doctor/settings.py",
     "errors.py",
     "exposure.py",
     "verbs/hints.py",
@@ -68,6 +76,7 @@ PURE = {
     "forward/tls.py",
     "forward/tunnel.py",
     "forward/wire.py",
+    "host/dns.py",
     "host/dispute.py",
     "host/hosts.py",
     "host/ipam.py",
@@ -79,6 +88,7 @@ PURE = {
     "host/netif/rtnetlink.py",
     "host/netif/scene.py",
     "host/ports.py",
+    "host/resolvconf.py",
     "service/control.py",
     "service/defaults.py",
     "service/enabling.py",

@@ -489,6 +489,13 @@ def test_an_empty_list_says_where_to_look() -> None:
     assert list_page([], False, NOW, None).startswith("No endpoints. `ngrokctl status`")
 
 
+def test_a_name_that_hides_another_is_told_below_its_line() -> None:
+    hiding = {**WEB, "resolves_elsewhere": ["93.184.216.34", "2001:db8::1"]}
+    assert list_page([hiding], False, NOW, None).splitlines()[2:] == [
+        "    the name also resolves outside of this machine, to 93.184.216.34"
+    ]
+
+
 def test_refresh_names_what_changed() -> None:
     answer = {"endpoints": 1, "opened": ["a:1"], "closed": ["b:2"], "failed": ["c:3"]}
     assert refresh_page(answer, None) == """\

@@ -409,6 +409,34 @@ def test_an_interface_without_endpoints_is_made_again_at_the_next_look() -> None
         backend.addresses()
 
 
+@pytest.mark.parametrize("busybox", [False, True])
+@pytest.mark.parametrize("lost", ["ip link add", "ip tuntap add", " link show dev"])
+def test_one_that_was_made_again_is_ours_also_if_its_command_was_killed_too_late(
+    busybox: bool, lost: str
+) -> None:
+    ip = FakeIp(["tun"] if "tun" in lost else ["dummy"], busybox=busybox and "tun" not in lost)
+    backend = prepare(ip)
+    del ip.links["ngrokd0"]
+    losing = [True]
+
+    def killed_too_late(argv: Sequence[str], text: str = "") -> str:
+        answer = ip(argv, text)
+        if losing and lost in " ".join(argv) and "ngrokd0" in ip.links:
+            losing.clear()
+            raise CommandError("did not end within 30 seconds")
+        return answer
+
+    backend._run = killed_too_late  # type: ignore[attr-defined]
+    with pytest.raises(HostError):
+        backend.addresses()
+    assert not losing and "ngrokd0" in ip.links
+    assert backend.addresses() == frozenset()
+    assert backend.add(ENDPOINTS) == {}
+    assert backend.addresses() == frozenset(ENDPOINTS)
+    backend.close()
+    assert set(ip.links) == {"lo"}
+
+
 def test_an_ordinary_look_changes_nothing() -> None:
     ip = FakeIp()
     backend = prepare(ip)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import replace
 from typing import Optional
@@ -271,6 +272,7 @@ def test_an_open_endpoint_has_every_key_of_the_interface() -> None:
         "listen_interface": "virtual",
         "listen_address": "10.107.0.2:80",
         "published": True,
+        "resolves_elsewhere": [],
         "state": "open",
         "reason": "",
         "connections": 2,
@@ -290,6 +292,13 @@ def test_an_endpoint_without_failures_has_none_of_their_words() -> None:
     listed = endpoints_json(STATUS, COUNTERS)[1]
     assert (listed["failures"], listed["last_error"]) == ({}, "")
     assert (listed["last_error_cause"], listed["last_error_at"]) == (None, None)
+
+
+def test_an_endpoint_whose_name_hides_another_says_which() -> None:
+    status = dataclasses.replace(STATUS, shadowed={"web.ns": ("93.184.216.34", "2001:db8::1")})
+    listed = endpoints_json(status, COUNTERS)
+    assert listed[0]["resolves_elsewhere"] == ["93.184.216.34", "2001:db8::1"]
+    assert [each["resolves_elsewhere"] for each in listed[1:]] == [[]] * (len(listed) - 1)
 
 
 def test_in_network_mode_the_network_port_is_the_listeners() -> None:

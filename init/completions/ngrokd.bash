@@ -67,6 +67,10 @@ _ngrokd_takes() {
     ngrokctl,trust,--fingerprint) takes='anything' ;;
     ngrokctl,trust,--config) takes='file' ;;
     ngrokctl,trust,0) takes='file' ;;
+    ngrokctl,doctor,options) takes='words -h --help --json --socket --config --bundle' ;;
+    ngrokctl,doctor,--socket) takes='file' ;;
+    ngrokctl,doctor,--config) takes='file' ;;
+    ngrokctl,doctor,--bundle) takes='file' ;;
     ngrokctl,log-level,options) takes='words -h --help --json --socket' ;;
     ngrokctl,log-level,--socket) takes='file' ;;
     ngrokctl,log-level,0) takes='words debug info warning error' ;;
@@ -75,8 +79,8 @@ _ngrokd_takes() {
     ngrokctl,completion,0) takes='words bash zsh fish' ;;
     ngrokctl,help,options) takes='words -h --help --json --socket' ;;
     ngrokctl,help,--socket) takes='file' ;;
-    ngrokctl,help,0) takes='words status health refresh reload rotate-cert ping version list set-api-key wait deregister trust log-level completion help' ;;
-    ngrokctl,,0) takes='words status health refresh reload rotate-cert ping version list set-api-key wait deregister trust log-level completion help' ;;
+    ngrokctl,help,0) takes='words status health refresh reload rotate-cert ping version list set-api-key wait deregister trust doctor log-level completion help' ;;
+    ngrokctl,,0) takes='words status health refresh reload rotate-cert ping version list set-api-key wait deregister trust doctor log-level completion help' ;;
     esac
 }
 

@@ -10,7 +10,7 @@ function __ngrokd_at
         case ngrokd
             set valued --config --config-out --dir --endpoint --ingress-port --init --port
         case ngrokctl
-            set valued --config --endpoints --fingerprint --for --socket --timeout
+            set valued --bundle --config --endpoints --fingerprint --for --socket --timeout
     end
     set -l command ''
     set -l place 0
@@ -111,6 +111,7 @@ complete -c ngrokctl -n '__ngrokd_at ngrokctl \'\'' -a set-api-key -d 'give the 
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'\'' -a wait -d 'return when the daemon is ready, or a name or a number is open'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'\'' -a deregister -d 'take this machine out of ngrok: its operator, certificate and keys'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'\'' -a trust -d 'have the daemon trust the CA that ngrok\'s ingress is signed by'
+complete -c ngrokctl -n '__ngrokd_at ngrokctl \'\'' -a doctor -d 'check everything that ngrokd needs, and say what mends it; daemon or not'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'\'' -a log-level -d 'change how much the daemon logs'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'\'' -a completion -d 'print a script that lets a shell complete ngrokctl and ngrokd'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'\'' -a help -d 'show this, or the help of one command'
@@ -165,6 +166,11 @@ complete -c ngrokctl -n '__ngrokd_at ngrokctl \'trust\'' -l fingerprint -x -d 't
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'trust\'' -l yes -d 'do not ask on a terminal before it is installed'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'trust\'' -l config -r -F -d 'where no daemon answers, the configuration that names the state folder; default /etc/ngrokd/config.yml'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'trust\' 0' -r -F -d 'a PEM file with the CA\'s certificate, an https:// URL, or - for standard input; default: the file that ngrok publishes on GitHub'
+complete -c ngrokctl -n '__ngrokd_at ngrokctl \'doctor\'' -s h -l help -d 'show this help message and exit'
+complete -c ngrokctl -n '__ngrokd_at ngrokctl \'doctor\'' -l json -d 'print one JSON object'
+complete -c ngrokctl -n '__ngrokd_at ngrokctl \'doctor\'' -l socket -r -F -d 'the daemon\'s control socket; default /var/run/ngrokd.sock'
+complete -c ngrokctl -n '__ngrokd_at ngrokctl \'doctor\'' -l config -r -F -d 'the configuration to check; default /etc/ngrokd/config.yml'
+complete -c ngrokctl -n '__ngrokd_at ngrokctl \'doctor\'' -l bundle -r -F -d 'also write FILE, a tar.gz for a bug report, with every secret taken out'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'log-level\'' -s h -l help -d 'show this help message and exit'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'log-level\'' -l json -d 'print one JSON object'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'log-level\'' -l socket -r -F -d 'the daemon\'s control socket; default /var/run/ngrokd.sock'
@@ -176,4 +182,4 @@ complete -c ngrokctl -n '__ngrokd_at ngrokctl \'completion\' 0' -x -a 'bash zsh 
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'help\'' -s h -l help -d 'show this help message and exit'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'help\'' -l json -d 'print one JSON object'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'help\'' -l socket -r -F -d 'the daemon\'s control socket; default /var/run/ngrokd.sock'
-complete -c ngrokctl -n '__ngrokd_at ngrokctl \'help\' 0' -x -a 'status health refresh reload rotate-cert ping version list set-api-key wait deregister trust log-level completion help' -d 'the one to explain'
+complete -c ngrokctl -n '__ngrokd_at ngrokctl \'help\' 0' -x -a 'status health refresh reload rotate-cert ping version list set-api-key wait deregister trust doctor log-level completion help' -d 'the one to explain'

@@ -256,8 +256,11 @@ def _age(found: object, key: str, now: float) -> str:
 
 
 def _why(endpoint: object, now: float) -> list[str]:
-    """Why it is not open, and why connections to it failed."""
+    """Why it is not open, what its name hides, and why connections to it failed."""
     why = [text(endpoint, "reason")]
+    elsewhere = texts(endpoint, "resolves_elsewhere")
+    if elsewhere:
+        why.append(f"the name also resolves outside of this machine, to {elsewhere[0]}")
     if number(endpoint, "errors") and text(endpoint, "last_error"):
         age = _age(endpoint, "last_error_at", now)
         why.append(f"last error{age}: {text(endpoint, 'last_error')}")

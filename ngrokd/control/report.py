@@ -84,7 +84,10 @@ def endpoints_json(
     status: Status, counters: Mapping[Target, Counters]
 ) -> list[dict[str, object]]:
     """The data of `list`, every endpoint with its state, open ones and the others."""
-    return [_endpoint(endpoint, _counted(endpoint, counters)) for endpoint in status.endpoints]
+    return [
+        _endpoint(each, _counted(each, counters), _elsewhere(status, each))
+        for each in status.endpoints
+    ]
 
 
 def hosts_lines_json(status: Status) -> dict[str, object]:
@@ -215,7 +218,9 @@ def _counted(endpoint: EndpointStatus, counters: Mapping[Target, Counters]) -> C
     return _NONE if endpoint.target is None else counters.get(endpoint.target, _NONE)
 
 
-def _endpoint(endpoint: EndpointStatus, counted: Counters) -> dict[str, object]:
+def _endpoint(
+    endpoint: EndpointStatus, counted: Counters, elsewhere: list[str]
+) -> dict[str, object]:
     listener = endpoint.listener
     in_network = listener is not None and endpoint.listen_interface != VIRTUAL
     return {
@@ -229,6 +234,7 @@ def _endpoint(endpoint: EndpointStatus, counted: Counters) -> dict[str, object]:
         "listen_interface": endpoint.listen_interface,
         "listen_address": str(listener) if listener is not None else "",
         "published": endpoint.published,
+        "resolves_elsewhere": elsewhere,
         "state": endpoint.state.value,
         "reason": endpoint.reason,
         "connections": counted.open,
@@ -242,6 +248,13 @@ def _endpoint(endpoint: EndpointStatus, counted: Counters) -> dict[str, object]:
         "bytes_down": counted.bytes_down,
         "last_activity": iso(counted.last_activity),
     }
+
+
+def _elsewhere(status: Status, endpoint: EndpointStatus) -> list[str]:
+    """What its name means outside of this machine."""
+    if endpoint.target is None:
+        return []
+    return list(status.shadowed.get(endpoint.target.hostname, ()))
 
 
 def _health_of(endpoint: EndpointStatus, counted: Counters) -> dict[str, object]:

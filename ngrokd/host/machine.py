@@ -14,8 +14,9 @@ from typing import Optional
 
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
-from ngrokd.host import command, hosts, listening, lowports, netif
+from ngrokd.host import command, elsewhere, hosts, listening, lowports, netif
 from ngrokd.host.claims import Claims
+from ngrokd.host.elsewhere import Places
 from ngrokd.host.holders import Holders
 from ngrokd.host.hostsfile import HostsFile
 from ngrokd.host.lowports import Start
@@ -100,7 +101,9 @@ class Machine:
     def reserved_names(self) -> frozenset[str]:
         """Names, in lower case, that mean something else on this machine already."""
         own = socket.gethostname().lower()
-        return self._hosts.reserved() | {own, own.partition(".")[0], os.uname().nodename.lower()}
+        short = own.partition(".")[0]
+        full = {f"{short}.{domain}" for domain in elsewhere.search_domains(Places())}
+        return self._hosts.reserved() | full | {own, short, os.uname().nodename.lower()}
 
     def bind(self, address: Address) -> socket.socket:
         """A listening, non-blocking socket. Raises BindError or PortForbidden."""

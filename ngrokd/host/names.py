@@ -33,6 +33,9 @@ _LOCAL_NAMES = frozenset(
     )
 )
 
+# systemd's nss-myhostname(8) and resolved answer for these on every machine that has them.
+_SYSTEMDS_NAMES = frozenset(("_gateway", "_outbound", "_localdnsstub", "_localdnsproxy"))
+
 # Other programs of this machine ask for them, too: never ours to answer for, even while this
 # daemon is configured for another API or ingress.
 _NGROKS_OWN = frozenset((ApiSettings.url.partition("://")[2], DEFAULT_INGRESS.partition(":")[0]))
@@ -53,6 +56,8 @@ def refusal(hostname: str, reserved: Collection[str], loops: Collection[str]) ->
         return "it reads as an address, not as a name"
     if labels[-1] in _LOCAL_DOMAINS or name in _LOCAL_NAMES:
         return "this name always means the machine itself"
+    if name in _SYSTEMDS_NAMES:
+        return "systemd gives this name a meaning of its own on every machine"
     if name in _NGROKS_OWN or name in {host.lower().rstrip(".") for host in loops}:
         return "ngrokd itself must reach ngrok under this name"
     if name in reserved:

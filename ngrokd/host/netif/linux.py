@@ -59,6 +59,7 @@ class VirtualInterface:
         self._batches = Batches(run)
         self._mode = InterfaceMode.DUMMY
         self._index: Optional[int] = None  # of what we made or adopted; None: nothing
+        self._is_unsure = False  # it was being made, and how that ended was never told
         self._notes: tuple[str, ...] = ()
         self._steps: tuple[str, ...] = ()  # why it is not of the kind that was tried first
 
@@ -87,9 +88,7 @@ class VirtualInterface:
             )
         if found:
             self._mode, self._index = _MODES[found.kind], found.index
-            logger.info(
-                "%s is there, left by an earlier run: adopted as %s", self._name, found.kind
-            )
+            logger.info("%s is left by an earlier run: adopted as %s", self._name, found.kind)
         else:
             self._make()
         self._bring_up()
@@ -129,15 +128,23 @@ class VirtualInterface:
         )
 
     def close(self) -> None:
-        if self._index is None:
+        if self._index is None and not self._is_unsure:
             return
-        found = lookup.find(self._name, self._run)
+        found = self._find()
         if found:
             self._refuse_replaced(found)
             self._look()
             self._leave_to_others()
             self._delete()
-        self._index = None
+        self._index, self._is_unsure = None, False
+
+    def _find(self) -> Optional[Link]:
+        """What is there now. What we may have made ourselves is ours by the proof of a start."""
+        found = lookup.find(self._name, self._run)
+        if found and self._is_unsure:
+            self._refuse_foreign(found.kind)
+            self._mode, self._index, self._is_unsure = _MODES[found.kind], found.index, False
+        return found
 
     def _look(self) -> None:
         """Takes in what has changed on this machine since the last look."""
@@ -160,19 +167,19 @@ class VirtualInterface:
     def _mend(self) -> None:
         """Our gateway address is not there. HostError: another's interface is in our place."""
         if not self._make_if_gone():
-            logger.warning(
-                "%s lost its address %s: another program removed it. Added again",
-                self._name,
-                self._gateway,
-            )
+            lost = "%s lost its address %s: another program removed it. Added again"
+            logger.warning(lost, self._name, self._gateway)
             self._set_gateway()
 
     def _make_if_gone(self) -> bool:
         """True if it was. HostError: it cannot be made, or what is there is not ours."""
-        found = lookup.find(self._name, self._run)
+        was_unsure = self._is_unsure
+        found = self._find()
         if found:
             self._refuse_replaced(found)
-            return False
+            if was_unsure:
+                self._bring_up()
+            return was_unsure
         logger.warning("%s is gone: another program removed it. Made again", self._name)
         self._make()
         self._bring_up()
@@ -192,9 +199,7 @@ class VirtualInterface:
         if not strange:
             return
         ours = [text for text in self._held if text not in strange]
-        failed = self._batches.each(
-            {text: iproute.delete_address(self._name, text) for text in ours}
-        )
+        failed = self._batches.each({t: iproute.delete_address(self._name, t) for t in ours})
         left = f", but for {', '.join(failed)}" if failed else ""
         raise HostError(
             f"{self._told(strange[0])}: {self._name} stays, without ngrokd's addresses{left}. "
@@ -226,9 +231,8 @@ class VirtualInterface:
                 f"{conflict}, which meets {self._network}: one of the two hides the other. "
                 "Mend: set net.subnet to a range that is free here, and restart ngrokd"
             )
-        for note in notes:
-            if note not in self._notes:
-                logger.warning("%s", note)
+        for note in (each for each in notes if each not in self._notes):
+            logger.warning("%s", note)
         self._notes = tuple(notes)
 
     def _told(self, strange: str) -> str:
@@ -246,6 +250,9 @@ class VirtualInterface:
         return ipaddress.ip_address(ip) in self._network
 
     def _make(self) -> None:
+        # A command killed for its time may have done its work, and the look behind it may fail:
+        # what came of it would be taken for another program's for ever.
+        self._is_unsure = True
         complaints = ""
         for mode, argv in (
             (InterfaceMode.DUMMY, iproute.add_dummy(self._name)),
@@ -262,6 +269,7 @@ class VirtualInterface:
                 continue
             made = lookup.find(self._name, self._run)
             self._mode, self._index = mode, made.index if made else None
+            self._is_unsure = False
             self._steps = (f"{self._name} cannot be made {complaints[:-2]}",) if complaints else ()
             logger.info("%s is made, of type %s", self._name, mode.value)
             return
