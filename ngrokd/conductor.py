@@ -185,12 +185,8 @@ class Conductor:
         return min(*(part.wait_s(now) for part in parts), held if held > 0 else math.inf)
 
     def handle(self, message: Message) -> None:
-        """Does what one message asks for, and publishes what came of it.
-
-        That the API answered is but counted: of a list of 8,000 endpoints there are 80 answers, and
-        what the last one brings is published.
-        """
-        if isinstance(message, ApiAnswered):
+        """Does what one message asks for, and publishes what came of it."""
+        if isinstance(message, ApiAnswered):  # one of the 80 of a long list: what follows is told
             self._poller.count_request(message.outcome)
             return
         deed = self._deeds.get(type(message))

@@ -239,12 +239,8 @@ class VirtualInterface:
         return f"{self._name} has the address {strange}, which ngrokd did not add"
 
     def _strange(self, held: Iterable[str]) -> list[str]:
-        ours = self._held  # read already, thousands of them
-        return [
-            each
-            for each in held
-            if not ours.get(each) and not self._is_inside(each.partition("/")[0])
-        ]
+        unread = [each for each in held if not self._held.get(each)]  # thousands are ours
+        return [each for each in unread if not self._is_inside(each.partition("/")[0])]
 
     def _is_inside(self, ip: str) -> bool:
         return ipaddress.ip_address(ip) in self._network
