@@ -239,11 +239,10 @@ class VirtualInterface:
         return f"{self._name} has the address {strange}, which ngrokd did not add"
 
     def _strange(self, held: Iterable[str]) -> list[str]:
-        unread = [each for each in held if not self._held.get(each)]  # thousands are ours
-        return [each for each in unread if not self._is_inside(each.partition("/")[0])]
+        return [each for each in held if not (self._held.get(each) or self._is_inside(each))]
 
-    def _is_inside(self, ip: str) -> bool:
-        return ipaddress.ip_address(ip) in self._network
+    def _is_inside(self, text: str) -> bool:
+        return ipaddress.ip_address(text.partition("/")[0]) in self._network
 
     def _make(self) -> None:
         # A command killed for its time may have done its work, and the look behind it may fail:
