@@ -108,7 +108,6 @@ class Conductor:
         wishes = Wishes(self._poller, self._identity, self._awaited, self._withdraw)
         self._deeds: Mapping[type, Callable[[Any], None]] = {
             JobDone: self._job_done,
-            ApiAnswered: lambda message: self._poller.count_request(message.outcome),
             SetApiKey: wishes.set_key,
             Refresh: wishes.refresh,
             Reload: lambda message: self._reloader.reload(message.reply),
@@ -187,6 +186,9 @@ class Conductor:
 
     def handle(self, message: Message) -> None:
         """Does what one message asks for, and publishes what came of it."""
+        if isinstance(message, ApiAnswered):  # one of the 80 of a long list: what follows is told
+            self._poller.count_request(message.outcome)
+            return
         deed = self._deeds.get(type(message))
         if deed is not None:
             deed(message)

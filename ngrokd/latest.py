@@ -23,5 +23,5 @@ class Latest(Generic[Result]):
         """What the function gives; the very same value as last time if nothing is different."""
         if self._result is None or asked != self._asked:
             self._result = self._function(*asked)
-            self._asked = asked
+        self._asked = asked  # also what was only equal: the same objects compare at once
         return self._result

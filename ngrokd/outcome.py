@@ -86,6 +86,8 @@ def _served(
 
 def low_ports_note(statuses: Iterable[EndpointStatus], forbidden_below: int) -> str:
     """That endpoints have other ports than their own on addresses of their own; "": none."""
+    if not forbidden_below:
+        return ""
     moved = sum(
         status.listen_interface == VIRTUAL
         and status.listener is not None

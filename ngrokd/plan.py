@@ -52,11 +52,11 @@ def plan(
     opening = _in_order(desired, set(desired).difference(actual))
     return Plan(
         give_way=_in_the_way(closing, opening),
-        add_addresses=tuple(sorted(set(wanted_ips).difference(present_ips))),
+        add_addresses=tuple(sorted(frozenset(wanted_ips).difference(present_ips))),
         open=opening,
         retarget=_in_order(desired, (at for at in kept if actual[at] != desired[at])),
         close=closing,
-        remove_addresses=tuple(sorted(set(present_ips).difference(wanted_ips, busy_ips))),
+        remove_addresses=tuple(sorted(frozenset(present_ips).difference(wanted_ips, busy_ips))),
     )
 
 

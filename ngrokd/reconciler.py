@@ -53,6 +53,7 @@ class Reconciler:
         self._desire = Latest(desire)
         self._names = Latest(planning.published_names)
         self._statuses = Latest(outcome.statuses)
+        self._exposing = Latest(exposure.exposed)
         self._stopping = False
         self.interface: Optional[InterfaceStatus] = None
         self.endpoints: tuple[EndpointStatus, ...] = ()
@@ -138,6 +139,7 @@ class Reconciler:
     def _make(self, desired: Desired) -> tuple[list[str], bool]:
         """Makes what is missing; what is wrong, and whether that asks for another decision."""
         serving = self._serving
+        serving.settle(desired)
         steps = planning.plan(desired.listeners, desired.addresses, serving.open, serving.present)
         problems = self._close(steps.give_way, desired) if steps.give_way else []
         return problems, serving.make(steps, desired)
@@ -177,7 +179,7 @@ class Reconciler:
         before = self.endpoints
         actual = Actual(reachable, self._published.names, failed)
         self.endpoints = self._statuses(discovered, net, desired, actual)
-        self._note(exposure.exposed(reachable, desired.addresses))
+        self._note(self._exposing(reachable, desired.addresses))
         if self.endpoints is before:
             return Change()
         self.failed = sum(status.state is EndpointState.FAILED for status in self.endpoints)

@@ -94,9 +94,16 @@ class Serving:
         taken = self._forwarder.listening()
         if taken is None:  # it does not answer, which is told elsewhere
             return
-        for at in [at for at in self.open if at not in taken]:
+        if len(taken) == len(self.open):  # it has none but those that it was given
+            return
+        for at in set(self.open).difference(taken):
             target = self.open.pop(at).target
             self.failed[target] = UNSERVED.format(at)
+
+    def settle(self, desired: Desired) -> None:
+        """Where all is as wanted, keeps the very values that are wanted: they compare at once."""
+        if self.open == desired.listeners:
+            self.open = dict(desired.listeners)
 
     def remove_addresses(self, ips: Collection[str]) -> list[str]:
         """Takes them off the interface; what could not be."""

@@ -22,7 +22,7 @@ class Sight:
         self._faults: dict[str, str] = {}
         self._reserved: Collection[str] = ()
 
-    def look(self, endpoints: Iterable[Endpoint], net: NetSettings) -> list[str]:
+    def look(self, endpoints: Collection[Endpoint], net: NetSettings) -> list[str]:
         """Once for each application; what could not be seen."""
         problems = []
         try:
@@ -30,7 +30,9 @@ class Sight:
         except HostError as exc:
             problems.append(str(exc))
         self._ips, self._faults = {}, {}
-        names = {listen_interface(net, endpoint.target.hostname) for endpoint in endpoints}
+        names = {net.listen_interface} if endpoints else set()
+        if net.overrides:
+            names = {listen_interface(net, endpoint.target.hostname) for endpoint in endpoints}
         for name in sorted(names - {VIRTUAL}):
             try:
                 self._ips[name] = self._known[name] = self._address(name)

@@ -31,7 +31,7 @@ def poll(api: Api, operator_id: str, before: Optional[Polled] = None) -> Polled:
         return before
     if listing.count and not any(names_a_url(item) for item in listing.each()):
         raise ApiUnavailable(
-            f"the ngrok API listed {listing.count} endpoints, and none of them names a URL: that is no"
-            " list of endpoints, so nothing is changed; it is tried again"
+            f"the ngrok API listed {listing.count} endpoints, and none of them names a URL: that is"
+            " no list of endpoints, so nothing is changed; it is tried again"
         )
     return Polled(discover(listing.each(), before.discovered if before else None), listing.pages)

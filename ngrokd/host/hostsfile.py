@@ -92,6 +92,7 @@ class HostsFile:
         self._content = b""
         self._names: Mapping[str, str] = {}
         # A block list has 200,000 lines: they are not read again while they are the same.
+        self._seen: Optional[int] = None
         self._outside = b""
         self._reserved: frozenset[str] = frozenset()
         self.status = HostsStatus(str(path), HostsSection(marker))
@@ -119,6 +120,10 @@ class HostsFile:
         except OSError as exc:
             logger.debug("%s is not read: %s", self._path, exc.strerror)
             return frozenset()
+        seen = hash(content)  # as long as it is the same, it need not be taken apart
+        if seen == self._seen:
+            return self._reserved
+        self._seen = seen
         outside = hosts.outside(content, self._marker)
         if outside != self._outside:
             self._outside = outside
