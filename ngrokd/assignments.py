@@ -20,7 +20,7 @@ class Assignments:
 
     def keep(self, remembered: Remembered) -> list[str]:
         """Saves them first, so that a crash cannot give one away; what is wrong with that."""
-        known = _in_order(remembered) == _in_order(self.held)
+        known = remembered is self.held or _in_order(remembered) == _in_order(self.held)
         if known and self._memory.holds_assignments():
             return []
         problems = []

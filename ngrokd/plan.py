@@ -33,29 +33,35 @@ def plan(
     wanted_ips: Collection[str],
     actual: Listeners,
     present_ips: Collection[str],
-    busy_ips: Collection[str] = (),
 ) -> Plan:
     """What to do to get from actual to desired: make before break, wherever the kernel can.
 
     `wanted_ips` are the addresses that must be on our interface, `present_ips` those that are. The
     latter is not derived from `actual`: else an address whose listener failed would never be
-    removed. An address with connections still running (`busy_ips`) stays until they have ended,
-    because the kernel stalls them the moment it goes.
+    removed. One with connections still running is to stay until they have ended, because the
+    kernel stalls them the moment it goes.
     """
-    closing = sorted(set(actual) - set(desired))
-    opening = {at: route for at, route in sorted(desired.items()) if at not in actual}
+    if desired == actual:  # at nearly every poll, which is to cost little
+        desired = actual = {}
+    closing, opening, moving = _differences(desired, actual)
     return Plan(
         give_way=_in_the_way(closing, opening),
         add_addresses=tuple(sorted(set(wanted_ips) - set(present_ips))),
         open=opening,
-        retarget={
-            at: route
-            for at, route in sorted(desired.items())
-            if at in actual and actual[at] != route
-        },
+        retarget={at: desired[at] for at in moving},
         close=tuple(closing),
-        remove_addresses=tuple(sorted(set(present_ips) - set(wanted_ips) - set(busy_ips))),
+        remove_addresses=tuple(sorted(set(present_ips) - set(wanted_ips))),
     )
+
+
+def _differences(
+    desired: Listeners, actual: Listeners
+) -> tuple[list[Address], dict[Address, Route], list[Address]]:
+    """What closes, what opens, and what serves another route. Only they are put in order."""
+    closing = sorted(at for at in actual if at not in desired)
+    opening = {at: desired[at] for at in sorted(at for at in desired if at not in actual)}
+    moving = sorted(at for at, route in desired.items() if actual.get(at, route) != route)
+    return closing, opening, moving
 
 
 def _in_the_way(closing: Iterable[Address], opening: Iterable[Address]) -> tuple[Address, ...]:
@@ -77,8 +83,8 @@ def published_names(listeners: Listeners, own_ips: Collection[str]) -> dict[str,
         if at.port != route.target.port and at.ip not in own_ips
     }
     names: dict[str, str] = {}
-    for at, route in sorted(listeners.items()):
+    for at, route in listeners.items():
         to = route.target
         if at.port == to.port and (to.hostname, at.ip) not in moved:
-            names.setdefault(to.hostname, LOOPBACK_IP if at.ip == ANY_IP else at.ip)
+            names[to.hostname] = LOOPBACK_IP if at.ip == ANY_IP else at.ip
     return names

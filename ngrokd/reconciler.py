@@ -8,14 +8,14 @@ from collections.abc import Collection, Iterable
 from typing import Optional
 
 from ngrokd import exposure, outcome
-from ngrokd import plan as planning
 from ngrokd.assignments import Assignments
 from ngrokd.config import NetSettings
-from ngrokd.desired import Desired, desire
+from ngrokd.desired import Desired, Remembered, desire
 from ngrokd.exposure import Exposed
 from ngrokd.model import Address, Discovered, EndpointState, EndpointStatus, InterfaceStatus
 from ngrokd.outcome import Actual, Change
 from ngrokd.parts import Forwarder, Machine, Memory
+from ngrokd.plan import Plan, plan, published_names
 from ngrokd.published import Published
 from ngrokd.serving import Serving
 from ngrokd.sight import Sight
@@ -44,6 +44,8 @@ class Reconciler:
         self._published = Published(machine)
         self._assignments = Assignments(memory)
         self._stopping = False
+        self._decided: Optional[tuple[object, Remembered, Desired]] = None  # from what, and what
+        self._reported: Optional[tuple[Desired, Actual]] = None
         self.interface: Optional[InterfaceStatus] = None
         self.endpoints: tuple[EndpointStatus, ...] = ()
         self.failed = 0  # of them; asked for after every message, so it is counted beforehand
@@ -77,22 +79,23 @@ class Reconciler:
         problems = self._serving.look() + self._sight.look(discovered.endpoints, net)
         self.interface = self._machine.status()
         for _ in range(ROUNDS):
-            desired = self._decide(discovered, net, loops)
-            problems += self._assignments.keep(desired.remembered)
-            made, decide_again = self._make(desired)
-            problems += made
-            if not decide_again:
+            desired, told = self._decide(discovered, net, loops)
+            problems += told
+            steps = self._plan(desired)
+            if steps.give_way:
+                problems += self._close(steps.give_way, desired)
+            if not self._serving.make(steps, desired):
                 break
         self._serving.confirm()
-        self._tell(problems + self._finish(desired))
+        self._tell(problems + self._finish(steps, desired))
         return self._report(discovered, net, desired)
 
     def stop_accepting(self) -> None:
         """Names go first, then listeners; running connections and their addresses stay."""
         self._stopping = True
         nothing = Desired(remembered=self._assignments.held)
-        # The addresses go with the interface, all at once: see `close`.
-        self._tell(self._finish(nothing, keeping=self._serving.present))
+        # The addresses go with the interface, all at once: `close`.
+        self._tell(self._close(self._plan(nothing).close, nothing))
         self.endpoints, self.failed, self.notes = (), 0, ()
 
     def close(self) -> None:
@@ -109,40 +112,46 @@ class Reconciler:
             logger.info("addresses and names are as they should be again")
         self.problems = problems
 
-    def _decide(self, discovered: Discovered, net: NetSettings, loops: Iterable[str]) -> Desired:
+    def _decide(
+        self, discovered: Discovered, net: NetSettings, loops: Iterable[str]
+    ) -> tuple[Desired, list[str]]:
+        """What should be, from what is known; the last decision where nothing has changed.
+
+        Nearly every poll finds everything as it was: to see that is a tenth of the work.
+        """
         assert self.interface is not None
         serving = self._serving
         facts = self._sight.facts(
             self.interface.subnet, loops, serving.forbidden_below, serving.taken_ports
         )
-        return desire(discovered, net, facts, self._assignments.held)
+        known = (discovered, net, facts)
+        decided, held = self._decided, self._assignments.held
+        if decided is not None and decided[0] == known and decided[1] is held:
+            desired = decided[2]
+        else:
+            desired = desire(discovered, net, facts, held)
+        problems = self._assignments.keep(desired.remembered)
+        self._decided = known, self._assignments.held, desired
+        return desired, problems
 
-    def _make(self, desired: Desired) -> tuple[list[str], bool]:
-        """Makes what is missing; what is wrong, and whether that asks for another decision."""
+    def _plan(self, desired: Desired) -> Plan:
         serving = self._serving
-        steps = planning.plan(desired.listeners, desired.addresses, serving.open, serving.present)
-        problems = self._close(steps.give_way, desired) if steps.give_way else []
-        return problems, serving.make(steps, desired)
+        return plan(desired.listeners, desired.addresses, serving.open, serving.present)
 
-    def _finish(self, desired: Desired, keeping: Collection[str] = ()) -> list[str]:
-        """Publishes what is really open, then closes and removes what is no longer wanted.
-
-        The addresses `keeping` stay; without them, those to which connections run.
-        """
-        serving = self._serving
-        if serving.present - desired.addresses:  # else nobody needs to know
-            keeping = keeping or self._busy_ips()
-        steps = planning.plan(
-            desired.listeners, desired.addresses, serving.open, serving.present, keeping
-        )
+    def _finish(self, steps: Plan, desired: Desired) -> list[str]:
+        """Publishes what is really open, then closes and removes what is no longer wanted."""
         problems = self._close(steps.close, desired)
-        return problems + serving.remove_addresses(steps.remove_addresses)
+        leaving = steps.remove_addresses
+        if leaving:
+            busy = self._busy_ips()
+            leaving = tuple(ip for ip in leaving if ip not in busy)
+        return problems + self._serving.remove_addresses(leaving)
 
     def _close(self, leaving: Collection[Address], desired: Desired) -> list[str]:
         """First the names that lead there are withdrawn: what else is reachable is published."""
         serving = self._serving
         staying = serving.reachable(serving.without(leaving), desired)
-        names = planning.published_names(staying, desired.addresses)
+        names = published_names(staying, desired.addresses)
         problems = self._published.replace(names)
         serving.close(leaving)
         return problems
@@ -154,10 +163,14 @@ class Reconciler:
     def _report(self, discovered: Discovered, net: NetSettings, desired: Desired) -> Change:
         """One line in the log for each endpoint whose state changed."""
         serving = self._serving
-        reachable = serving.reachable(serving.open, desired)
+        reachable = dict(serving.reachable(serving.open, desired))
         failed = {**serving.failed, **desired.failed}
         before = self.endpoints
         actual = Actual(reachable, self._published.names, failed)
+        was = self._reported
+        if was is not None and was[0] is desired and was[1] == actual:
+            return Change()
+        self._reported = desired, actual
         self.endpoints = outcome.statuses(discovered, net, desired, actual)
         self.failed = sum(status.state is EndpointState.FAILED for status in self.endpoints)
         for needs_attention, line in outcome.lines(before, self.endpoints):

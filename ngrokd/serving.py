@@ -49,11 +49,12 @@ class Serving:
     def make(self, steps: Plan, desired: Desired) -> bool:
         """Adds addresses and opens listeners; True if what it met asks for another decision."""
         refused = self._add_addresses(steps.add_addresses)
-        broken = {at: route for at, route in self.open.items() if at.ip in refused}
-        self.failed.update({route.target: refused[at.ip] for at, route in broken.items()})
+        if refused:
+            broken = {at: route for at, route in self.open.items() if at.ip in refused}
+            self.failed.update({route.target: refused[at.ip] for at, route in broken.items()})
         met: dict[Address, HostError] = {}
         # Those that are about to be closed do not count. Counted once: 10,000 endpoints are opened.
-        listening_now = len(self.open.keys() & desired.listeners.keys())
+        listening_now = len(self.open.keys() & desired.listeners.keys()) if steps.open else 0
         for at, route in steps.open.items():
             if at.ip in refused:
                 self.failed[route.target] = refused[at.ip]
@@ -72,18 +73,20 @@ class Serving:
 
     def close(self, addresses: Collection[Address]) -> None:
         """Returns when these accept nobody any more; their running connections go on."""
-        if addresses:
-            self._forwarder.remove_listeners(addresses)
-            self.open = self.without(addresses)
+        leaving = [at for at in addresses if at in self.open]
+        if leaving:
+            self._forwarder.remove_listeners(leaving)
+            self.open = dict(self.without(leaving))
 
     def confirm(self) -> None:
         """Counts as open only what the forwarder has: it may have ended, or had no room."""
         taken = self._forwarder.listening()
         if taken is None:  # it does not answer, which is told elsewhere
             return
-        for at in [at for at in self.open if at not in taken]:
-            target = self.open.pop(at).target
-            self.failed[target] = UNSERVED.format(at)
+        lost = [at for at in self.open if at not in taken]
+        for at in lost:
+            self.failed[self.open[at].target] = UNSERVED.format(at)
+        self.open = dict(self.without(lost)) if lost else self.open
 
     def remove_addresses(self, ips: Collection[str]) -> list[str]:
         """Takes them off the interface; what could not be."""
@@ -96,14 +99,18 @@ class Serving:
         self.present -= set(ips) - set(refused)
         return [f"address {ip} could not be removed: {why}" for ip, why in refused.items()]
 
-    def without(self, addresses: Iterable[Address]) -> dict[Address, Route]:
+    def without(self, addresses: Iterable[Address]) -> Listeners:
         """What listens, but for these."""
         leaving = set(addresses)
+        if not leaving:
+            return self.open
         return {at: route for at, route in self.open.items() if at not in leaving}
 
-    def reachable(self, listeners: Listeners, desired: Desired) -> dict[Address, Route]:
+    def reachable(self, listeners: Listeners, desired: Desired) -> Listeners:
         """Without those whose address is not on our interface now: it may be elsewhere's."""
         missing = desired.addresses - self.present
+        if not missing:
+            return listeners
         return {at: route for at, route in listeners.items() if at.ip not in missing}
 
     def busy_hosts(self) -> set[str]:
