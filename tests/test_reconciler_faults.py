@@ -348,3 +348,20 @@ def test_any_walk_between_the_modes_serves_every_endpoint_that_can_be_served(
         writes, binds = house.machine.writes, house.machine.binds
         house.apply(*urls, net=net)
         assert (house.machine.writes, house.machine.binds) == (writes, binds)
+
+
+def test_what_is_learned_between_two_equal_answers_counts() -> None:
+    house = House()
+    house.apply(API, DB)
+    house.machine.reserved = frozenset({"api.ns"})
+    house.apply(API, DB)
+    assert house.states() == {API: EndpointState.SKIPPED, DB: OPEN}
+    house.apply(API, DB, loops=["db.ns"])
+    assert house.states() == {API: EndpointState.SKIPPED, DB: EndpointState.SKIPPED}
+    house.machine.reserved = frozenset()
+    house.apply(API, DB)
+    assert house.states() == {API: OPEN, DB: OPEN}
+    house.machine.refuse_hosts = True
+    house.machine.names = {}
+    house.apply(API, DB)
+    assert not any(status.published for status in house.reconciler.endpoints)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -57,11 +58,19 @@ def _explained(
     what = f"{address} cannot be listened on"
     if exc.errno == errno.EADDRINUSE:
         holder = holders.of(address) or "another program (see `ss -ltnp`)"
+        if f"(pid {os.getpid()})" in holder:
+            return BindError(
+                f"{what}: ngrokd itself listens there. Mend: another server.health_address or "
+                "server.health_port"
+            )
         return BindError(
             f"{what}: {holder} listens there; stop it, or have it listen on an address of its own"
         )
     if exc.errno == errno.EADDRNOTAVAIL:
-        mend = "an endpoint's own address is added again at the next poll; else see `ip addr`"
+        mend = (
+            "an endpoint's own address is added again at the next poll; one of "
+            "net.listen_interface must be among those of `ip addr`"
+        )
         if ipaddress.ip_address(address.ip).is_loopback:
             mend = "ip link set lo up"
         return BindError(f"{what}: this machine does not have {address.ip}. Mend: {mend}")

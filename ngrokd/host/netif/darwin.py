@@ -56,8 +56,13 @@ def prepare(net: NetSettings, run: Runner) -> Aliases:
 
 
 def first_address(name: str, run: Runner) -> str:
-    """The first IPv4 address of any interface. Raises HostError."""
-    held = held_addresses(run(show(name)))
+    """The first IPv4 address of any interface. Raises NoAddress, or HostError: not known."""
+    try:
+        held = held_addresses(run(show(name)))
+    except CommandError as exc:
+        if "does not exist" in exc.stderr:
+            raise NoAddress(f"there is no interface {name}; `ifconfig -l` lists them") from exc
+        raise
     if not held:
         raise NoAddress(f"interface {name} has no IPv4 address; see `ifconfig {name}`")
     return held[0]

@@ -41,7 +41,7 @@ def prepare(net: NetSettings, run: Runner) -> Backend:
 
 
 def first_address(name: str, run: Runner) -> str:
-    """The first IPv4 address of any interface. Raises HostError."""
+    """The first IPv4 address of any interface. Raises NoAddress, or HostError: not known."""
     try:
         answer = run([*iproute.SHOW_ADDRESSES, "dev", name])
     except CommandError as exc:
