@@ -25,7 +25,9 @@ class Serving:
         self._machine = machine
         self._forwarder = forwarder
         self._max_listeners = max_listeners
-        self._refused: dict[Address, HostError] = {}  # since the last look: not tried again
+        # Since the last look, so that nothing is tried twice at one poll:
+        self._refused: dict[Address, HostError] = {}
+        self._refused_ips: dict[str, str] = {}
         self.open: dict[Address, Route] = {}
         self.present: frozenset[str] = frozenset()  # addresses on the interface, as last seen
         self.failed: dict[Target, str] = {}  # what was refused since the last look
@@ -34,7 +36,8 @@ class Serving:
 
     def look(self) -> list[str]:
         """What is there is read, not assumed: others delete addresses and whole interfaces."""
-        self.failed, self.taken_ports, self._refused = {}, frozenset(), {}
+        self.failed, self.taken_ports = {}, frozenset()
+        self._refused, self._refused_ips = {}, {}
         if self.forbidden_below:  # the administrator may have lowered it
             self.forbidden_below = self._machine.first_free_port()
         try:
@@ -48,7 +51,8 @@ class Serving:
 
     def make(self, steps: Plan, desired: Desired) -> bool:
         """Adds addresses and opens listeners; True if what it met asks for another decision."""
-        refused = self._add_addresses(steps.add_addresses)
+        self._add_addresses([ip for ip in steps.add_addresses if ip not in self._refused_ips])
+        refused = self._refused_ips
         if refused:
             broken = {at: route for at, route in self.open.items() if at.ip in refused}
             self.failed.update({route.target: refused[at.ip] for at, route in broken.items()})
@@ -118,16 +122,15 @@ class Serving:
         counters = self._forwarder.counters()
         return {to.hostname for to, counted in counters.items() if counted.open}
 
-    def _add_addresses(self, ips: Collection[str]) -> dict[str, str]:
-        """Those refused, with the reason."""
+    def _add_addresses(self, ips: Collection[str]) -> None:
         if not ips:
-            return {}
+            return
         try:
             refused = self._machine.add_addresses(ips)
         except HostError as exc:
             refused = dict.fromkeys(ips, str(exc))
+        self._refused_ips.update(refused)
         self.present |= set(ips) - set(refused)
-        return refused
 
     def _open(self, at: Address, route: Route, met: dict[Address, HostError]) -> bool:
         """One listener; True if it is there, else why not is added to `met`."""

@@ -200,6 +200,18 @@ def test_what_is_refused_is_tried_once_a_poll_however_often_it_is_decided() -> N
     assert house.machine.binds == 1 + 4
 
 
+def test_an_address_that_is_refused_is_asked_for_once_a_poll() -> None:
+    house = House()
+    house.machine.refuse_addresses = {"10.107.0.2"}
+    house.machine.refuse_binds = {Address("192.168.7.1", 9080)}
+    asked: list[str] = []
+    house.machine.meet = asked.append
+    for polls in (1, 2):
+        house.apply(API, ON_LAN, net=LAN)
+        assert house.states() == {API: FAILED, ON_LAN: OPEN}
+        assert asked.count("add_addresses") == polls
+
+
 @pytest.mark.parametrize("hidden", [frozenset(), frozenset(range(9080, 9100))])
 def test_a_long_row_of_taken_network_ports_is_passed_over_at_once(hidden: frozenset[int]) -> None:
     house = House()
