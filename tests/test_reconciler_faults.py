@@ -133,6 +133,18 @@ def test_a_hosts_file_that_refuses_at_the_stop_is_told_and_the_listeners_go() ->
     assert not house.forwarder.listeners
 
 
+def test_a_problem_that_ends_with_the_stop_is_not_called_mended(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    house = House()
+    house.machine.unreadable = True
+    house.apply()
+    caplog.clear()
+    house.reconciler.stop_accepting()
+    assert caplog.records == [] and house.reconciler.problems == ()
+
+
 def test_an_address_whose_listener_fails_goes_with_its_endpoint() -> None:
     house = House()
     house.machine.refuse_binds = {Address("10.107.0.2", 80)}

@@ -76,8 +76,12 @@ def _explained(
         return BindError(f"{what}: this machine does not have {address.ip}. Mend: {mend}")
     if exc.errno == errno.EACCES and address.port < first_free_port():
         start = how_started()
-        need = "it is refused" if start.permitted else f"ports below {first_free_port()} need root"
-        return PortForbidden(f"{what}: {need}. Mend: {lowports.mend(address.port, start)}")
+        mend = lowports.mend(address.port, start)
+        if start.permitted:  # so it is about this port, and says nothing of the other low ones
+            return BindError(f"{what}: a security policy refuses it. Mend: {mend}")
+        return PortForbidden(
+            f"{what}: ports below {first_free_port()} need root. Mend: {mend}"
+        )
     if exc.errno in _DESCRIPTOR_LIMIT:
         return BindError(
             f"{what}: descriptor limit. Mend: raise LimitNOFILE of the service, or `ulimit -n`"

@@ -29,7 +29,7 @@ def mend(port: int, start: Start) -> str:
     setting = f"net.ipv4.ip_unprivileged_port_start={port}"
     sysctl = f"sysctl -w {setting}"
     if start.permitted:
-        return "a security policy refuses it (SELinux, AppArmor): `ausearch -m AVC -ts recent`"
+        return "allow it in SELinux or AppArmor: `ausearch -m AVC -ts recent`, `dmesg`"
     if start.unit:
         right = "CAP_NET_BIND_SERVICE"
         where = f"AmbientCapabilities= and CapabilityBoundingSet= (`systemctl edit {start.unit}`)"
