@@ -137,6 +137,8 @@ class Conductor:
         """The last good answer of ngrok is served until the next one comes."""
         if self._identity.registered and not self._identity.left:
             self._recall_endpoints()
+        if self._fetched is None:  # what a crashed run left leads nowhere, and nothing follows soon
+            self.reconciler.apply(Discovered(), self.config.net, self._loops())
         self._resolve()
         now = time.monotonic()
         self._poller.settle(now, serving=self._fetched is not None)
@@ -250,9 +252,10 @@ class Conductor:
             self._fetched, self._polled, self._fresh = fetched, True, True
         elif done.error is not None and done.kind in (JobKind.ENROL, JobKind.POLL):
             self._hold_until = 0.0  # no answer comes soon
-            self._awaited.failed(done.error)
             # What others did to this machine is mended, and what it refused tried, without ngrok.
             self._fetched = self._fetched or self._applied
+            self._apply_what_may_be()
+            self._awaited.failed(done.error)
 
     def _apply(self, discovered: Discovered) -> None:
         fresh, self._fresh = self._fresh, False
