@@ -632,6 +632,7 @@ class Publisher:
 
     def publish(self, names: dict[str, str]) -> tuple[bool, str, list[str]]:
         """Whether they are there, what is wrong, and the lines."""
+        assert self._program.stdout is not None
         print(json.dumps(names), file=self._program.stdin, flush=True)
         published, problem, lines = json.loads(self._program.stdout.readline())
         return published, problem, lines
