@@ -12,13 +12,12 @@ from collections.abc import Mapping
 from typing import Any, Callable, Optional
 from urllib.parse import urlsplit
 
-from ngrokd import __version__, logs
+from ngrokd import logs, snapshot
 from ngrokd.awaited import Awaited
 from ngrokd.cloud import transport
 from ngrokd.cloud.identity import Identity
 from ngrokd.config import Config
 from ngrokd.configfile import Source
-from ngrokd.control import report
 from ngrokd.forward.forwarder import Forwarder
 from ngrokd.healthpages import HealthPages
 from ngrokd.host import command
@@ -203,12 +202,8 @@ class Conductor:
             self._apply(self._fetched)
 
     def _dump_status(self) -> None:
-        logger.info("status: %s", json.dumps(self._status_json()))
-
-    def _status_json(self) -> dict[str, object]:
-        seen = self._forwarder.snapshot()
-        traffic = report.Traffic(seen.counters, seen.warm)
-        return report.status_json(self.status, traffic, __version__, os.getpid(), time.time())
+        answer = snapshot.status_json(self.status, self._forwarder)
+        logger.info("status: %s", json.dumps(answer))
 
     # Questions to the network, and its answers
 
