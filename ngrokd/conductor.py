@@ -19,6 +19,7 @@ from ngrokd.cloud.identity import Identity
 from ngrokd.config import Config
 from ngrokd.configfile import Source
 from ngrokd.control import report
+from ngrokd.control.feed import Feed
 from ngrokd.forward.forwarder import Forwarder
 from ngrokd.healthpages import HealthPages
 from ngrokd.host import command
@@ -28,6 +29,7 @@ from ngrokd.messages import (
     ApiAnswered,
     Deregister,
     DumpStatus,
+    Follow,
     JobDone,
     JobKind,
     Message,
@@ -36,6 +38,7 @@ from ngrokd.messages import (
     RotateCertificate,
     SetApiKey,
     Trust,
+    Unfollow,
 )
 from ngrokd.model import Discovered, EndpointState, State, Status
 from ngrokd.process import limits
@@ -87,6 +90,7 @@ class Conductor:
         self._fresh = False  # what is to be applied is an answer that nobody has been told of
         self._awaited = Awaited()
         self.status = Status()
+        self.feed = Feed()
         self.pages = HealthPages(lambda: self.status, forwarder)
         self._reloader = Reloader(config, source, self.pages, self._take_up)
         self._board = Board(
@@ -109,6 +113,8 @@ class Conductor:
             Deregister: wishes.leave,
             Trust: self._ingress.install,
             DumpStatus: lambda message: self._dump_status(),
+            Follow: lambda message: self.feed.add(message.reader, message.reply),
+            Unfollow: lambda message: self.feed.remove(message.reader),
         }
 
     @property
@@ -156,6 +162,7 @@ class Conductor:
         """Gives other threads what is true now."""
         applied = self._polled and self._applied is not None
         self.status = self._board.snapshot(applied, state)
+        self.feed.look(self.status)
 
     def tick(self, now: float) -> float:
         """Starts what is due; returns the seconds until something is due again."""

@@ -223,6 +223,7 @@ class Status:
     certificate_not_after: Optional[float] = None  # Unix seconds
     api_last_success: Optional[float] = None  # Unix seconds
     api_last_error: str = ""
+    poll_problem: str = ""  # that one of `problems` that says why the last poll failed
     next_poll: Optional[float] = None  # Unix seconds
     interface: Optional[InterfaceStatus] = None
     endpoints: tuple[EndpointStatus, ...] = ()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from ngrokd.cloud.identity import Identity
+from ngrokd.control.events import ENDPOINTS_FAILED
 from ngrokd.healthpages import HealthPages
 from ngrokd.model import State, Status
 from ngrokd.reconciler import Reconciler
@@ -42,6 +43,7 @@ class Board:
             certificate_not_after=self.identity.certificate_not_after,
             api_last_success=self.poller.last_success,
             api_last_error=self.poller.last_error,
+            poll_problem=self.poller.poll_problem,
             next_poll=None if wait is None else time.time() + wait,
             interface=self.reconciler.interface,
             endpoints=self.reconciler.endpoints,
@@ -60,7 +62,7 @@ class Board:
             *self.ingress.problems,
             *self.reconciler.problems,
             *([self.pages.problem] if self.pages.problem else []),
-            *([f"endpoints failed: {failed}; `ngrokctl list` says why"] if failed else []),
+            *([f"{ENDPOINTS_FAILED}{failed}; `ngrokctl list` says why"] if failed else []),
         )
 
     def _certificate_problem(self) -> tuple[str, ...]:

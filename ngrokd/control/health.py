@@ -13,9 +13,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ngrokd.control import metrics as metrics_page
-from ngrokd.control.connections import BACKLOG, Connections, linger, receive
+from ngrokd.control.connections import BACKLOG, Connections
 from ngrokd.control.page import MAX_HEAD_BYTES, Page
 from ngrokd.control.report import HealthReport
+from ngrokd.control.visit import Visit
 from ngrokd.errors import HostError
 
 if TYPE_CHECKING:
@@ -72,15 +73,17 @@ class HealthServer:
 
     # ON A CONNECTION'S THREAD
 
-    def _serve(self, conn: socket.socket) -> None:
+    def _serve(self, visit: Visit) -> None:
         exchange = self._exchange()
         try:
-            answer = exchange.answer(_read_head(conn))
+            head = _read_head(visit)
+            visit.busy()
+            answer = exchange.answer(head)
         except TimeoutError:
             answer = exchange.refuse(408, f"no whole request came within {REQUEST_S:g} s")
-        conn.settimeout(ANSWER_S)
-        conn.sendall(answer)
-        linger(conn)
+        visit.conn.settimeout(ANSWER_S)
+        visit.conn.sendall(answer)
+        visit.linger()
 
     def _exchange(self) -> Exchange:
         from ngrokd.control import exchange  # see there
@@ -100,21 +103,24 @@ class HealthServer:
             return Page(200, self._metrics(), metrics_page.CONTENT_TYPE)
         return Page(404, "there are /health /ready /status /metrics\n")
 
-    # ON THE ACCEPTING THREAD
+    # ON EITHER THREAD
 
-    def _refuse_busy(self, conn: socket.socket) -> None:
-        conn.setblocking(False)
+    def _refuse_busy(self, visit: Visit) -> None:
+        visit.conn.setblocking(False)
         answer = self._exchange().refuse(503, "every connection is in use; try again")
         with contextlib.suppress(OSError):  # it is being dropped anyway
-            conn.send(answer)
+            visit.conn.send(answer)
 
 
-def _read_head(conn: socket.socket) -> bytes:
-    """What comes up to the empty line, the client's end or the bound. Raises TimeoutError."""
+def _read_head(visit: Visit) -> bytes:
+    """What comes up to the empty line, the client's end or the bound.
+
+    Raises TimeoutError and Dismissed.
+    """
     deadline = time.monotonic() + REQUEST_S
     head = b""
     while len(head) <= MAX_HEAD_BYTES and not _EMPTY_LINE.search(head):
-        data = receive(conn, deadline)
+        data = visit.receive(deadline)
         if not data:
             break
         head += data

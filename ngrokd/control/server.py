@@ -9,12 +9,14 @@ import socket
 from collections.abc import Mapping
 from typing import Optional
 
-from ngrokd.control import socketfile
-from ngrokd.control.connections import BACKLOG, Connections, linger
+from ngrokd.control import socketfile, stream
+from ngrokd.control.connections import BACKLOG, Connections
 from ngrokd.control.conversation import requests
-from ngrokd.control.dispatch import Command, Dispatcher
-from ngrokd.control.peer import Peer, credentials, is_owner, may_command
+from ngrokd.control.dispatch import Answer, Caller, Command, Dispatcher
+from ngrokd.control.feed import Subscription
+from ngrokd.control.peer import credentials, is_owner, may_command
 from ngrokd.control.protocol import BUSY, FORBIDDEN, encode_error
+from ngrokd.control.visit import Visit
 from ngrokd.errors import ControlError, NgrokdError
 
 __all__ = ["Command", "ControlServer"]
@@ -87,22 +89,31 @@ class ControlServer:
 
     # ON A CONNECTION'S THREAD
 
-    def _serve(self, conn: socket.socket) -> None:
-        peer = credentials(conn)
+    def _serve(self, visit: Visit) -> None:
+        peer = credentials(visit.conn)
         if may_command(peer, os.geteuid(), self._gid):
-            self._converse(conn, peer)
+            self._converse(visit, Caller(str(peer), is_owner(peer, os.geteuid()), visit.brief))
         else:
             logger.warning("control: refused %s: neither root nor in server.socket_group", peer)
-            _send(conn, encode_error(FORBIDDEN, _forbidden_text(self._group)))
-        linger(conn)
+            _send(visit.conn, encode_error(FORBIDDEN, _forbidden_text(self._group)))
+        visit.linger()
 
-    def _converse(self, conn: socket.socket, peer: Peer) -> None:
-        owner = is_owner(peer, os.geteuid())
+    def _converse(self, visit: Visit, caller: Caller) -> None:
         try:
-            for line in requests(conn):
-                _send(conn, self._dispatcher.answer(line, str(peer), owner))
+            for line in requests(visit):
+                answer = self._dispatcher.answer(line, caller)
+                if answer.stream is not None:
+                    _stream(visit.conn, answer, answer.stream)
+                    return
+                _send(visit.conn, answer.line)
         except ControlError as exc:
-            _send(conn, encode_error(exc.code, str(exc)))
+            _send(visit.conn, encode_error(exc.code, str(exc)))
+
+
+def _stream(conn: socket.socket, answer: Answer, subscription: Subscription) -> None:
+    with contextlib.closing(subscription):
+        _send(conn, answer.line)
+        stream.follow(conn, subscription)
 
 
 def _send(conn: socket.socket, answer: bytes) -> None:
@@ -110,10 +121,10 @@ def _send(conn: socket.socket, answer: bytes) -> None:
     conn.sendall(answer)
 
 
-def _refuse_busy(conn: socket.socket) -> None:
-    conn.setblocking(False)
+def _refuse_busy(visit: Visit) -> None:
+    visit.conn.setblocking(False)
     with contextlib.suppress(OSError):  # it is being dropped anyway
-        conn.send(encode_error(BUSY, f"{MAX_CONNECTIONS} connections are in use; try again"))
+        visit.conn.send(encode_error(BUSY, f"{MAX_CONNECTIONS} connections are in use; try again"))
 
 
 def _forbidden_text(group: str) -> str:
