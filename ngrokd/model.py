@@ -221,6 +221,7 @@ class Status:
     ingress_endpoint: str = ""
     problems: tuple[str, ...] = ()
     certificate_not_after: Optional[float] = None  # Unix seconds
+    certificates_installed: int = 0  # since the start
     api_last_success: Optional[float] = None  # Unix seconds
     api_last_error: str = ""
     poll_problem: str = ""  # that one of `problems` that says why the last poll failed

@@ -41,6 +41,7 @@ class Board:
             ingress_endpoint=self.ingress.endpoint,
             problems=(*problems, *self.reloader.problems),  # which disturb no traffic
             certificate_not_after=self.identity.certificate_not_after,
+            certificates_installed=self.identity.certificates_installed,
             api_last_success=self.poller.last_success,
             api_last_error=self.poller.last_error,
             poll_problem=self.poller.poll_problem,

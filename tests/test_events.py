@@ -120,6 +120,13 @@ EXAMPLES: list[tuple[str, Status, Status, dict[str, object], str]] = [
         "a new certificate is in use, valid until 1970-01-02T00:00:00Z",
     ),
     (
+        "a new certificate that ends in the same second",
+        _with(certificate_not_after=86400.0),
+        _with(certificate_not_after=86400.0, certificates_installed=1),
+        {"event": "certificate_renewed", "not_after": "1970-01-02T00:00:00Z"},
+        "a new certificate is in use, valid until 1970-01-02T00:00:00Z",
+    ),
+    (
         "a poll that failed",
         _with(),
         _with(poll_problem="poll failed: no route", problems=("poll failed: no route",)),

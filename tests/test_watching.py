@@ -21,7 +21,7 @@ from ngrokd.control.protocol import encode_error, encode_success
 from tests.control_room import NOBODY, PATIENCE_S, as_user
 from tests.newsroom import Newsroom, newsroom
 
-TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  "
+TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ  "
 
 
 @pytest.fixture

@@ -71,7 +71,8 @@ def _identity(before: Status, now: Status) -> Iterator[Event]:
         else:
             yield {"event": DEREGISTERED, "operator_id": before.operator_id}
     old, new = before.certificate_not_after, now.certificate_not_after
-    if old is not None and new is not None and old != new:
+    another = old != new or before.certificates_installed != now.certificates_installed
+    if old is not None and new is not None and another:
         yield {"event": CERTIFICATE_RENEWED, "not_after": iso(new)}
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Callable, Mapping
 from typing import Optional
 
 from ngrokd.control import eventpages
-from ngrokd.control.answers import moment
+from ngrokd.control.answers import text
 from ngrokd.control.following import events
+from ngrokd.control.text import clean
 
 
 def watch(socket_path: str, as_json: bool, say: Callable[[str], None]) -> None:
@@ -33,6 +33,5 @@ def _json(event: Mapping[str, object]) -> list[str]:
 
 
 def _words(event: Mapping[str, object]) -> list[str]:
-    """Each with its time, as the clock on the wall shows it."""
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment(event, "time")))
-    return [f"{when}  {line}" for line in eventpages.lines(event)]
+    """Each with its time, as the log has it."""
+    return [f"{clean(text(event, 'time'))}  {line}" for line in eventpages.lines(event)]
