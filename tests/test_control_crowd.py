@@ -12,14 +12,22 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ngrokd.commands import Commands
 from ngrokd.control import connections, conversation, dispatch, server
 from ngrokd.control.client import request
+from ngrokd.control.dispatch import Caller, Dispatcher
+from ngrokd.control.protocol import encode_request
 from ngrokd.control.server import Command
+from ngrokd.errors import ControlError
+from ngrokd.forward.ledger import Snapshot
+from ngrokd.model import Counters, Status, Target
 from tests.control_room import PATIENCE_S, connect, read_all, serving, talk
 
 LIST = b'{"command":"list"}\n'
@@ -61,7 +69,7 @@ def _crowd(path: Path, size: int, sent: bytes, stack: contextlib.ExitStack) -> l
 def test_clients_that_do_not_ask_keep_nobody_waiting(
     path: Path, monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
-    monkeypatch.setattr(conversation, "REQUEST_S", 2.0)
+    monkeypatch.setattr(conversation, "REQUEST_S", 1.5)
     with contextlib.ExitStack() as stack:
         crowd = _crowd(path, server.MAX_CONNECTIONS, sent, stack)
         began = time.monotonic()
@@ -249,6 +257,41 @@ def test_any_bytes_in_any_pieces_get_one_answer_a_line(path: Path, pieces: list[
     assert len(answers) == sent.count(b"\n") + (sent[-1:] not in (b"", b"\n"))
     for answer in answers:
         _one_answer(answer)
+
+
+class _Idle:
+    """A forwarder that nobody uses."""
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot()
+
+    def counters(self) -> dict[Target, Counters]:
+        return {}
+
+
+def _turned_away(message: Any) -> None:
+    if hasattr(message, "reply"):
+        message.reply.set_exception(ControlError("stopping", "the daemon is stopping"))
+
+
+_VERBS = Commands(Status, _Idle(), _turned_away).table()  # type: ignore[arg-type]
+
+
+@given(
+    st.sampled_from(sorted(_VERBS)),
+    st.lists(st.text(max_size=30) | st.sampled_from(["bound-endpoints", "-", "0"]), max_size=4),
+)
+@settings(max_examples=80, deadline=None)
+def test_any_arguments_of_any_verb_of_the_daemon_get_one_answer(
+    verb: str, args: list[str]
+) -> None:
+    dispatcher = Dispatcher(_VERBS)
+    line = encode_request(verb, args)
+    with patch.object(dispatch, "_log_crash", side_effect=AssertionError(verb)):
+        answer = dispatcher.answer(line, Caller("uid 1"))
+    assert answer.line.count(b"\n") == 1
+    found = json.loads(answer.line)
+    assert found["success"] or found["code"] in {*CODES, "stopping"}
 
 
 @pytest.mark.parametrize(

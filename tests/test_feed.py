@@ -193,9 +193,8 @@ def test_a_reader_that_takes_nothing_holds_up_no_stop(
     before = set(threading.enumerate())
     with newsroom(path) as room, Reader(path) as reader:
         reader.conn.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        for _ in range(5):
-            room.count(4000)
-            room.count(0)
+        room.count(4000)
+        room.count(0)
         (serving_it,) = [t for t in threading.enumerate() if t.name == "control-connection"]
         room.end()
         serving_it.join(PATIENCE_S)
@@ -261,8 +260,8 @@ def test_every_number_is_seen_or_counted_as_lost_in_order(steps: list[Any]) -> N
                     assert event["seq"] == seen
             else:
                 numbers = range(offered + 1, offered + step + 1)
-                reader.offer([(n, b'{"seq": %d}\n' % n) for n in numbers])
                 offered += step
+                reader.offer([(n, b'{"seq": %d}\n' % n) for n in numbers], offered)
     finally:
         feed.MAX_WAITING = bound
     assert seen == offered

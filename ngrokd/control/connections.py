@@ -168,13 +168,15 @@ class Connections:
     def _make_room(self, deadline: float) -> float:
         """Sends the idlest client away; how long to wait for what comes of it, in seconds."""
         now = time.monotonic()
-        since = {
-            visit: visit.idle_since for visit in self._in_service.values() if not visit.dismissed
-        }
-        idle = [(began, id(visit), visit) for visit, began in since.items() if began is not None]
+        staying = [
+            (visit.idle_since, visit)  # read once: its thread may change it now
+            for thread, visit in self._in_service.items()
+            if thread.is_alive() and not visit.dismissed
+        ]
+        idle = [(began, visit) for began, visit in staying if began is not None]
         if not idle:
             return max(0.0, deadline - now)
-        began, _, idlest = min(idle)
+        began, idlest = min(idle, key=lambda found: found[0])
         if began + GRACE_S > now:
             return began + GRACE_S - now
         idlest.dismiss()

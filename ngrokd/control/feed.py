@@ -57,12 +57,10 @@ class Subscription:
         self._offered = self._seen = number
         self.began = began
 
-    def offer(self, lines: Sequence[Numbered]) -> None:
-        """Those that find no room are lost."""
-        for number, line in lines:
-            if len(self._waiting) < MAX_WAITING:
-                self._waiting.append((number, line))
-            self._offered = number
+    def offer(self, lines: Sequence[Numbered], last: int) -> None:
+        """Those that find no room are lost, and so are those after them up to number `last`."""
+        self._waiting.extend(lines[: max(0, MAX_WAITING - len(self._waiting))])
+        self._offered = last
         self._ring()
 
     def end(self, last: Numbered) -> None:
@@ -128,10 +126,13 @@ class Feed:
         before, self._status = self._status, status
         if not self._readers:
             return
-        lines = [self._line(event) for event in events.changes(before, status)]
-        if lines:
-            for reader in self._readers:
-                reader.offer(lines)
+        changes = events.changes(before, status)
+        if not changes:
+            return
+        lines = [self._line(event) for event in changes[:MAX_WAITING]]
+        self._number += len(changes) - len(lines)  # nobody has room for more, so they are no lines
+        for reader in self._readers:
+            reader.offer(lines, self._number)
 
     def end(self) -> None:
         """The daemon has stopped: everyone is told. Twice is harmless."""
