@@ -35,7 +35,7 @@ MAX_ECHO = 40  # characters of a client's own words in an answer
 
 SLOW_AT_ONCE = 32  # half of the places: others can still ask what all of those wait for
 
-_READING = frozenset({"status", "list", "ping"})
+_READING = frozenset({"status", "list", "hosts", "ping"})
 _QUICK = _READING | {"log-level", "stop"}  # they wait for nobody
 
 
