@@ -114,6 +114,19 @@ def test_a_client_that_has_its_answer_loses_its_place_without_a_word(
         assert json.loads(read_all(crowd[0])) == LISTED
 
 
+def test_clients_that_do_not_take_their_answers_keep_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "ANSWER_S", PATIENCE_S)
+    monkeypatch.setattr(server, "TAKING_S", 0.3)
+    commands: dict[str, Command] = {"list": lambda _: ["ep_1"], "status": lambda _: "x" * 4_000_000}
+    with serving(tmp_path / "s", commands), contextlib.ExitStack() as stack:
+        _crowd(tmp_path / "s", server.MAX_CONNECTIONS, b'{"command":"status"}\n', stack)
+        began = time.monotonic()
+        assert talk(tmp_path / "s", LIST) == [LISTED]
+        assert time.monotonic() - began < PATIENCE_S / 2
+
+
 def test_all_who_find_no_place_are_told_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

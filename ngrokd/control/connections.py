@@ -21,13 +21,13 @@ import time
 from collections.abc import Callable
 from typing import Optional
 
+from ngrokd.control.room import GRACE_S, Room, make_a_place
 from ngrokd.control.visit import READ_BYTES, Dismissed, Visit
 
 logger = logging.getLogger(__name__)
 
 BACKLOG = 1024  # a client with a timeout is refused, not kept waiting, while it is full: connect(2)
 SLOT_WAIT_S = 5.0  # for one of the connections in service to end, since all places were taken
-GRACE_S = 0.1  # for a request to come, if others need the place: programs send theirs at once
 PAUSE_S = 0.2  # when the descriptors are used up and the spare one too
 TICK_S = 2.0  # between two looks at things nobody tells us about
 JOIN_S = 2.0  # for connections in service at stop; their threads are daemons
@@ -50,14 +50,15 @@ class Connections:
     """
 
     def __init__(
-        self, name: str, limit: int, serve: Serve, refuse: Serve, tick: Callable[[], None] = nothing
+        self, name: str, room: Room, serve: Serve, refuse: Serve, tick: Callable[[], None] = nothing
     ) -> None:
         self._name = name
+        self._room = room
         self._serve = serve
         self._refuse = refuse
         self._tick = tick
         self._slots: queue.SimpleQueue[bool] = queue.SimpleQueue()  # True: a place; False: stop
-        for _ in range(limit):
+        for _ in range(room.places):
             self._slots.put(True)
         self._in_service: dict[threading.Thread, Visit] = {}
         self._full_since: Optional[float] = None  # monotonic; None: the last one found a place
@@ -157,30 +158,17 @@ class Connections:
             self._full_since = time.monotonic()
         deadline = self._full_since + SLOT_WAIT_S
         while True:
-            wait = self._make_room(deadline)
+            now = time.monotonic()
+            living = [visit for thread, visit in self._in_service.items() if thread.is_alive()]
+            wait = make_a_place(living, self._room, now)
+            # Who has just been sent away needs a moment, however late it is.
+            left = max(GRACE_S, deadline - now)
             with contextlib.suppress(queue.Empty):
-                free = self._slots.get(timeout=wait)
+                free = self._slots.get(timeout=left if wait is None else min(wait, left))
                 self._full_since = None
                 return free
             if time.monotonic() >= deadline:
                 return None
-
-    def _make_room(self, deadline: float) -> float:
-        """Sends the idlest client away; how long to wait for what comes of it, in seconds."""
-        now = time.monotonic()
-        staying = [
-            (visit.idle_since, visit)  # read once: its thread may change it now
-            for thread, visit in self._in_service.items()
-            if thread.is_alive() and not visit.dismissed
-        ]
-        idle = [(began, visit) for began, visit in staying if began is not None]
-        if not idle:
-            return max(0.0, deadline - now)
-        began, idlest = min(idle, key=lambda found: found[0])
-        if began + GRACE_S > now:
-            return began + GRACE_S - now
-        idlest.dismiss()
-        return GRACE_S
 
     def _begin(self, visit: Visit) -> None:
         for ended in [thread for thread in self._in_service if not thread.is_alive()]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Optional
 
 from ngrokd.control.protocol import TIMEOUT, RequestReader
-from ngrokd.control.visit import Dismissed, Visit
+from ngrokd.control.visit import Dismissed, Phase, Visit
 from ngrokd.errors import ControlError
 
 REQUEST_S = 5.0  # for a whole request to come
@@ -29,9 +29,9 @@ def requests(visit: Visit) -> Iterator[bytes]:
     limit = time.monotonic() + patience
     line = _next_line(visit, reader, limit, begun=True)
     while line is not None:
-        visit.busy()
+        visit.now(Phase.SERVED)
         yield line
-        visit.idle()
+        visit.now(Phase.AWAITED)
         now = time.monotonic()
         if line.strip():
             limit = now + patience

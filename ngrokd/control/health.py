@@ -16,7 +16,8 @@ from ngrokd.control import metrics as metrics_page
 from ngrokd.control.connections import BACKLOG, Connections
 from ngrokd.control.page import MAX_HEAD_BYTES, Page
 from ngrokd.control.report import HealthReport
-from ngrokd.control.visit import Visit
+from ngrokd.control.room import Room
+from ngrokd.control.visit import Phase, Visit
 from ngrokd.errors import HostError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ __all__ = ["HealthReport", "HealthServer"]
 logger = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 32
+TAKING_S = 1.0  # where others wait for a place: for a client to take its answer
 REQUEST_S = 5.0  # for all of a request, so that one byte at a time gains nothing
 ANSWER_S = 5.0
 
@@ -47,7 +49,9 @@ class HealthServer:
         self._port = port
         self._health = health
         self._metrics = metrics
-        self._connections = Connections("health", MAX_CONNECTIONS, self._serve, self._refuse_busy)
+        self._connections = Connections(
+            "health", Room(MAX_CONNECTIONS, TAKING_S), self._serve, self._refuse_busy
+        )
 
     @property
     def port(self) -> int:
@@ -77,12 +81,11 @@ class HealthServer:
         exchange = self._exchange()
         try:
             head = _read_head(visit)
-            visit.busy()
+            visit.now(Phase.SERVED)
             answer = exchange.answer(head)
         except TimeoutError:
             answer = exchange.refuse(408, f"no whole request came within {REQUEST_S:g} s")
-        visit.conn.settimeout(ANSWER_S)
-        visit.conn.sendall(answer)
+        visit.send(answer, ANSWER_S)
         visit.linger()
 
     def _exchange(self) -> Exchange:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import socket
 from collections.abc import Mapping
 from typing import Optional
 
@@ -16,7 +15,8 @@ from ngrokd.control.dispatch import Answer, Caller, Command, Dispatcher
 from ngrokd.control.feed import Subscription
 from ngrokd.control.peer import credentials, is_owner, may_command
 from ngrokd.control.protocol import BUSY, FORBIDDEN, encode_error
-from ngrokd.control.visit import Visit
+from ngrokd.control.room import Room
+from ngrokd.control.visit import Phase, Visit
 from ngrokd.errors import ControlError, NgrokdError
 
 __all__ = ["Command", "ControlServer"]
@@ -24,6 +24,7 @@ __all__ = ["Command", "ControlServer"]
 logger = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 64
+TAKING_S = 1.0  # where others wait for a place: for a client to take its answer
 ANSWER_S = 5.0  # for the client to take an answer
 
 
@@ -45,7 +46,11 @@ class ControlServer:
         self._file: Optional[socketfile.SocketFile] = None
         self._told = ""  # why it cannot be made again; the accepting thread's
         self._connections = Connections(
-            "control", MAX_CONNECTIONS, self._serve, _refuse_busy, self._look_at_the_file
+            "control",
+            Room(MAX_CONNECTIONS, TAKING_S),
+            self._serve,
+            _refuse_busy,
+            self._look_at_the_file,
         )
 
     def start(self) -> None:
@@ -95,7 +100,7 @@ class ControlServer:
             self._converse(visit, Caller(str(peer), is_owner(peer, os.geteuid()), visit.brief))
         else:
             logger.warning("control: refused %s: neither root nor in server.socket_group", peer)
-            _send(visit.conn, encode_error(FORBIDDEN, _forbidden_text(self._group)))
+            visit.send(encode_error(FORBIDDEN, _forbidden_text(self._group)), ANSWER_S)
         visit.linger()
 
     def _converse(self, visit: Visit, caller: Caller) -> None:
@@ -103,22 +108,18 @@ class ControlServer:
             for line in requests(visit):
                 answer = self._dispatcher.answer(line, caller)
                 if answer.stream is not None:
-                    _stream(visit.conn, answer, answer.stream)
+                    _stream(visit, answer, answer.stream)
                     return
-                _send(visit.conn, answer.line)
+                visit.send(answer.line, ANSWER_S)
         except ControlError as exc:
-            _send(visit.conn, encode_error(exc.code, str(exc)))
+            visit.send(encode_error(exc.code, str(exc)), ANSWER_S)
 
 
-def _stream(conn: socket.socket, answer: Answer, subscription: Subscription) -> None:
+def _stream(visit: Visit, answer: Answer, subscription: Subscription) -> None:
     with contextlib.closing(subscription):
-        _send(conn, answer.line)
-        stream.follow(conn, subscription)
-
-
-def _send(conn: socket.socket, answer: bytes) -> None:
-    conn.settimeout(ANSWER_S)
-    conn.sendall(answer)
+        visit.send(answer.line, ANSWER_S)
+        visit.now(Phase.SERVED)  # however slowly it reads, its place is its own
+        stream.follow(visit.conn, subscription)
 
 
 def _refuse_busy(visit: Visit) -> None:

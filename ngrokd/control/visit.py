@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import socket
 import time
-from typing import Optional
 
 READ_BYTES = 64 * 1024
 LINGER_S = 1.0  # for a client to take its answer and close
@@ -15,8 +15,16 @@ class Dismissed(Exception):
     """Others need this client's place, and nothing of its was being done. Handler: tell it so."""
 
 
+class Phase(enum.Enum):
+    """How a visit stands."""
+
+    AWAITED = "awaited"  # its request, or its end
+    SERVED = "served"  # what it asked for is being done
+    TAKING = "taking"  # its answer is being sent
+
+
 class Visit:
-    """Owner: the connection's thread. The accepting thread calls `dismiss` and reads `idle_since`.
+    """Owner: the connection's thread. The accepting thread ends it early and reads `standing`.
 
     `brief`: it is served where all others wait meanwhile, so nothing may take long.
     """
@@ -24,28 +32,45 @@ class Visit:
     def __init__(self, conn: socket.socket, brief: bool = False) -> None:
         self.conn = conn
         self.brief = brief
-        # Monotonic; None: something is being done for it. Replaced as a whole by its owner.
-        self.idle_since: Optional[float] = time.monotonic()
-        self._dismissed = False
+        self._standing = (Phase.AWAITED, time.monotonic())  # replaced as a whole by its owner
+        self._dismissed = False  # the accepting thread's
+
+    # ON THE ACCEPTING THREAD
+
+    @property
+    def standing(self) -> tuple[Phase, float]:
+        """The phase, and since when (monotonic)."""
+        return self._standing
 
     @property
     def dismissed(self) -> bool:
-        """Any thread."""
+        """It was told to end."""
         return self._dismissed
 
     def dismiss(self) -> None:
-        """Accepting thread: its next read that finds nothing raises Dismissed."""
+        """Its next read that finds nothing raises Dismissed; what is being done is answered."""
+        self._end(socket.SHUT_RD)
+
+    def cut(self) -> None:
+        """What is on its way to it is lost."""
+        self._end(socket.SHUT_RDWR)
+
+    def _end(self, how: int) -> None:
         self._dismissed = True
         with contextlib.suppress(OSError):  # it has just ended by itself
-            self.conn.shutdown(socket.SHUT_RD)
+            self.conn.shutdown(how)
 
-    def busy(self) -> None:
-        """What it asked for is being done."""
-        self.idle_since = None
+    # ON THE CONNECTION'S THREAD
 
-    def idle(self) -> None:
-        """It is waited for again."""
-        self.idle_since = time.monotonic()
+    def now(self, phase: Phase) -> None:
+        """It stands so from now on."""
+        self._standing = (phase, time.monotonic())
+
+    def send(self, answer: bytes, timeout_s: float) -> None:
+        """Raises OSError if it does not take it all in time."""
+        self.now(Phase.TAKING)
+        self.conn.settimeout(timeout_s)
+        self.conn.sendall(answer)
 
     def receive(self, deadline: float) -> bytes:
         """Reads what is there, `b""` at the end.
@@ -70,7 +95,7 @@ class Visit:
         Closing at once with unread bytes would reset the connection under the answer.
         """
         self.conn.shutdown(socket.SHUT_WR)
-        self.idle()
+        self.now(Phase.AWAITED)
         deadline = time.monotonic() + LINGER_S
         with contextlib.suppress(Dismissed):  # it has all that it gets
             while self.receive(deadline):
