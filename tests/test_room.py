@@ -9,7 +9,7 @@ from typing import Optional
 
 import pytest
 
-from ngrokd.control.room import GRACE_S, Room, make_a_place
+from ngrokd.control.room import HURRY_S, Room, make_a_place
 from ngrokd.control.visit import Dismissed, Phase, Visit
 
 
@@ -59,14 +59,14 @@ def look(pairs: list[Pair], after: float, room: Optional[Room] = None) -> list[b
 def test_the_one_that_is_waited_for_longest_goes_first(pairs: list[Pair]) -> None:
     pairs[0].visit.now(Phase.AWAITED)
     pairs.append(pairs.pop(0))
-    assert look(pairs, GRACE_S) == [True, False, False]
-    assert look(pairs, GRACE_S) == [True, True, False]
-    assert look(pairs, GRACE_S) == [True, True, True]
-    assert look(pairs, GRACE_S) == [True, True, True]
+    assert look(pairs, HURRY_S) == [True, False, False]
+    assert look(pairs, HURRY_S) == [True, True, False]
+    assert look(pairs, HURRY_S) == [True, True, True]
+    assert look(pairs, HURRY_S) == [True, True, True]
 
 
 def test_a_new_one_may_still_send_its_request(pairs: list[Pair]) -> None:
-    assert look(pairs, GRACE_S / 2) == [False, False, False]
+    assert look(pairs, HURRY_S / 2) == [False, False, False]
 
 
 def test_whoever_waits_is_told_when_to_look_again(pairs: list[Pair]) -> None:
@@ -74,7 +74,7 @@ def test_whoever_waits_is_told_when_to_look_again(pairs: list[Pair]) -> None:
     oldest = visits[0].standing[1]
     wait = make_a_place(visits, Room(3), oldest + 0.01)
     assert wait is not None
-    assert wait == pytest.approx(GRACE_S - 0.01)
+    assert wait == pytest.approx(HURRY_S - 0.01)
     for visit in visits:
         visit.now(Phase.SERVED)
     assert make_a_place(visits, Room(3), oldest + 1e9) is None

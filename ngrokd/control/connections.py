@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable
 from typing import Optional
 
-from ngrokd.control.room import GRACE_S, Room, make_a_place
+from ngrokd.control.room import HURRY_S, Room, make_a_place
 from ngrokd.control.visit import READ_BYTES, Dismissed, Visit
 
 logger = logging.getLogger(__name__)
@@ -162,7 +162,7 @@ class Connections:
             living = [visit for thread, visit in self._in_service.items() if thread.is_alive()]
             wait = make_a_place(living, self._room, now)
             # Who has just been sent away needs a moment, however late it is.
-            left = max(GRACE_S, deadline - now)
+            left = max(HURRY_S, deadline - now)
             with contextlib.suppress(queue.Empty):
                 free = self._slots.get(timeout=left if wait is None else min(wait, left))
                 self._full_since = None

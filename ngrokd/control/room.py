@@ -9,7 +9,7 @@ from typing import Optional
 
 from ngrokd.control.visit import Phase, Visit
 
-GRACE_S = 0.1  # for a request to come, if others need the place: programs send theirs at once
+HURRY_S = 0.1  # for a request to come, if others need the place: programs send theirs at once
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def make_a_place(staying: Iterable[Visit], room: Room, now: float) -> Optional[f
         if visit.dismissed:
             continue
         if phase is Phase.AWAITED:
-            idle.append((since + GRACE_S, visit))
+            idle.append((since + HURRY_S, visit))
         elif phase is Phase.TAKING:
             waits.append(since + room.cut_s - now)
             if waits[-1] <= 0:
@@ -42,4 +42,4 @@ def make_a_place(staying: Iterable[Visit], room: Room, now: float) -> Optional[f
         waits.append(since - now)
         if since <= now:
             idlest.dismiss()
-    return max(GRACE_S / 2, min(waits)) if waits else None
+    return max(HURRY_S / 2, min(waits)) if waits else None
