@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import socket
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -11,12 +12,15 @@ from typing import Any, Callable
 from ngrokd import logs, snapshot
 from ngrokd.cloud import ngrokca
 from ngrokd.control import report
-from ngrokd.control.protocol import BAD_ARGUMENTS, NEEDS_OWNER
+from ngrokd.control.feed import Subscription
+from ngrokd.control.protocol import BAD_ARGUMENTS, BUSY, NEEDS_OWNER
 from ngrokd.control.server import Command
 from ngrokd.errors import ControlError
 from ngrokd.forward.forwarder import Forwarder
+from ngrokd.forward.waker import Waker
 from ngrokd.messages import (
     Deregister,
+    Follow,
     Message,
     Refresh,
     Reload,
@@ -24,6 +28,7 @@ from ngrokd.messages import (
     SetApiKey,
     Stop,
     Trust,
+    Unfollow,
 )
 from ngrokd.model import Status
 
@@ -51,6 +56,7 @@ class Commands:
             "rotate-cert": lambda args: self._rotate_certificate(),
             "deregister": lambda args: self._ask(Deregister(Future())),
             "log-level": self._log_level,
+            "events": lambda args: self._events(),
             "trust": lambda args: self._trust(args, any_authority=False),
             "stop": self._stop,
         }
@@ -105,6 +111,20 @@ class Commands:
                 " ngrok's: repeat it with sudo",
             )
         return self._ask(Trust(args[0], sha256, Future()))
+
+    def _events(self) -> object:
+        """What happens from now on, until the client leaves."""
+        try:
+            bell, waker = socket.socketpair()
+        except OSError as exc:
+            raise ControlError(BUSY, f"no socket for the events: {exc.strerror}") from exc
+        bell.setblocking(False)
+        reader = Subscription(bell, Waker(waker).wake, lambda left: self.post(Unfollow(left)))
+        try:
+            return self._ask(Follow(reader, Future()))
+        except ControlError:
+            reader.close()
+            raise
 
     def _stop(self, args: list[str]) -> object:
         self.post(Stop("asked through the control socket"))

@@ -18,6 +18,7 @@ from ngrokd.cloud import transport
 from ngrokd.cloud.identity import Identity
 from ngrokd.config import Config
 from ngrokd.configfile import Source
+from ngrokd.control.feed import Feed
 from ngrokd.forward.forwarder import Forwarder
 from ngrokd.healthpages import HealthPages
 from ngrokd.host import command
@@ -25,16 +26,14 @@ from ngrokd.host.machine import Machine
 from ngrokd.memory import Memory
 from ngrokd.messages import (
     ApiAnswered,
-    Deregister,
     DumpStatus,
+    Follow,
     JobDone,
     JobKind,
     Message,
-    Refresh,
     Reload,
-    RotateCertificate,
-    SetApiKey,
     Trust,
+    Unfollow,
 )
 from ngrokd.model import Discovered, EndpointState, State, Status
 from ngrokd.process import limits
@@ -91,6 +90,7 @@ class Conductor:
         self._fresh = False  # what is to be applied is an answer that nobody has been told of
         self._awaited = Awaited()
         self.status = Status()
+        self.feed = Feed()
         self.pages = HealthPages(lambda: self.status, forwarder)
         self._reloader = Reloader(config, source, self.pages, self._take_up)
         self._shadows = Shadows(submit)
@@ -107,13 +107,12 @@ class Conductor:
         wishes = Wishes(self._poller, self._identity, self._awaited, self._withdraw)
         self._deeds: Mapping[type, Callable[[Any], None]] = {
             JobDone: self._job_done,
-            SetApiKey: wishes.set_key,
-            Refresh: wishes.refresh,
+            **wishes.deeds(),
             Reload: lambda message: self._reloader.reload(message.reply),
-            RotateCertificate: wishes.rotate_certificate,
-            Deregister: wishes.leave,
             Trust: self._ingress.install,
             DumpStatus: lambda message: self._dump_status(),
+            Follow: lambda message: self.feed.add(message.reader, message.reply),
+            Unfollow: lambda message: self.feed.remove(message.reader),
         }
 
     @property
@@ -163,6 +162,7 @@ class Conductor:
         """Gives other threads what is true now."""
         applied = self._polled and self._applied is not None
         self.status = self._board.snapshot(applied, state)
+        self.feed.look(self.status)
 
     def tick(self, now: float) -> float:
         """Starts what is due; returns the seconds until something is due again."""

@@ -98,6 +98,7 @@ class Daemon:
         )
         control.start()
         stack.callback(control.stop)
+        stack.callback(self._conductor.feed.end)  # before the connections that tell it are ended
         stack.callback(self._clean_up)
         self._conductor.reconciler.prepare()
         self._watch_networks(stack)

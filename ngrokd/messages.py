@@ -7,6 +7,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Optional, Union
 
+from ngrokd.control.feed import Subscription
+
 
 class JobKind(enum.Enum):
     """What a worker was asked to do."""
@@ -81,6 +83,21 @@ class Trust:
 
 
 @dataclass(frozen=True)
+class Follow:
+    """Somebody wants to be told what happens; the reply is `reader`, once it is told everything."""
+
+    reader: Subscription
+    reply: Future[Any]
+
+
+@dataclass(frozen=True)
+class Unfollow:
+    """Nobody reads it any more."""
+
+    reader: Subscription
+
+
+@dataclass(frozen=True)
 class ApiAnswered:
     """One HTTP request to the API ended: its status, or "error"."""
 
@@ -116,6 +133,8 @@ Message = Union[
     RotateCertificate,
     Deregister,
     Trust,
+    Follow,
+    Unfollow,
     ApiAnswered,
     Stop,
     Drained,

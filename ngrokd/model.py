@@ -260,8 +260,10 @@ class Status:
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()  # what is as it was asked for, and yet is to be known
     certificate_not_after: Optional[float] = None  # Unix seconds
+    certificates_installed: int = 0  # since the start
     api_last_success: Optional[float] = None  # Unix seconds
     api_last_error: str = ""
+    poll_problem: str = ""  # that one of `problems` that says why the last poll failed
     next_poll: Optional[float] = None  # Unix seconds
     interface: Optional[InterfaceStatus] = None
     endpoints: tuple[EndpointStatus, ...] = ()

@@ -10,6 +10,7 @@ from typing import Any, Optional
 from ngrokd import __version__
 from ngrokd.cloud.identity import Identity
 from ngrokd.control import report
+from ngrokd.control.events import ENDPOINTS_FAILED
 from ngrokd.forward.forwarder import Forwarder
 from ngrokd.healthpages import HealthPages
 from ngrokd.model import State, Status
@@ -47,8 +48,10 @@ class Board:
             problems=(*problems, *self.reloader.problems),  # which disturb no traffic
             notes=self.reconciler.notes,
             certificate_not_after=self.identity.certificate_not_after,
+            certificates_installed=self.identity.certificates_installed,
             api_last_success=self.poller.last_success,
             api_last_error=self.poller.last_error,
+            poll_problem=self.poller.poll_problem,
             next_poll=None if wait is None else time.time() + wait,
             interface=self.reconciler.interface,
             endpoints=self.reconciler.endpoints,
@@ -69,7 +72,7 @@ class Board:
             *self.ingress.problems,
             *self.reconciler.problems,
             *([self.pages.problem] if self.pages.problem else []),
-            *([f"endpoints failed: {failed}; `ngrokctl list` says why"] if failed else []),
+            *([f"{ENDPOINTS_FAILED}{failed}; `ngrokctl list` says why"] if failed else []),
         )
 
     def _certificate_problem(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any, Callable
 
@@ -28,6 +29,15 @@ class Wishes:
         self._identity = identity
         self._awaited = awaited
         self._withdraw = withdraw
+
+    def deeds(self) -> Mapping[type, Callable[[Any], None]]:
+        """What each message asks for."""
+        return {
+            SetApiKey: self.set_key,
+            Refresh: self.refresh,
+            RotateCertificate: self.rotate_certificate,
+            Deregister: self.leave,
+        }
 
     def refresh(self, message: Refresh) -> None:
         """A poll, once it has been applied."""

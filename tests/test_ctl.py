@@ -194,7 +194,17 @@ def test_exit_codes(daemon: Daemon, line: str, code: int) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["status", "list", "health", "set-api-key k", "wait --timeout 0.3", "refresh", "ping"],
+    [
+        "status",
+        "list",
+        "health",
+        "set-api-key k",
+        "wait --timeout 0.3",
+        "refresh",
+        "ping",
+        "events",
+        "open a.b",
+    ],
 )
 def test_without_a_daemon_every_command_exits_with_three_and_says_what_to_do(
     path: Path, capsys: pytest.CaptureFixture[str], line: str

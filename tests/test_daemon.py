@@ -14,11 +14,14 @@ import pytest
 
 from ngrokd.config import Config
 from ngrokd.configfile import Source
-from ngrokd.control import client
+from ngrokd.control import client, following
 from ngrokd.daemon import Daemon
 from ngrokd.errors import HostError, StateError
+from ngrokd.messages import Follow, Message
 from ngrokd.model import State, Status
+from ngrokd.process.mailbox import Mailbox
 from ngrokd.sandbox.cloud import Sandbox
+from tests.control_room import PATIENCE_S
 
 # Loopback needs no root; this part of it is nobody else's in the tests.
 SUBNET = "127.111.0.0/16"
@@ -94,6 +97,66 @@ def test_the_stop_verb_ends_it_like_a_signal(house: House) -> None:
         threading.Thread(target=client.request, args=(house.socket, "stop")).start()
 
     assert house.run(stop) == 0
+
+
+def test_who_follows_is_told_of_its_life_until_its_end(house: House) -> None:
+    told: list[dict[str, object]] = []
+
+    def follow() -> None:
+        for event in following.events(house.socket):
+            told.append(event)
+            if event["event"] == "began":
+                client.request(house.socket, "rotate-cert")
+            if event["event"] == "certificate_renewed":
+                sigterm()
+
+    followed = threading.Thread(target=follow)
+    assert house.run(lambda status: followed.start()) == 0
+    followed.join()
+    assert (told[0]["state"], told[0]["endpoints"]) == (
+        "ready",
+        {"open": 3, "failed": 0, "skipped": 0},
+    )
+    words = [event["event"] for event in told]
+    closed = ["endpoint_closed"] * 3
+    assert words == ["began", "certificate_renewed", "state", *closed, "stopped"]
+    assert (told[2]["was"], told[2]["state"]) == ("ready", "stopping")
+    numbers = [event["seq"] for event in told]
+    assert numbers == list(range(len(told)))
+
+
+def test_who_follows_from_the_start_is_told_of_all_that_comes(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[dict[str, object]] = []
+    asked = threading.Event()
+    post = Mailbox.post
+
+    def posted(mailbox: Mailbox, message: Message) -> None:
+        post(mailbox, message)
+        if isinstance(message, Follow):
+            asked.set()
+
+    def follow_first() -> None:
+        followed.start()
+        assert asked.wait(PATIENCE_S)
+
+    monkeypatch.setattr(Mailbox, "post", posted)
+    followed = threading.Thread(target=lambda: told.extend(following.events(house.socket)))
+    daemon = Daemon(
+        house.config, house.source, on_up=follow_first, on_first_poll=lambda status: sigterm()
+    )
+    assert daemon.run() == 0
+    followed.join()
+    assert [event["event"] for event in told] == [
+        *["began", "registered"],
+        *["endpoint_open"] * 3,
+        *["state", "state"],
+        *["endpoint_closed"] * 3,
+        "stopped",
+    ]
+    states = [event["state"] for event in told if "state" in event]
+    assert states == ["registering", "ready", "stopping"]
 
 
 def test_the_same_addresses_come_back_after_a_restart(house: House) -> None:

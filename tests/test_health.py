@@ -23,6 +23,7 @@ from ngrokd.control import connections, health
 from ngrokd.control.connections import Connections
 from ngrokd.control.health import HealthReport, HealthServer
 from ngrokd.control.server import ControlServer
+from ngrokd.control.visit import Visit
 from ngrokd.errors import HostError
 from tests.control_room import PATIENCE_S, read_all
 
@@ -139,8 +140,8 @@ def test_a_fault_in_one_connection_costs_that_one_and_one_line(
     died: list[object] = []
     fault = ValueError("a bug")
 
-    def broken(conn: socket.socket) -> bytes:
-        conn.recv(4096)  # what is left unread would make the end a reset
+    def broken(visit: Visit) -> bytes:
+        visit.conn.recv(4096)  # what is left unread would make the end a reset
         raise fault
 
     monkeypatch.setattr(threading, "excepthook", died.append)

@@ -22,7 +22,7 @@ from ngrokd import cli
 from ngrokd.config import DEFAULT_CONFIG_PATH, DEFAULT_LOG_FILE, Config
 from ngrokd.configtext import settings as configuration
 from ngrokd.configtext.schema import KEYS, SECTIONS
-from ngrokd.control import ctl, report
+from ngrokd.control import ctl, protocol, report
 from ngrokd.control.arguments import Arguments
 from ngrokd.control.completion.daemon import NGROKD
 from ngrokd.control.completion.grammar import Command, Option, Place, Program, Value, program
@@ -203,6 +203,22 @@ def test_every_member_of_the_json_is_told() -> None:
     names |= _names(report.endpoints_json(status, {}))
     names |= {state.value for state in State} | {state.value for state in EndpointState}
     assert {name for name in names if not re.search(rf"\b{name}\b", commands)} == set()
+
+
+def test_every_code_of_the_control_socket_is_told() -> None:
+    """Those of the daemon; what only ngrokctl itself raises never comes over the socket."""
+    folder = ROOT / "ngrokd"
+    daemon = [*folder.glob("*.py"), *(folder / "upkeep").glob("*.py")]
+    text = "".join(path.read_text() for path in daemon)
+    codes = set(re.findall(r"ControlError\(\s*\"(\w+)\"", text))
+    codes |= {
+        value
+        for name, value in vars(protocol).items()
+        if name.isupper() and isinstance(value, str) and not name.startswith("_")
+    }
+    assert len(codes) > 12
+    told = re.findall(r"^ {7}([a-z_]+)\b", section("ngrokctl.1", "CODES"), re.MULTILINE)
+    assert set(told) == codes
 
 
 def test_every_cause_is_told() -> None:

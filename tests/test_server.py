@@ -25,7 +25,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ngrokd.control import connections, conversation, server, socketfile
+from ngrokd.control import connections, conversation, server, socketfile, visit
 from ngrokd.control.limit import RateLimit
 from ngrokd.control.peer import Peer, credentials, may_command
 from ngrokd.control.server import Command, ControlServer
@@ -134,7 +134,7 @@ def test_blank_lines_gain_no_time(
             assert time.monotonic() - began < PATIENCE_S
             if select.select([conn], [], [], 0.02)[0] and not conn.recv(65536):
                 break
-    assert time.monotonic() - began < 0.3 + connections.LINGER_S + 1
+    assert time.monotonic() - began < 0.3 + visit.LINGER_S + 1
 
 
 @pytest.mark.parametrize(
@@ -235,10 +235,10 @@ def test_over_the_limit_for_too_long_a_client_is_told_that_it_is_busy(
         return go_on.wait(PATIENCE_S)
 
     path = tmp_path / "s"
-    with serving(path, {"hold": hold}):
+    with serving(path, {"list": hold}):
         held = [connect(path) for _ in range(server.MAX_CONNECTIONS)]
         for conn in held:
-            conn.sendall(b'{"command":"hold"}\n')
+            conn.sendall(LIST)
         for _ in held:
             assert begun.acquire(timeout=PATIENCE_S)
         assert [answer["code"] for answer in talk(path, b"")] == ["busy"]
@@ -246,7 +246,7 @@ def test_over_the_limit_for_too_long_a_client_is_told_that_it_is_busy(
         for conn in held:
             assert json.loads(read_all(conn)) == {"success": True, "data": True}
             conn.close()
-        assert talk(path, b'{"command":"hold"}\n') == [{"success": True, "data": True}]
+        assert talk(path, LIST) == [{"success": True, "data": True}]
 
 
 def test_without_a_free_descriptor_the_socket_still_answers(

@@ -39,6 +39,8 @@ _ngrokd_takes() {
     ngrokctl,status,--socket) takes='file' ;;
     ngrokctl,health,options) takes='words -h --help --json --socket' ;;
     ngrokctl,health,--socket) takes='file' ;;
+    ngrokctl,events,options) takes='words -h --help --json --socket' ;;
+    ngrokctl,events,--socket) takes='file' ;;
     ngrokctl,refresh,options) takes='words -h --help --json --socket' ;;
     ngrokctl,refresh,--socket) takes='file' ;;
     ngrokctl,reload,options) takes='words -h --help --json --socket' ;;
@@ -52,6 +54,9 @@ _ngrokd_takes() {
     ngrokctl,list,options) takes='words -h --help --json --socket --all --hosts' ;;
     ngrokctl,list,--socket) takes='file' ;;
     ngrokctl,list,0) takes='words bound-endpoints' ;;
+    ngrokctl,open,options) takes='words -h --help --json --socket' ;;
+    ngrokctl,open,--socket) takes='file' ;;
+    ngrokctl,open,0) takes='hostname' ;;
     ngrokctl,set-api-key,options) takes='words -h --help --json --socket' ;;
     ngrokctl,set-api-key,--socket) takes='file' ;;
     ngrokctl,set-api-key,0) takes='anything' ;;
@@ -79,8 +84,8 @@ _ngrokd_takes() {
     ngrokctl,completion,0) takes='words bash zsh fish' ;;
     ngrokctl,help,options) takes='words -h --help --json --socket' ;;
     ngrokctl,help,--socket) takes='file' ;;
-    ngrokctl,help,0) takes='words status health refresh reload rotate-cert ping version list set-api-key wait deregister trust doctor log-level completion help' ;;
-    ngrokctl,,0) takes='words status health refresh reload rotate-cert ping version list set-api-key wait deregister trust doctor log-level completion help' ;;
+    ngrokctl,help,0) takes='words status health events refresh reload rotate-cert ping version list open set-api-key wait deregister trust doctor log-level completion help' ;;
+    ngrokctl,,0) takes='words status health events refresh reload rotate-cert ping version list open set-api-key wait deregister trust doctor log-level completion help' ;;
     esac
 }
 

@@ -104,12 +104,14 @@ _ngrokd_line_ngrokctl() {
   commands=(
     'status:show what the daemon is doing'
     'health:tell whether it is healthy and ready; exit code 1 if not ready'
+    'events:print what happens as it happens, until Ctrl-C'
     'refresh:ask ngrok for the endpoints now, and return once they are applied'
     'reload:read the configuration again'
     'rotate-cert:ask ngrok for a new client certificate now'
     'ping:tell whether a daemon answers'
     'version:show the versions of ngrokctl and of the daemon'
     'list:show every endpoint, its local address and its state'
+    'open:print the address and port that a name is open at, for scripts'
     'set-api-key:give the daemon its ngrok API key'
     'wait:return when the daemon is ready, or a name or a number is open'
     'deregister:take this machine out of ngrok\: its operator, certificate and keys'
@@ -139,6 +141,12 @@ _ngrokd_line_ngrokctl() {
             '--json[print one JSON object]' \
             '--socket=[the daemon'\''s control socket; default /var/run/ngrokd.sock]:PATH:_files' && return ;;
         health)
+          _arguments -S \
+            '(- *)-h[show this help message and exit]' \
+            '(- *)--help[show this help message and exit]' \
+            '--json[print one JSON object]' \
+            '--socket=[the daemon'\''s control socket; default /var/run/ngrokd.sock]:PATH:_files' && return ;;
+        events)
           _arguments -S \
             '(- *)-h[show this help message and exit]' \
             '(- *)--help[show this help message and exit]' \
@@ -183,6 +191,13 @@ _ngrokd_line_ngrokctl() {
             '--all[every skipped endpoint, not only the first few]' \
             '--hosts[the names instead, as they stand in the hosts file or are to be put there]' \
             '1::bound-endpoints:(bound-endpoints)' && return ;;
+        open)
+          _arguments -S \
+            '(- *)-h[show this help message and exit]' \
+            '(- *)--help[show this help message and exit]' \
+            '--json[print one JSON object]' \
+            '--socket=[the daemon'\''s control socket; default /var/run/ngrokd.sock]:PATH:_files' \
+            '1:HOSTNAME:_ngrokd_hostnames' && return ;;
         set-api-key)
           _arguments -S \
             '(- *)-h[show this help message and exit]' \
@@ -244,7 +259,7 @@ _ngrokd_line_ngrokctl() {
             '(- *)--help[show this help message and exit]' \
             '--json[print one JSON object]' \
             '--socket=[the daemon'\''s control socket; default /var/run/ngrokd.sock]:PATH:_files' \
-            '1::COMMAND:(status health refresh reload rotate-cert ping version list set-api-key wait deregister trust doctor log-level completion help)' && return ;;
+            '1::COMMAND:(status health events refresh reload rotate-cert ping version list open set-api-key wait deregister trust doctor log-level completion help)' && return ;;
       esac ;;
   esac
   return 1

@@ -64,6 +64,11 @@ class Identity:
         return validity.not_after if validity else None
 
     @property
+    def certificates_installed(self) -> int:
+        """So many came from ngrok since the start."""
+        return self._pair.installed
+
+    @property
     def ingress_endpoint(self) -> str:
         """What the API named last, HOST[:PORT]; "": nothing."""
         return self._told.ingress_endpoint

@@ -36,6 +36,7 @@ class Pair:
         self._next_certificate = certificate.with_name(certificate.name + ".next")
         self._next_key = key.with_name(key.name + ".next")
         self._validity: Optional[Validity] = None
+        self.installed = 0  # so many certificates since the start
         self._seen: object = None  # the marks of the files that `_validity` is of
 
     @property
@@ -120,6 +121,7 @@ class Pair:
             )
         self._commit()
         self._validity = validity(certificate)
+        self.installed += 1
 
     def remove(self) -> None:
         """Take key, certificate and request away, where links lead as well. Raises StateError."""

@@ -77,6 +77,7 @@ class Arguments:
     def _plain(self) -> None:
         self._add("status", "show what the daemon is doing")
         self._add("health", "tell whether it is healthy and ready; exit code 1 if not ready")
+        self._add("events", "print what happens as it happens, until Ctrl-C")
         self._add("refresh", "ask ngrok for the endpoints now, and return once they are applied")
         self._add("reload", "read the configuration again")
         self._add("rotate-cert", "ask ngrok for a new client certificate now")
@@ -99,6 +100,12 @@ class Arguments:
             "--hosts",
             action="store_true",
             help="the names instead, as they stand in the hosts file or are to be put there",
+        )
+        opened = self._add("open", "print the address and port that a name is open at, for scripts")
+        opened.add_argument(
+            "hostname",
+            metavar="HOSTNAME",
+            help="of an endpoint: all of its ports, one a line, unless HOSTNAME:PORT names one",
         )
         key = self._add("set-api-key", "give the daemon its ngrok API key")
         key.add_argument(

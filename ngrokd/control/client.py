@@ -44,7 +44,7 @@ def request(
     if len(asked) > MAX_REQUEST_BYTES:
         raise ControlError(BAD_REQUEST, f"a request may have {MAX_REQUEST_BYTES} bytes")
     deadline = time.monotonic() + timeout_s
-    with _connect(socket_path, timeout_s) as conn:
+    with connect(socket_path, timeout_s) as conn:
         try:
             line = _exchange(conn, asked, deadline)
         except (socket.timeout, TimeoutError) as exc:
@@ -57,10 +57,11 @@ def request(
             ) from exc
     if not line.endswith(b"\n"):
         raise DaemonUnreachable(f"the daemon on {socket_path} ended before it answered")
-    return _data(line, socket_path)
+    return answered(line, socket_path)
 
 
-def _data(line: bytes, socket_path: str) -> object:
+def answered(line: bytes, socket_path: str) -> object:
+    """The data of the line that came from there. Raises what `request` does of it."""
     try:
         return parse_response(line)
     except ControlError as exc:
@@ -71,7 +72,8 @@ def _data(line: bytes, socket_path: str) -> object:
         raise ProtocolError(f"what answers on {socket_path} is not ngrokd: {exc}") from exc
 
 
-def _connect(socket_path: str, timeout_s: float) -> socket.socket:
+def connect(socket_path: str, timeout_s: float) -> socket.socket:
+    """A connection. Raises DaemonUnreachable, NotPermitted or TimedOut."""
     conn = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         # A blocking connect waits while the backlog is full; Python's own timeout would make the

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from ngrokd import __version__
-from ngrokd.control import deedpages, pages
+from ngrokd.control import deedpages, opened, pages
 from ngrokd.control.answers import at, mapping, mappings, text
 from ngrokd.control.client import request
 from ngrokd.control.protocol import BAD_ARGUMENTS
@@ -59,6 +59,13 @@ def list_endpoints(call: Call) -> Outcome:
     endpoints = mappings(call.ask("list"))
     page = pages.list_page(endpoints, call.options.all, time.time(), call.width)
     return Outcome({"endpoints": endpoints}, page)
+
+
+def open_endpoint(call: Call) -> Outcome:
+    """Where a name can be connected to now, one line for each of its ports."""
+    found = opened.opened(mappings(call.ask("list")), opened.wanted(call.options.hostname))
+    page = "\n".join(text(endpoint, "address") for endpoint in found)
+    return Outcome({"endpoints": found}, page)
 
 
 def health(call: Call) -> Outcome:
@@ -160,6 +167,7 @@ def version(call: Call) -> Outcome:
 COMMANDS: Mapping[str, Callable[[Call], Outcome]] = {
     "status": status,
     "list": list_endpoints,
+    "open": open_endpoint,
     "health": health,
     "set-api-key": set_api_key,
     "wait": wait_for,

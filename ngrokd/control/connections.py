@@ -1,8 +1,10 @@
 """Serves a bounded number of connections at once, each on a thread of its own.
 
-Both servers of this room stand on it. Connections over the bound wait in the kernel's backlog, then
-here for a little, and are then told that the daemon is busy. When the process has no descriptor
-left, a spare one is given up so that an operator can still ask what is wrong.
+Both servers of this room stand on it. Who comes over the bound takes the place of the client that
+has been waited for longest: for a request that does not come, or for its end. While something is
+being done for every one of them, newcomers wait a little, all of them together, and are then told
+that the daemon is busy. When the process has no descriptor left, a spare one is given up so that an
+operator can still ask what is wrong.
 """
 
 from __future__ import annotations
@@ -19,20 +21,21 @@ import time
 from collections.abc import Callable
 from typing import Optional
 
+from ngrokd.control.room import HURRY_S, Room, make_a_place
+from ngrokd.control.visit import READ_BYTES, Dismissed, Visit
+
 logger = logging.getLogger(__name__)
 
 BACKLOG = 1024  # a client with a timeout is refused, not kept waiting, while it is full: connect(2)
-SLOT_WAIT_S = 5.0  # for one of the connections in service to end
+SLOT_WAIT_S = 5.0  # for one of the connections in service to end, since all places were taken
 PAUSE_S = 0.2  # when the descriptors are used up and the spare one too
 TICK_S = 2.0  # between two looks at things nobody tells us about
 JOIN_S = 2.0  # for connections in service at stop; their threads are daemons
-LINGER_S = 1.0  # for a client to take its answer and close
-READ_BYTES = 64 * 1024
 
 _OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _GONE_BEFORE_ACCEPT = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EAGAIN})
 
-Serve = Callable[[socket.socket], None]
+Serve = Callable[[Visit], None]
 
 
 def nothing() -> None:
@@ -42,21 +45,23 @@ def nothing() -> None:
 class Connections:
     """Accepts on a thread of its own, which owns the listening socket and knows every connection.
 
-    `serve` runs on a thread for each connection and need not close it; `refuse` gets a connection
-    that found no place, and may not block; `tick` runs on the accepting thread every `TICK_S`.
+    `serve` runs on a thread for each connection and need not close it; `refuse` gets one that found
+    no place or lost it, and may not block; `tick` runs on the accepting thread every `TICK_S`.
     """
 
     def __init__(
-        self, name: str, limit: int, serve: Serve, refuse: Serve, tick: Callable[[], None] = nothing
+        self, name: str, room: Room, serve: Serve, refuse: Serve, tick: Callable[[], None] = nothing
     ) -> None:
         self._name = name
+        self._room = room
         self._serve = serve
         self._refuse = refuse
         self._tick = tick
         self._slots: queue.SimpleQueue[bool] = queue.SimpleQueue()  # True: a place; False: stop
-        for _ in range(limit):
+        for _ in range(room.places):
             self._slots.put(True)
-        self._in_service: dict[threading.Thread, socket.socket] = {}
+        self._in_service: dict[threading.Thread, Visit] = {}
+        self._full_since: Optional[float] = None  # monotonic; None: the last one found a place
         self._listening: Optional[socket.socket] = None
         self._spare: Optional[int] = None
         self._stopping = threading.Event()
@@ -134,31 +139,51 @@ class Connections:
             elif exc.errno not in _GONE_BEFORE_ACCEPT:
                 raise
             return
-        try:
-            free = self._slots.get(timeout=SLOT_WAIT_S)
-        except queue.Empty:
+        free = self._place()
+        if free is None:
             logger.warning("%s: every connection is in use, one was refused", self._name)
-            self._end(conn, self._refuse)
-            return
-        if free:
-            self._begin(conn)
+            self._end(Visit(conn), self._refuse)
+        elif free:
+            self._begin(Visit(conn))
         else:
             conn.close()
 
-    def _begin(self, conn: socket.socket) -> None:
+    def _place(self) -> Optional[bool]:
+        """True: a place; False: stop; None: there is none, and there was none for too long."""
+        with contextlib.suppress(queue.Empty):
+            free = self._slots.get_nowait()
+            self._full_since = None
+            return free
+        if self._full_since is None:
+            self._full_since = time.monotonic()
+        deadline = self._full_since + SLOT_WAIT_S
+        while True:
+            now = time.monotonic()
+            living = [visit for thread, visit in self._in_service.items() if thread.is_alive()]
+            wait = make_a_place(living, self._room, now)
+            # Who has just been sent away needs a moment, however late it is.
+            left = max(HURRY_S, deadline - now)
+            with contextlib.suppress(queue.Empty):
+                free = self._slots.get(timeout=left if wait is None else min(wait, left))
+                self._full_since = None
+                return free
+            if time.monotonic() >= deadline:
+                return None
+
+    def _begin(self, visit: Visit) -> None:
         for ended in [thread for thread in self._in_service if not thread.is_alive()]:
             del self._in_service[ended]
         thread = threading.Thread(
-            target=self._serve_one, args=(conn,), name=f"{self._name}-connection", daemon=True
+            target=self._serve_one, args=(visit,), name=f"{self._name}-connection", daemon=True
         )
-        self._in_service[thread] = conn
+        self._in_service[thread] = visit
         try:
             thread.start()
         except RuntimeError:  # the kernel gives no more threads
             logger.warning("%s: no thread for a connection, it was refused", self._name)
             del self._in_service[thread]
             self._slots.put(True)
-            self._end(conn, self._refuse)
+            self._end(visit, self._refuse)
 
     def _accept_with_the_spare(self) -> None:
         """No descriptor is left: serves one connection here, with the spare one."""
@@ -172,7 +197,7 @@ class Connections:
                 logger.warning(
                     "%s: the process has no file descriptor left (ulimit -n)", self._name
                 )
-                self._end(conn, self._serve)
+                self._end(Visit(conn, brief=True), self._serve)
         self._spare = _spare_descriptor()
 
     def _finish(self) -> None:
@@ -180,32 +205,32 @@ class Connections:
         self._listening.close()
         if self._spare is not None:
             os.close(self._spare)
-        for conn in self._in_service.values():
+        for visit in self._in_service.values():
             with contextlib.suppress(OSError):  # it has just ended by itself
-                conn.shutdown(socket.SHUT_RD)  # what is being answered still gets its answer
+                visit.conn.shutdown(socket.SHUT_RD)  # what is being answered still gets its answer
         deadline = time.monotonic() + JOIN_S
         for thread in self._in_service:
             thread.join(max(0.0, deadline - time.monotonic()))
 
     # ON A CONNECTION'S THREAD
 
-    def _serve_one(self, conn: socket.socket) -> None:
+    def _serve_one(self, visit: Visit) -> None:
         try:
-            self._end(conn, self._serve)
+            self._end(visit, self._serve)
         finally:
             self._slots.put(True)
 
     # ON EITHER THREAD
 
-    def _end(self, conn: socket.socket, serve: Serve) -> None:
+    def _end(self, visit: Visit, serve: Serve) -> None:
         """A connection's whole life. Its peer may go away at any point of it.
 
         A bug met on the way ends this connection and not the daemon, as it would through
         `threading.excepthook`; one of the accepting thread itself still does.
         """
-        with conn:
+        with visit.conn:
             try:
-                serve(conn)
+                self._serve_or_dismiss(visit, serve)
             except OSError as exc:  # TimeoutError too: it did not take its answer
                 logger.debug("a client went away: %s", exc)
             except Exception:
@@ -213,28 +238,12 @@ class Connections:
                     "%s: a connection met a fault of ngrokd's own and was ended", self._name
                 )
 
-
-def linger(conn: socket.socket) -> None:
-    """Ends our side and waits a little for the peer's end.
-
-    Closing at once with unread bytes would reset the connection under the answer.
-    """
-    conn.shutdown(socket.SHUT_WR)
-    deadline = time.monotonic() + LINGER_S
-    while receive(conn, deadline):
-        pass  # what comes after the last answer is read so that it is not "unread"
-
-
-def receive(conn: socket.socket, deadline: float) -> bytes:
-    """Reads what is there, `b""` at the end. Raises TimeoutError at `deadline` (monotonic)."""
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError("the peer was too slow")
-    conn.settimeout(left)
-    try:
-        return conn.recv(READ_BYTES)
-    except socket.timeout as exc:  # an alias of TimeoutError only since Python 3.10
-        raise TimeoutError("the peer was too slow") from exc
+    def _serve_or_dismiss(self, visit: Visit, serve: Serve) -> None:
+        try:
+            serve(visit)
+        except Dismissed:
+            logger.debug("%s: a client that asked nothing lost its place", self._name)
+            self._refuse(visit)
 
 
 def _is_readable(sock: socket.socket) -> bool:

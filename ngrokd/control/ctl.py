@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Optional
 
 from ngrokd.config import DEFAULT_CONFIG_PATH, DEFAULT_SOCKET_PATH
-from ngrokd.control import advice
+from ngrokd.control import advice, watching
 from ngrokd.control.arguments import Arguments
 from ngrokd.control.commands import COMMANDS, Call, Outcome
 from ngrokd.control.protocol import BAD_ARGUMENTS, BAD_CONFIGURATION, NEEDS_OWNER, TIMEOUT
@@ -75,6 +75,9 @@ def _one_command(words: Sequence[str]) -> int:
         return USAGE
     socket_path = _socket_path(options, os.environ)
     try:
+        if options.command == "events":
+            watching.watch(socket_path, options.json, _say)
+            return DONE
         outcome = _run(arguments, options, socket_path)
     except NgrokdError as exc:
         return _explain(exc, options, words, socket_path)
@@ -175,7 +178,11 @@ def _width() -> Optional[int]:
 
 
 def _show(outcome: Outcome, as_json: bool) -> None:
-    print(json.dumps(outcome.data, indent=2) if as_json else outcome.text, flush=True)
+    _say(json.dumps(outcome.data, indent=2) if as_json else outcome.text)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
 
 
 def _complain(reason: str) -> None:

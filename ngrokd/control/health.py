@@ -13,9 +13,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ngrokd.control import metrics as metrics_page
-from ngrokd.control.connections import BACKLOG, Connections, linger, receive
+from ngrokd.control.connections import BACKLOG, Connections
 from ngrokd.control.page import MAX_HEAD_BYTES, Page
 from ngrokd.control.report import HealthReport
+from ngrokd.control.room import Room
+from ngrokd.control.visit import Phase, Visit
 from ngrokd.errors import HostError
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ __all__ = ["HealthReport", "HealthServer"]
 logger = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 32
+TAKING_S = 1.0  # where others wait for a place: for a client to take its answer
 REQUEST_S = 5.0  # for all of a request, so that one byte at a time gains nothing
 ANSWER_S = 5.0
 
@@ -46,7 +49,9 @@ class HealthServer:
         self._port = port
         self._health = health
         self._metrics = metrics
-        self._connections = Connections("health", MAX_CONNECTIONS, self._serve, self._refuse_busy)
+        self._connections = Connections(
+            "health", Room(MAX_CONNECTIONS, TAKING_S), self._serve, self._refuse_busy
+        )
 
     @property
     def port(self) -> int:
@@ -72,15 +77,16 @@ class HealthServer:
 
     # ON A CONNECTION'S THREAD
 
-    def _serve(self, conn: socket.socket) -> None:
+    def _serve(self, visit: Visit) -> None:
         exchange = self._exchange()
         try:
-            answer = exchange.answer(_read_head(conn))
+            head = _read_head(visit)
+            visit.now(Phase.SERVED)
+            answer = exchange.answer(head)
         except TimeoutError:
             answer = exchange.refuse(408, f"no whole request came within {REQUEST_S:g} s")
-        conn.settimeout(ANSWER_S)
-        conn.sendall(answer)
-        linger(conn)
+        visit.send(answer, ANSWER_S)
+        visit.linger()
 
     def _exchange(self) -> Exchange:
         from ngrokd.control import exchange  # see there
@@ -100,21 +106,24 @@ class HealthServer:
             return Page(200, self._metrics(), metrics_page.CONTENT_TYPE)
         return Page(404, "there are /health /ready /status /metrics\n")
 
-    # ON THE ACCEPTING THREAD
+    # ON EITHER THREAD
 
-    def _refuse_busy(self, conn: socket.socket) -> None:
-        conn.setblocking(False)
+    def _refuse_busy(self, visit: Visit) -> None:
+        visit.conn.setblocking(False)
         answer = self._exchange().refuse(503, "every connection is in use; try again")
         with contextlib.suppress(OSError):  # it is being dropped anyway
-            conn.send(answer)
+            visit.conn.send(answer)
 
 
-def _read_head(conn: socket.socket) -> bytes:
-    """What comes up to the empty line, the client's end or the bound. Raises TimeoutError."""
+def _read_head(visit: Visit) -> bytes:
+    """What comes up to the empty line, the client's end or the bound.
+
+    Raises TimeoutError and Dismissed.
+    """
     deadline = time.monotonic() + REQUEST_S
     head = b""
     while len(head) <= MAX_HEAD_BYTES and not _EMPTY_LINE.search(head):
-        data = receive(conn, deadline)
+        data = visit.receive(deadline)
         if not data:
             break
         head += data

@@ -7,7 +7,7 @@ newline and wait) where its JSON object is complete. Source: the socket protocol
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Optional
 
@@ -141,6 +141,22 @@ def encode_success(data: object) -> bytes:
 def encode_error(code: str, text: str) -> bytes:
     """A refusal as its line."""
     return json.dumps({"success": False, "error": text, "code": code}).encode("ascii") + b"\n"
+
+
+def encode_event(event: Mapping[str, object]) -> bytes:
+    """One line of a stream."""
+    return json.dumps(event, allow_nan=False).encode("ascii") + b"\n"
+
+
+def parse_event(line: bytes) -> dict[str, object]:
+    """One line of a stream. Raises ProtocolError."""
+    try:
+        event = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError) as exc:
+        raise ProtocolError("an event is not a line of JSON") from exc
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+        raise ProtocolError("an event does not say which it is")
+    return event
 
 
 def parse_response(line: bytes) -> object:

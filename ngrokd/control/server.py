@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import socket
 from collections.abc import Mapping
 from typing import Optional
 
-from ngrokd.control import socketfile
-from ngrokd.control.connections import BACKLOG, Connections, linger
+from ngrokd.control import socketfile, stream
+from ngrokd.control.connections import BACKLOG, Connections
 from ngrokd.control.conversation import requests
-from ngrokd.control.dispatch import Command, Dispatcher
-from ngrokd.control.peer import Peer, credentials, is_owner, may_command
+from ngrokd.control.dispatch import Answer, Caller, Command, Dispatcher
+from ngrokd.control.feed import Subscription
+from ngrokd.control.peer import credentials, is_owner, may_command
 from ngrokd.control.protocol import BUSY, FORBIDDEN, encode_error
+from ngrokd.control.room import Room
+from ngrokd.control.visit import Phase, Visit
 from ngrokd.errors import ControlError, NgrokdError
 
 __all__ = ["Command", "ControlServer"]
@@ -22,6 +24,7 @@ __all__ = ["Command", "ControlServer"]
 logger = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 64
+TAKING_S = 1.0  # where others wait for a place: for a client to take its answer
 ANSWER_S = 5.0  # for the client to take an answer
 
 
@@ -43,7 +46,11 @@ class ControlServer:
         self._file: Optional[socketfile.SocketFile] = None
         self._told = ""  # why it cannot be made again; the accepting thread's
         self._connections = Connections(
-            "control", MAX_CONNECTIONS, self._serve, _refuse_busy, self._look_at_the_file
+            "control",
+            Room(MAX_CONNECTIONS, TAKING_S),
+            self._serve,
+            _refuse_busy,
+            self._look_at_the_file,
         )
 
     def start(self) -> None:
@@ -87,33 +94,38 @@ class ControlServer:
 
     # ON A CONNECTION'S THREAD
 
-    def _serve(self, conn: socket.socket) -> None:
-        peer = credentials(conn)
+    def _serve(self, visit: Visit) -> None:
+        peer = credentials(visit.conn)
         if may_command(peer, os.geteuid(), self._gid):
-            self._converse(conn, peer)
+            self._converse(visit, Caller(str(peer), is_owner(peer, os.geteuid()), visit.brief))
         else:
             logger.warning("control: refused %s: neither root nor in server.socket_group", peer)
-            _send(conn, encode_error(FORBIDDEN, _forbidden_text(self._group)))
-        linger(conn)
+            visit.send(encode_error(FORBIDDEN, _forbidden_text(self._group)), ANSWER_S)
+        visit.linger()
 
-    def _converse(self, conn: socket.socket, peer: Peer) -> None:
-        owner = is_owner(peer, os.geteuid())
+    def _converse(self, visit: Visit, caller: Caller) -> None:
         try:
-            for line in requests(conn):
-                _send(conn, self._dispatcher.answer(line, str(peer), owner))
+            for line in requests(visit):
+                answer = self._dispatcher.answer(line, caller)
+                if answer.stream is not None:
+                    _stream(visit, answer, answer.stream)
+                    return
+                visit.send(answer.line, ANSWER_S)
         except ControlError as exc:
-            _send(conn, encode_error(exc.code, str(exc)))
+            visit.send(encode_error(exc.code, str(exc)), ANSWER_S)
 
 
-def _send(conn: socket.socket, answer: bytes) -> None:
-    conn.settimeout(ANSWER_S)
-    conn.sendall(answer)
+def _stream(visit: Visit, answer: Answer, subscription: Subscription) -> None:
+    with contextlib.closing(subscription):
+        visit.send(answer.line, ANSWER_S)
+        visit.now(Phase.SERVED)  # however slowly it reads, its place is its own
+        stream.follow(visit.conn, subscription)
 
 
-def _refuse_busy(conn: socket.socket) -> None:
-    conn.setblocking(False)
+def _refuse_busy(visit: Visit) -> None:
+    visit.conn.setblocking(False)
     with contextlib.suppress(OSError):  # it is being dropped anyway
-        conn.send(encode_error(BUSY, f"{MAX_CONNECTIONS} connections are in use; try again"))
+        visit.conn.send(encode_error(BUSY, f"{MAX_CONNECTIONS} connections are in use; try again"))
 
 
 def _forbidden_text(group: str) -> str:

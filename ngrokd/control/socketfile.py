@@ -9,18 +9,16 @@ import os
 import select
 import socket
 import stat
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
+from ngrokd.control.peer import pid_of
 from ngrokd.errors import HostError
 
 SOCKET_MODE = 0o660
 FOLDER_MODE = 0o755
 PROBE_S = 1.0
-
-_PEERCRED = struct.Struct("3i")  # pid, uid, gid: unix(7)
 
 
 @dataclass(frozen=True)
@@ -139,8 +137,7 @@ def _listener(path: str) -> Optional[int]:
             probe.connect(path)
         except (ConnectionRefusedError, FileNotFoundError):
             return None
-        answer = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
-        pid: int = _PEERCRED.unpack(answer)[0]
+        pid = pid_of(probe)
         if pid > 0 and not _lives(pid) and _hangs_up(probe):
             return None
     return pid

@@ -83,8 +83,13 @@ class Poller:
     @property
     def problems(self) -> tuple[str, ...]:
         """What keeps us from talking to the API, for a person."""
-        polling = (self._polls.problem,) if self._polls.problem else ()
+        polling = (self.poll_problem,) if self.poll_problem else ()
         return (*self._enrolment.problems, *polling)
+
+    @property
+    def poll_problem(self) -> str:
+        """Why the last poll failed; "": it did not, or there was none."""
+        return self._polls.problem
 
     @property
     def spacing_s(self) -> float:
