@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from typing import Optional
 
 from ngrokd.config import DEFAULT_CONFIG_PATH, DEFAULT_SOCKET_PATH
-from ngrokd.control import advice
+from ngrokd.control import advice, tones
 from ngrokd.control.arguments import Arguments
 from ngrokd.control.commands import COMMANDS, Call, Outcome
 from ngrokd.control.protocol import BAD_ARGUMENTS, BAD_CONFIGURATION, NEEDS_OWNER, TIMEOUT
 from ngrokd.control.question import agreed
-from ngrokd.control.text import clean
+from ngrokd.control.text import clean, showable
 from ngrokd.errors import ControlError, DaemonUnreachable, NgrokdError, NotPermitted, TimedOut
 
 DONE = 0
@@ -94,7 +94,13 @@ def _run(arguments: Arguments, options: argparse.Namespace, socket_path: str) ->
 
         return trust(Call(options, socket_path, _width()), _agreed)
     key = _read_key(options.key) if options.command == "set-api-key" else ""
-    return COMMANDS[options.command](Call(options, socket_path, _width(), key))
+    call = Call(options, socket_path, _width(), key, _colour())
+    if options.command == "top":
+        # No other command needs any of it.
+        from ngrokd.control.top.command import top
+
+        return top(call)
+    return COMMANDS[options.command](call)
 
 
 def _completion(options: argparse.Namespace, socket_path: str) -> Outcome:
@@ -169,8 +175,15 @@ def _width() -> Optional[int]:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
+def _colour() -> bool:
+    return sys.stdout.isatty() and tones.wanted(os.environ)
+
+
 def _show(outcome: Outcome, as_json: bool) -> None:
-    print(json.dumps(outcome.data, indent=2) if as_json else outcome.text, flush=True)
+    if as_json:
+        print(json.dumps(outcome.data, indent=2), flush=True)
+    elif outcome.text:
+        print(showable(outcome.text, sys.stdout.encoding), flush=True)
 
 
 def _complain(reason: str) -> None:
