@@ -80,6 +80,16 @@ class Terminal:
         """What is on the screen, with the codes of colours and the like if `styled`."""
         return self._ask(f"capture-pane -p {'-e' if styled else ''}")
 
+    def title(self) -> str:
+        """What a program has made the terminal's title."""
+        return self._ask("display-message -p '#{pane_title}'")
+
+    def foreground(self) -> int:
+        """The process that the terminal belongs to now, which the shell has begun."""
+        shell = self._ask("display-message -p '#{pane_pid}'")
+        fields = Path(f"/proc/{shell}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[5])  # tpgid, proc(5)
+
     def until(self, wanted: str, also: Callable[[str], bool] = lambda shown: True) -> str:
         """The screen once it shows this; fails with the screen if it never does."""
         deadline = time.monotonic() + PATIENCE_S

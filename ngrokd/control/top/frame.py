@@ -121,8 +121,8 @@ def _number(picture: Picture, view: View, shown: int) -> str:
     states = [text(row.endpoint, "state") for row in picture.rows]
     told = [f"{states.count(state)} {state}" for state in tones.ENDPOINTS if state in states]
     order = f"by {view.sort.value}{', reversed' if view.is_reversed else ''}"
-    some = f", {shown} with {clean(view.filter)!r}" if view.filter else ""
-    return f"Endpoints    {', '.join(told) or 'none'}   {order}{some}"
+    some = f"{shown} with {clean(view.filter)!r} of " if view.filter else ""
+    return f"Endpoints    {some}{', '.join(told) or 'none'}   {order}"
 
 
 def _table(rows: Sequence[Row], view: View, room: Room, now: float) -> list[Line]:
