@@ -49,11 +49,21 @@ class Terminal:
         exc: Optional[BaseException],
         where: Optional[TracebackType],
     ) -> None:
-        subprocess.run([*self._tmux, "kill-server"], check=False, timeout=PATIENCE_S)
+        self.close()
         assert self._client.stdin and self._client.stdout
         self._client.stdin.close()
         self._client.stdout.close()
+        self._client.kill()  # without a server it has nothing more to say
         self._client.wait(PATIENCE_S)
+
+    def close(self) -> None:
+        """The terminal goes away, as when its window is closed."""
+        subprocess.run(
+            [*self._tmux, "kill-server"],
+            check=False,  # it may have gone before
+            stderr=subprocess.DEVNULL,
+            timeout=PATIENCE_S,
+        )
 
     def run(self, argv: Sequence[str], env: Optional[Mapping[str, str]] = None) -> None:
         """Types a command, whose exit code the shell tells as `ended N`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -49,10 +50,10 @@ def top(
 
 def ended(terminal: Terminal, code: int) -> None:
     """The shell is back, its terminal as it was, and lines typed are seen and read as ever."""
-    terminal.until(f"ended {code}\n")
+    terminal.until(f"ended {code}\nshell>")
     assert terminal.is_as_before()
     terminal.type("echo a''b")
-    assert "echo a''b" in terminal.until("echo a''b")
+    terminal.until("shell> echo a''b")
     terminal.press("Enter")
     terminal.until("\nab\n")
 
@@ -146,13 +147,13 @@ def test_it_follows_the_size_of_the_terminal_down_to_almost_nothing(
     daemon.listed = many(100)
     top(terminal)
     terminal.resize(140, 40)
-    terminal.until("ADDRESS", lambda shown: len(re.findall("^http", shown, re.MULTILINE)) == 34)
+    terminal.until("ADDRESS", lambda shown: len(re.findall("^http", shown, re.MULTILINE)) == 33)
     terminal.resize(45, 10)
     shown = terminal.until("DOWN/s", lambda shown: "ERRORS" not in shown)
-    assert len(re.findall("^http", shown, re.MULTILINE)) == 4
-    for columns, lines in ((3, 2), (1, 1), (80, 3), (5, 24)):
+    assert len(re.findall("^http", shown, re.MULTILINE)) == 3
+    for columns, lines in ((3, 2), (1, 1), (5, 24), (80, 3)):
         terminal.resize(columns, lines)
-        terminal.until("")
+    terminal.until("ngrokd 0.1.0 is ready", lambda shown: shown.split("\n")[2].startswith(FOOT))
     terminal.resize(80, 24)
     terminal.until("ACTIVE", lambda shown: FOOT in shown)
     terminal.press("q")
@@ -239,15 +240,23 @@ def test_a_signal_ends_it_and_gives_the_terminal_back(
 
 
 @pytest.mark.long
+def test_a_terminal_that_goes_away_ends_it(daemon: Daemon, terminal: Terminal) -> None:
+    top(terminal)
+    with open(os.pidfd_open(terminal.foreground())) as process:
+        terminal.close()
+        assert select.select([process], [], [], PATIENCE_S)[0], "it runs on without a terminal"
+
+
+@pytest.mark.long
 def test_stopped_by_ctrl_z_the_terminal_is_the_shells_and_then_the_views_again(
     daemon: Daemon, terminal: Terminal
 ) -> None:
     top(terminal)
     terminal.press("C-z")
-    terminal.until("ended ")
+    terminal.until("ended 148\nshell>")
     terminal.type("clear; echo a''b")
     terminal.press("Enter")
-    terminal.until("\nab\n", lambda shown: FOOT not in shown)
+    terminal.until("ab\nshell>", lambda shown: FOOT not in shown)
     terminal.type("fg; echo back $?")
     terminal.press("Enter")
     terminal.until(FOOT)
@@ -281,6 +290,7 @@ def test_a_fault_of_its_own_leaves_the_terminal_as_it_was_and_its_traceback_on_i
     ended(terminal, 1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("term", ["dumb", "no-such-terminal", ""])
 def test_a_terminal_that_cannot_show_it_is_refused(
     daemon: Daemon, terminal: Terminal, term: str

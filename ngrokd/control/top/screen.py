@@ -75,6 +75,7 @@ class Screen:
             stack.callback(curses.nocbreak)
             self._window.keypad(True)
             stack.callback(self._window.keypad, False)
+            stack.callback(self._clear_foot)
             self._window.nodelay(True)
             with contextlib.suppress(curses.error):  # a terminal that always shows its cursor
                 curses.curs_set(0)
@@ -134,6 +135,13 @@ class Screen:
     def redraw(self) -> None:
         """Everything is sent anew with the next frame: something else wrote on the terminal."""
         self._window.redrawwin()
+
+    def _clear_foot(self) -> None:
+        """Where the shell goes on if the terminal has no second screen to come back from."""
+        with contextlib.suppress(curses.error):  # no such line: it is being made smaller
+            self._window.move(self._window.getmaxyx()[0] - 1, 0)
+            self._window.clrtoeol()
+            self._window.refresh()
 
     def _take_colours(self) -> None:
         if not self._wants_colour or not curses.has_colors():
