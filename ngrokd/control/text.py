@@ -19,7 +19,7 @@ LEAST_VALUE = 20  # places; in fewer, a value is not broken into lines beside it
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table. Where the width is short, those with the highest `optional` go first.
+    """A column of a table. Where the width is short, all with the highest `optional` go first.
 
     Then what is longer than `least` places is cut. `paint` may add what takes no place.
     """
@@ -101,10 +101,10 @@ def _fit(columns: Sequence[Column], widths: list[int], shown: list[int], width: 
         return sum(widths[i] + len(GAP) for i in shown) - len(GAP) - width
 
     while missing() > 0:
-        droppable = [i for i in shown if columns[i].optional]
-        if not droppable:
+        least_wanted = max(columns[i].optional for i in shown)
+        if not least_wanted:
             break
-        shown.remove(max(droppable, key=lambda i: columns[i].optional))
+        shown[:] = [i for i in shown if columns[i].optional != least_wanted]
     for i in shown:
         if columns[i].least and missing() > 0:
             widths[i] = min(widths[i], max(columns[i].least, widths[i] - missing()))
