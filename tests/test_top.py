@@ -357,7 +357,7 @@ def test_an_outage_takes_the_place_of_the_state_and_the_rates() -> None:
 
 
 def test_the_order_and_the_filter_are_told() -> None:
-    shown = lines(_picture(), View(Sort.DOWN, is_reversed=True, filter="ns:6379"))
+    shown = lines(_picture(), View(Sort.DOWN, is_reversed=True, filter="ns:6379"), Room(99, 24))
     assert shown[2] == (
         "Endpoints    1 with 'ns:6379' of 3 open, 1 failed, 1 skipped   by down, reversed"
     )

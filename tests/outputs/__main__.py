@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from tests.outputs.cases import FOLDER, made
+from tests.outputs.cases import CASES, ELSEWHERE, FOLDER, made
 
 
 def main() -> int:
     """The exit code."""
-    texts = made()
+    texts = {f"{name}.txt": made(name) for name in (*CASES, *ELSEWHERE)}
     for path in FOLDER.glob("*.txt"):
         if path.name not in texts:
             path.unlink()

@@ -176,19 +176,11 @@ CASES: Mapping[str, Sequence[Case]] = {
 }
 
 
-def made() -> dict[str, str]:
-    """File name: content."""
-    texts = {name: [shown(case) for case in cases] for name, cases in CASES.items()}
-    texts["trust"] = [_trust(installed) for installed in (True, False)]
-    texts["not-permitted"] = [
-        advice.not_permitted(f"{SOCKET}: Permission denied", caller, "ngrokctl status") + "\n"
-        for caller in (
-            Caller("bob", "ngrok", is_member=False),
-            Caller("bob", "ngrok", is_member=True),
-            Caller("bob", None, is_member=False),
-        )
-    ]
-    return {f"{name}.txt": "\n".join(blocks) for name, blocks in sorted(texts.items())}
+def made(name: str) -> str:
+    """What is to be in `NAME.txt`."""
+    if name in CASES:
+        return "\n".join(map(shown, CASES[name]))
+    return "\n".join(ELSEWHERE[name])
 
 
 def shown(case: Case) -> str:
@@ -246,3 +238,18 @@ def _trust(installed: bool) -> str:
         "certificate": certificate,
     }
     return f"$ ngrokctl trust\n{deedpages.trust_page(answer, None)}\n"
+
+
+def _not_permitted(caller: Caller) -> str:
+    return advice.not_permitted(f"{SOCKET}: Permission denied", caller, "ngrokctl status") + "\n"
+
+
+# What needs the network or another user: only its pages.
+ELSEWHERE: Mapping[str, Sequence[str]] = {
+    "trust": [_trust(True), _trust(False)],
+    "not-permitted": [
+        _not_permitted(Caller("bob", "ngrok", is_member=False)),
+        _not_permitted(Caller("bob", "ngrok", is_member=True)),
+        _not_permitted(Caller("bob", None, is_member=False)),
+    ],
+}
