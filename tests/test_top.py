@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Optional
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ngrokd.control import arguments, tones
@@ -26,6 +26,7 @@ from ngrokd.control.top.samples import (
     first,
     following,
     interrupted,
+    still,
 )
 from ngrokd.control.top.view import MAX_FILTER, Mode, Sort, View, arranged, pressed, scrolled
 
@@ -137,6 +138,7 @@ def test_in_an_outage_the_last_that_was_known_stays_without_rates() -> None:
     before = following(first(sample(10.0, endpoint("a"))), sample(12.0, endpoint("a", bytes_up=4)))
     broken = interrupted(before, Outage(77.0, "no ngrokd answers"))
     assert rates(broken) == {"ep_a": UNKNOWN} and broken.silent_s == 65.0
+    assert still(broken, 80.5).silent_s == 68.5 and still(before, 80.5) == before
     back = following(broken, sample(80.0, endpoint("a"), pid=99))
     assert back.outage is None and back.silent_s == 0
 
@@ -302,6 +304,7 @@ KEYS = st.lists(
 )
 
 
+@settings(deadline=None)  # other tests run beside it
 @given(KEYS, st.integers(-1, 9), st.integers(0, 90), st.integers(0, 30))
 def test_whatever_is_typed_there_is_a_frame_that_fits(
     keys: list[str], page: int, width: int, height: int
@@ -493,6 +496,7 @@ FIELDS = ["url", "state", "reason", "hostname", "last_error", "failures", "conne
 MODES = st.sampled_from([Mode.LIST, Mode.DETAILS])
 
 
+@settings(deadline=None)  # other tests run beside it
 @given(st.dictionaries(st.sampled_from(FIELDS), VALUES | HOSTILE), HOSTILE, MODES)
 def test_nothing_that_the_daemon_tells_controls_the_terminal_or_leaves_its_line(
     told: dict[str, object], problem: str, mode: Mode

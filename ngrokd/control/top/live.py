@@ -11,7 +11,7 @@ from ngrokd.control.commands import Call
 from ngrokd.control.top import command
 from ngrokd.control.top.frame import frame, page_of
 from ngrokd.control.top.interrupts import Interrupts
-from ngrokd.control.top.samples import Outage, Sample, first, following, interrupted
+from ngrokd.control.top.samples import Outage, Sample, first, following, interrupted, still
 from ngrokd.control.top.screen import Screen
 from ngrokd.control.top.source import Source
 from ngrokd.control.top.view import Mode, View, pressed, scrolled
@@ -82,6 +82,7 @@ class Live:
     def draw(self) -> None:
         """The next frame, for the size that the terminal has now."""
         self._screen.fit()
+        self._picture = still(self._picture, time.monotonic())
         self._view = scrolled(self._view, self._picture.rows, self._page())
         self._screen.draw(frame(self._picture, self._view, self._screen.room, time.time()))
 

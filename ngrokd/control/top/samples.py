@@ -100,6 +100,14 @@ def interrupted(before: Picture, outage: Outage) -> Picture:
     return Picture(before.sample, rows, UNKNOWN, outage)
 
 
+def still(picture: Picture, moment: float) -> Picture:
+    """The same at a later moment: an outage has become longer."""
+    if picture.outage is None:
+        return picture
+    outage = dataclasses.replace(picture.outage, seen_at=moment)
+    return dataclasses.replace(picture, outage=outage)
+
+
 def as_json(picture: Picture, rows: Sequence[Row]) -> dict[str, object]:
     """`ngrokctl top --json`: what `list` tells of each of `rows`, and the rates."""
     return {
