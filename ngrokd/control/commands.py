@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from ngrokd import __version__
-from ngrokd.control import deedpages, pages
+from ngrokd.control import deedpages, hostspage, pages
 from ngrokd.control.answers import at, mapping, mappings, text
 from ngrokd.control.client import request
 from ngrokd.control.protocol import BAD_ARGUMENTS
@@ -56,7 +56,10 @@ def status(call: Call) -> Outcome:
 
 
 def list_endpoints(call: Call) -> Outcome:
-    """Every endpoint, one line each."""
+    """Every endpoint, one line each; or every name, in the form of a hosts file."""
+    if call.options.hosts:
+        answer = mapping(call.ask("hosts"))
+        return Outcome(answer, hostspage.hosts_page(answer))
     endpoints = mappings(call.ask("list"))
     page = pages.list_page(
         endpoints, call.options.all, time.time(), call.width, call.colour

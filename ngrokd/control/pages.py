@@ -8,6 +8,7 @@ from typing import Optional
 
 from ngrokd.control import tones
 from ngrokd.control.answers import at, moment, number, text, texts
+from ngrokd.control.hostspage import missing_names
 from ngrokd.control.text import ABSENT, Column, clean, count, note, pairs, places, size, span, table
 
 READY_STATES = frozenset({"ready", "degraded"})
@@ -75,6 +76,7 @@ def status_page(
             ("Certificate", _certificate(status)),
             ("API", _api(status, now)),
             ("Interface", _interface(status)),
+            ("Hosts file", _hosts_file(status)),
             ("Endpoints", _endpoints(status)),
             ("Connections", _connections(status)),
             ("Warm", _warm(at(status, "warm_connections"))),
@@ -88,8 +90,10 @@ def status_page(
         ],
         width,
     )
-    lines += _remarks("Notes", texts(status, "interface", "notes"), width)
+    notes = [*texts(status, "interface", "notes"), *texts(status, "notes")]
+    lines += _remarks("Notes", notes, width)
     lines += problem_lines(status, width)
+    lines += missing_names(status)
     if text(status, "state") == "waiting_for_api_key":
         lines += ["", "Give it a key with `ngrokctl set-api-key`."]
     return "\n".join(lines)
@@ -127,6 +131,9 @@ def list_page(
     hidden = len(others) + len(skipped) - len(shown)
     if hidden:
         lines += ["", f"{hidden} more skipped: `ngrokctl list --all`"]
+    nameless = [e for e in others if text(e, "state") == "open" and at(e, "published") is False]
+    if nameless:
+        lines += ["", f"{count(len(nameless), 'endpoint')} without a name here: use the ADDRESS"]
     return "\n".join(lines)
 
 
@@ -176,6 +183,14 @@ def _interface(status: object) -> str:
     if not name:
         return "none yet"
     return f"{name} {text(status, 'interface', 'subnet')} ({text(status, 'interface', 'mode')})"
+
+
+def _hosts_file(status: object) -> str:
+    path = text(status, "hosts", "path")
+    names = count(int(number(status, "hosts", "names")), "name")
+    if not path:
+        return ""  # an older daemon, or nothing applied yet
+    return f"{path} ({names})" if at(status, "hosts", "published") else f"{path} lacks {names}"
 
 
 def _endpoints(status: object) -> str:
@@ -236,8 +251,11 @@ def _age(found: object, key: str, now: float) -> str:
 
 
 def _why(endpoint: object, now: float) -> list[str]:
-    """Why it is not open, and why connections to it failed."""
+    """Why it is not open, what its name hides, and why connections to it failed."""
     why = [text(endpoint, "reason")]
+    elsewhere = texts(endpoint, "resolves_elsewhere")
+    if elsewhere:
+        why.append(f"the name also resolves outside of this machine, to {elsewhere[0]}")
     if number(endpoint, "errors") and text(endpoint, "last_error"):
         age = _age(endpoint, "last_error_at", now)
         why.append(f"last error{age}: {text(endpoint, 'last_error')}")

@@ -7,18 +7,19 @@ whose last line has none, and taking the section out again gives back the very b
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
+from ngrokd.model import HostsSection
 
 # A marker is a line of its own; an editor may have given it white space or a CR at its end.
 _MARKER = re.compile(
-    rb"^[ \t]*# (BEGIN|END) (ngrokd managed section(?: \([^()\r\n]*\))?)[ \t]*\r?$", re.MULTILINE
+    rb"[ \t]*# (BEGIN|END) (ngrokd managed section(?: \([^()\r\n]*\))?)[ \t]*\r?"
 )
+_WORDS = b" ngrokd managed section"
 
 # What we write, also after an editor turned it into CRLF. Anything else between our markers was
 # put there by somebody, and is kept.
@@ -43,6 +44,14 @@ def render(content: bytes, names: Mapping[str, str], marker: str) -> bytes:
         raise HostError(f"`{marker}` cannot mark a section; set net.interface_name to another name")
     parts = _split(content, marker)
     return parts.before + _section(names, marker) + parts.after
+
+
+def holds(content: bytes, names: Mapping[str, str], marker: str) -> bool:
+    """Our section of the file is there, and has exactly these names and nothing else."""
+    try:
+        return render(content, names, marker) == content
+    except HostError:
+        return False
 
 
 def reserved(content: bytes, marker: str) -> frozenset[str]:
@@ -96,20 +105,10 @@ class _Parts:
 
 
 def _section(names: Mapping[str, str], marker: str) -> bytes:
-    if not names:
-        return b""
-    lines = [f"# BEGIN {marker}"]
-    for name, ip in sorted(names.items(), key=_by_address):
+    for name in names:
         if not _PUBLISHABLE.fullmatch(name):
             raise HostError(f"{name!r} cannot stand in a hosts file; nothing was written")
-        lines.append(f"{ip}\t{name}")
-    lines.append(f"# END {marker}\n")
-    return "\n".join(lines).encode("ascii")
-
-
-def _by_address(entry: tuple[str, str]) -> tuple[int, int, str]:
-    address = ipaddress.ip_address(entry[1])
-    return address.version, int(address), entry[0]
+    return "".join(f"{line}\n" for line in HostsSection(marker, names).lines()).encode("ascii")
 
 
 def _split(content: bytes, marker: str) -> _Parts:
@@ -145,12 +144,16 @@ def _place_for_section(content: bytes, marks: list[_Mark]) -> int:
 
 
 def _marks(content: bytes, marker: str = "") -> Iterator[_Mark]:
-    """The marker lines of all instances, or of one."""
-    for found in _MARKER.finditer(content):
-        if marker and found[2] != marker.encode():
-            continue
-        end = found.end()
-        yield _Mark(found[1], found[2], found.start(), end + (content[end : end + 1] == b"\n"))
+    """The marker lines of all instances, or of one; a block list is not looked at line by line."""
+    at = content.find(_WORDS)
+    while at >= 0:
+        start = content.rfind(b"\n", 0, at) + 1
+        end = content.find(b"\n", at)
+        end = len(content) if end < 0 else end
+        found = _MARKER.fullmatch(content, start, end)
+        if found and (not marker or found[2] == marker.encode()):
+            yield _Mark(found[1], found[2], start, min(end + 1, len(content)))
+        at = content.find(_WORDS, end)
 
 
 def _line_at(content: bytes, position: int) -> bytes:

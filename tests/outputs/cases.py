@@ -20,6 +20,7 @@ from unittest import mock
 from ngrokd import __version__
 from ngrokd.control import advice, ctl, deedpages
 from ngrokd.control.advice import Caller
+from ngrokd.doctor import finding
 from ngrokd.errors import ControlError
 from tests.control_room import serving
 from tests.test_ctl import CACHE, NOW, STAR, STATUS, WEB, Daemon
@@ -117,6 +118,8 @@ CASES: Mapping[str, Sequence[Case]] = {
         Case("list --all", listed=MANY),
         Case("list", listed=()),
         Case("list", colour=True, width=80),
+        Case("list --hosts", answers={"hosts": {"lines": ["10.107.0.2\tweb.ns"]}}),
+        Case("list --hosts", answers={"hosts": {"lines": []}}),
         Case("list", daemon=False),
     ],
     "health": [
@@ -244,8 +247,19 @@ def _not_permitted(caller: Caller) -> str:
     return advice.not_permitted(f"{SOCKET}: Permission denied", caller, "ngrokctl status") + "\n"
 
 
+def _doctor(width: Optional[int]) -> str:
+    findings = [
+        finding.ok("config", "/etc/ngrokd/config.yml is valid"),
+        finding.warning("certificate", "it ends in 5 days", "ngrokctl rotate-cert"),
+        finding.failed("ingress", "it does not answer within 10 s", "see ingressEndpoint"),
+        finding.skipped("interface", "no daemon runs"),
+    ]
+    return f"$ ngrokctl doctor\n{finding.page(findings, width)}\n"
+
+
 # What needs the network or another user: only its pages.
 ELSEWHERE: Mapping[str, Sequence[str]] = {
+    "doctor": [_doctor(None), _doctor(50)],
     "trust": [_trust(True), _trust(False)],
     "not-permitted": [
         _not_permitted(Caller("bob", "ngrok", is_member=False)),
