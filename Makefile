@@ -42,7 +42,7 @@ RUN_TOOLS  := curl=curl nc=netcat-openbsd
 TEST_TOOLS := $(RUN_TOOLS) ip=iproute2 unshare=util-linux nginx=nginx-light redis-server=redis-server \
               redis-cli=redis-tools iperf3=iperf3 busybox=busybox jq=jq openssl=openssl setpriv=util-linux \
               man=man-db mandoc=mandoc zsh=zsh fish=fish shellcheck=shellcheck rsyslogd=rsyslog crun=crun \
-              strace=strace logrotate=logrotate systemd-analyze=systemd service=init-system-helpers
+              strace=strace tmux=tmux logrotate=logrotate systemd-analyze=systemd service=init-system-helpers
 
 BENCH_TOOLS := ip=iproute2 unshare=util-linux haproxy=haproxy stunnel=stunnel4 cc=gcc
 # header=Debian package
@@ -70,7 +70,7 @@ launcher = @python=$$($(PYTHON) -c 'import sys; print(sys.executable)'); \
 	chmod 755 "$(DESTDIR)$(PREFIX)/bin/$(1)"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test longtest bench soak venv lint check clean manuals dist install uninstall needs-run needs-test needs-bench needs-venv right-paths
+.PHONY: help run test longtest bench soak venv lint check clean manuals outputs dist install uninstall needs-run needs-test needs-bench needs-venv right-paths
 
 help: ## this list
 	@echo "make TARGET:"
@@ -106,6 +106,9 @@ clean: ## removes what make made
 
 manuals: needs-venv $(VENV)/dev ## manuals and completions, from what the programs know of themselves
 	$(BIN)/python -m docs.manuals
+
+outputs: needs-venv $(VENV)/dev ## what ngrokctl prints, kept in tests/outputs to be read before it is committed
+	$(BIN)/python -m tests.outputs
 
 dist: needs-venv $(VENV)/dev ## source archive and wheel in dist/
 	rm -rf dist

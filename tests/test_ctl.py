@@ -17,7 +17,7 @@ from typing import Any, Callable
 import pytest
 
 from ngrokd import __version__
-from ngrokd.control import advice, ctl, waiting
+from ngrokd.control import advice, ctl, tones, waiting
 from ngrokd.control.advice import Caller
 from ngrokd.control.answers import mapping, mappings
 from ngrokd.control.client import request
@@ -25,7 +25,18 @@ from ngrokd.control.commands import COMMANDS
 from ngrokd.control.deedpages import refresh_page
 from ngrokd.control.pages import list_page, status_page
 from ngrokd.control.server import Command
-from ngrokd.control.text import Column, clean, count, note, pairs, size, span, table
+from ngrokd.control.text import (
+    Column,
+    clean,
+    count,
+    cut,
+    note,
+    pairs,
+    showable,
+    size,
+    span,
+    table,
+)
 from ngrokd.errors import ControlError, ProtocolError
 from tests.control_room import NOBODY, PATIENCE_S, as_user, serving
 
@@ -416,7 +427,7 @@ def test_status_shows_the_lines_that_are_to_be_added_by_hand_as_they_are() -> No
     lines = ["# BEGIN ngrokd managed section", "10.107.0.2\tweb.ns"]
     hosts: dict[str, object] = {"path": "/etc/hosts", "published": False, "names": 1}
     page = status_page({**STATUS, "hosts": {**hosts, "lines": lines, "more_lines": 0}}, NOW, 20)
-    assert "\nHosts file   /etc/hosts lacks 1 name\n" in page
+    assert "\nHosts file   /etc/hosts lacks 1\n             name\n" in page
     assert page.endswith(
         "Until ngrokd may write /etc/hosts, names work with these lines in it:\n\n"
         "# BEGIN ngrokd managed section\n10.107.0.2\tweb.ns"
@@ -952,11 +963,73 @@ def test_control_characters_of_others_do_not_reach_the_terminal() -> None:
     assert note("\x1b", None) == note("\x1b", 80) == ["    \\x1b"]
 
 
-def test_a_table_never_cuts_what_people_copy() -> None:
-    assert table([Column("URL"), Column("N", optional=1)], [["x" * 50, "1"]], 20) == [
-        "URL",
-        "x" * 50,
+def test_a_table_cuts_only_what_may_be_and_only_where_leaving_columns_out_is_not_enough() -> None:
+    columns = [Column("URL", least=6), Column("ADDRESS"), Column("N", optional=1)]
+    row = ["x" * 12, "1.2.3.4", "1"]
+    assert table(columns, [row], 25)[1] == "xxxxxxxxxxxx  1.2.3.4  1"[:25]
+    assert table(columns, [row], 21)[1] == "xxxxxxxxxxxx  1.2.3.4"
+    assert table(columns, [row], 20)[1] == "xxxxxxxxxx…  1.2.3.4"
+    assert table(columns, [row], 15)[1] == "xxxxx…  1.2.3.4"
+    assert table(columns, [row], 11) == ["URL     AD…"[:11], "xxxxx…  1.…"]
+    assert table(columns, [row], None)[1] == "xxxxxxxxxxxx  1.2.3.4  1"
+
+
+def test_what_takes_two_places_or_none_is_aligned_too() -> None:
+    rows = [["日本", "1"], ["e\u0301e\u0301", "2"], ["abcd", "3"]]
+    assert table([Column("A"), Column("N")], rows, None)[1:] == [
+        "日本  1",
+        "e\u0301e\u0301    2",
+        "abcd  3",
     ]
+    assert [cut("日本語", n) for n in (6, 5, 4, 2)] == ["日本語", "日本…", "日…", "…"]
+    assert [cut("ab", n) for n in (2, 1, 0, -1)] == ["ab", "…", "", ""]
+
+
+@pytest.mark.parametrize("width", [44, 48, 60, 80, 120])
+def test_pages_fit_the_terminal(width: int) -> None:
+    status = {**STATUS, "api": {"last_error": "the API does not answer: " + "so it is " * 20}}
+    long = {**WEB, "url": "http://" + "x" * 100, "last_error": "reset by the ingress, again"}
+    shown = [status_page(status, NOW, width), list_page([STAR, CACHE, long], True, NOW, width)]
+    lines = [line for page in shown for line in page.split("\n")]
+    assert [line for line in lines if len(line) > width] == []
+
+
+def test_a_word_that_is_longer_than_the_terminal_is_wide_is_left_whole_to_be_copied() -> None:
+    page = status_page({**STATUS, "problems": ["see https://x.test/" + "y" * 60]}, NOW, 40)
+    assert page.splitlines()[-2:] == ["    see", "    https://x.test/" + "y" * 60]
+
+
+def test_an_ellipsis_is_a_tilde_where_only_ascii_can_be_shown() -> None:
+    assert showable("a…", "utf-8") == "a…"
+    assert [showable("a…", name) for name in ("ascii", None, "strange")] == ["a~"] * 3
+
+
+def test_colour_is_for_states_and_changes_no_width() -> None:
+    page = list_page([STAR, CACHE, WEB], True, NOW, 80, True)
+    assert "\x1b[32mopen\x1b[0m" in page and "\x1b[31mfailed\x1b[0m" in page
+    plain = list_page([STAR, CACHE, WEB], True, NOW, 80)
+    assert re.sub(r"\x1b\[\d*m", "", page) == plain
+    assert status_page(STATUS, NOW, 80, True).startswith(
+        "ngrokd 0.1.0 is \x1b[33mready, with problems\x1b[0m (pid"
+    )
+
+
+@pytest.mark.parametrize(
+    ("environ", "wanted"),
+    [
+        ({"TERM": "xterm"}, True),
+        ({"TERM": "xterm", "NO_COLOR": ""}, True),
+        ({"TERM": "xterm", "NO_COLOR": "1"}, False),
+        ({"TERM": "xterm", "NO_COLOR": "0"}, False),
+        ({"TERM": "dumb"}, False),
+        ({"TERM": "vt100"}, False),
+        ({}, False),
+    ],
+)
+def test_no_color_and_terminals_without_colours_are_heeded(
+    environ: dict[str, str], wanted: bool
+) -> None:
+    assert tones.wanted(environ) is wanted
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def test_every_target_for_people_is_in_the_help() -> None:
     assert result.returncode == 0
     listed = {line.split()[0] for line in result.stdout.splitlines()[1:]}
     tests = "test longtest bench soak lint check"
-    people = f"help run {tests} venv clean manuals dist install uninstall"
+    people = f"help run {tests} venv clean manuals outputs dist install uninstall"
     assert listed == set(people.split())
 
 

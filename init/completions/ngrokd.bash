@@ -67,6 +67,11 @@ _ngrokd_takes() {
     ngrokctl,wait,--timeout) takes='anything' ;;
     ngrokctl,deregister,options) takes='words -h --help --json --socket --yes' ;;
     ngrokctl,deregister,--socket) takes='file' ;;
+    ngrokctl,top,options) takes='words -h --help --json --socket --once --interval --sort --filter' ;;
+    ngrokctl,top,--socket) takes='file' ;;
+    ngrokctl,top,--interval) takes='anything' ;;
+    ngrokctl,top,--sort) takes='words name connections up down traffic errors active state' ;;
+    ngrokctl,top,--filter) takes='anything' ;;
     ngrokctl,trust,options) takes='words -h --help --json --socket --fingerprint --yes --config' ;;
     ngrokctl,trust,--socket) takes='file' ;;
     ngrokctl,trust,--fingerprint) takes='anything' ;;
@@ -84,8 +89,8 @@ _ngrokd_takes() {
     ngrokctl,completion,0) takes='words bash zsh fish' ;;
     ngrokctl,help,options) takes='words -h --help --json --socket' ;;
     ngrokctl,help,--socket) takes='file' ;;
-    ngrokctl,help,0) takes='words status health events refresh reload rotate-cert ping version list open set-api-key wait deregister trust doctor log-level completion help' ;;
-    ngrokctl,,0) takes='words status health events refresh reload rotate-cert ping version list open set-api-key wait deregister trust doctor log-level completion help' ;;
+    ngrokctl,help,0) takes='words status health events refresh reload rotate-cert ping version list open set-api-key wait deregister top trust doctor log-level completion help' ;;
+    ngrokctl,,0) takes='words status health events refresh reload rotate-cert ping version list open set-api-key wait deregister top trust doctor log-level completion help' ;;
     esac
 }
 

@@ -10,7 +10,7 @@ function __ngrokd_at
         case ngrokd
             set valued --config --config-out --dir --endpoint --ingress-port --init --port
         case ngrokctl
-            set valued --bundle --config --endpoints --fingerprint --for --socket --timeout
+            set valued --bundle --config --endpoints --filter --fingerprint --for --interval --socket --sort --timeout
     end
     set -l command ''
     set -l place 0
@@ -114,6 +114,7 @@ complete -c ngrokctl -n '__ngrokd_at ngrokctl \'\'' -a open -d 'print the addres
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'\'' -a set-api-key -d 'give the daemon its ngrok API key'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'\'' -a wait -d 'return when the daemon is ready, or a name or a number is open'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'\'' -a deregister -d 'take this machine out of ngrok: its operator, certificate and keys'
+complete -c ngrokctl -n '__ngrokd_at ngrokctl \'\'' -a top -d 'show the endpoints and what flows through them, as it changes'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'\'' -a trust -d 'have the daemon trust the CA that ngrok\'s ingress is signed by'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'\'' -a doctor -d 'check everything that ngrokd needs, and say what mends it; daemon or not'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'\'' -a log-level -d 'change how much the daemon logs'
@@ -170,6 +171,13 @@ complete -c ngrokctl -n '__ngrokd_at ngrokctl \'deregister\'' -s h -l help -d 's
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'deregister\'' -l json -d 'print one JSON object'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'deregister\'' -l socket -r -F -d 'the daemon\'s control socket; default /var/run/ngrokd.sock'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'deregister\'' -l yes -d 'without a question; needed where there is no terminal'
+complete -c ngrokctl -n '__ngrokd_at ngrokctl \'top\'' -s h -l help -d 'show this help message and exit'
+complete -c ngrokctl -n '__ngrokd_at ngrokctl \'top\'' -l json -d 'print one JSON object'
+complete -c ngrokctl -n '__ngrokd_at ngrokctl \'top\'' -l socket -r -F -d 'the daemon\'s control socket; default /var/run/ngrokd.sock'
+complete -c ngrokctl -n '__ngrokd_at ngrokctl \'top\'' -l once -d 'print one frame after one interval and end; needs no terminal'
+complete -c ngrokctl -n '__ngrokd_at ngrokctl \'top\'' -l interval -x -d 'ask the daemon every S seconds, at least 0.5; default 2'
+complete -c ngrokctl -n '__ngrokd_at ngrokctl \'top\'' -l sort -x -a 'name connections up down traffic errors active state' -d 'begin in this order: name, connections, up, down, traffic, errors, active, state'
+complete -c ngrokctl -n '__ngrokd_at ngrokctl \'top\'' -l filter -x -d 'begin with the endpoints that have these words in URL, address, state or reason'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'trust\'' -s h -l help -d 'show this help message and exit'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'trust\'' -l json -d 'print one JSON object'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'trust\'' -l socket -r -F -d 'the daemon\'s control socket; default /var/run/ngrokd.sock'
@@ -193,4 +201,4 @@ complete -c ngrokctl -n '__ngrokd_at ngrokctl \'completion\' 0' -x -a 'bash zsh 
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'help\'' -s h -l help -d 'show this help message and exit'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'help\'' -l json -d 'print one JSON object'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'help\'' -l socket -r -F -d 'the daemon\'s control socket; default /var/run/ngrokd.sock'
-complete -c ngrokctl -n '__ngrokd_at ngrokctl \'help\' 0' -x -a 'status health events refresh reload rotate-cert ping version list open set-api-key wait deregister trust doctor log-level completion help' -d 'the one to explain'
+complete -c ngrokctl -n '__ngrokd_at ngrokctl \'help\' 0' -x -a 'status health events refresh reload rotate-cert ping version list open set-api-key wait deregister top trust doctor log-level completion help' -d 'the one to explain'

@@ -115,6 +115,7 @@ _ngrokd_line_ngrokctl() {
     'set-api-key:give the daemon its ngrok API key'
     'wait:return when the daemon is ready, or a name or a number is open'
     'deregister:take this machine out of ngrok\: its operator, certificate and keys'
+    'top:show the endpoints and what flows through them, as it changes'
     'trust:have the daemon trust the CA that ngrok'\''s ingress is signed by'
     'doctor:check everything that ngrokd needs, and say what mends it; daemon or not'
     'log-level:change how much the daemon logs'
@@ -221,6 +222,16 @@ _ngrokd_line_ngrokctl() {
             '--json[print one JSON object]' \
             '--socket=[the daemon'\''s control socket; default /var/run/ngrokd.sock]:PATH:_files' \
             '--yes[without a question; needed where there is no terminal]' && return ;;
+        top)
+          _arguments -S \
+            '(- *)-h[show this help message and exit]' \
+            '(- *)--help[show this help message and exit]' \
+            '--json[print one JSON object]' \
+            '--socket=[the daemon'\''s control socket; default /var/run/ngrokd.sock]:PATH:_files' \
+            '--once[print one frame after one interval and end; needs no terminal]' \
+            '--interval=[ask the daemon every S seconds, at least 0.5; default 2]:S:' \
+            '--sort=[begin in this order\: name, connections, up, down, traffic, errors, active, state]:ORDER:(name connections up down traffic errors active state)' \
+            '--filter=[begin with the endpoints that have these words in URL, address, state or reason]:TEXT:' && return ;;
         trust)
           _arguments -S \
             '(- *)-h[show this help message and exit]' \
@@ -259,7 +270,7 @@ _ngrokd_line_ngrokctl() {
             '(- *)--help[show this help message and exit]' \
             '--json[print one JSON object]' \
             '--socket=[the daemon'\''s control socket; default /var/run/ngrokd.sock]:PATH:_files' \
-            '1::COMMAND:(status health events refresh reload rotate-cert ping version list open set-api-key wait deregister trust doctor log-level completion help)' && return ;;
+            '1::COMMAND:(status health events refresh reload rotate-cert ping version list open set-api-key wait deregister top trust doctor log-level completion help)' && return ;;
       esac ;;
   esac
   return 1

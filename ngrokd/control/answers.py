@@ -7,6 +7,8 @@ from typing import Optional
 
 from ngrokd.errors import ProtocolError
 
+MAX_NUMBER = 1e18  # JSON of Python's may hold NaN, Infinity and integers of any length
+
 _STRANGE = "the daemon's answer is not {}; is it an ngrokd of this version?"
 
 
@@ -40,9 +42,11 @@ def text(data: object, *path: str) -> str:
 
 
 def number(data: object, *path: str) -> float:
-    """A number, 0 for anything else."""
+    """A number, 0 for anything else and for what is out of all bounds."""
     found = at(data, *path)
-    return float(found) if isinstance(found, (int, float)) else 0.0
+    if not isinstance(found, (int, float)) or not -MAX_NUMBER < found < MAX_NUMBER:
+        return 0.0
+    return float(found)
 
 
 def texts(data: object, *path: str) -> list[str]:

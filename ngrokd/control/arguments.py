@@ -11,8 +11,11 @@ from ngrokd import __version__
 from ngrokd.config import DEFAULT_CONFIG_PATH, DEFAULT_SOCKET_PATH
 
 WAIT_S = 60.0
+INTERVAL_S = 2.0  # between two frames of `top`
+LEAST_INTERVAL_S = 0.5
 
 SHELLS = ("bash", "zsh", "fish")
+SORTS = ("name", "connections", "up", "down", "traffic", "errors", "active", "state")
 _LEVELS = ("debug", "info", "warning", "error")
 
 _EPILOG = """\
@@ -54,6 +57,7 @@ class Arguments:
         )
         self._plain()
         self._with_options()
+        self._top()
         self._trust()
         self._doctor()
         self._with_words()
@@ -141,6 +145,35 @@ class Arguments:
             "--yes",
             action="store_true",
             help="without a question; needed where there is no terminal",
+        )
+
+    def _top(self) -> None:
+        top = self._add("top", "show the endpoints and what flows through them, as it changes")
+        top.add_argument(
+            "--once",
+            action="store_true",
+            help="print one frame after one interval and end; needs no terminal",
+        )
+        top.add_argument(
+            "--interval",
+            type=_interval,
+            default=INTERVAL_S,
+            metavar="S",
+            help=f"ask the daemon every S seconds, at least {LEAST_INTERVAL_S:g}; "
+            f"default {INTERVAL_S:g}",
+        )
+        top.add_argument(
+            "--sort",
+            choices=SORTS,
+            default=SORTS[0],
+            metavar="ORDER",
+            help=f"begin in this order: {', '.join(SORTS)}",
+        )
+        top.add_argument(
+            "--filter",
+            default="",
+            metavar="TEXT",
+            help="begin with the endpoints that have these words in URL, address, state or reason",
         )
 
     def _trust(self) -> None:
@@ -231,3 +264,10 @@ def _seconds(word: str) -> float:
         if 0 <= float(word) < math.inf:
             return float(word)
     raise argparse.ArgumentTypeError(f"{word!r} is not a number of seconds from 0")
+
+
+def _interval(word: str) -> float:
+    seconds = _seconds(word)
+    if seconds < LEAST_INTERVAL_S:
+        raise argparse.ArgumentTypeError(f"{word!r} is less than {LEAST_INTERVAL_S:g} seconds")
+    return seconds

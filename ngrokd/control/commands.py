@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from ngrokd import __version__
-from ngrokd.control import deedpages, opened, pages
+from ngrokd.control import deedpages, hostspage, opened, pages
 from ngrokd.control.answers import at, mapping, mappings, text
 from ngrokd.control.client import request
 from ngrokd.control.protocol import BAD_ARGUMENTS
@@ -33,12 +33,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Call:
-    """One run of ngrokctl. `width`: of the terminal, None where the output is no terminal."""
+    """One run of ngrokctl.
+
+    `width`: of the terminal, None where the output is no terminal. `colour`: it is to have some.
+    """
 
     options: argparse.Namespace
     socket_path: str
     width: Optional[int]
     key: str = ""
+    colour: bool = False
 
     def ask(self, command: str, args: Sequence[str] = (), timeout_s: float = ASK_S) -> object:
         """The daemon's answer. Raises what `client.request` does."""
@@ -48,16 +52,18 @@ class Call:
 def status(call: Call) -> Outcome:
     """The whole of the daemon on one page."""
     data = mapping(call.ask("status"))
-    return Outcome(data, pages.status_page(data, time.time(), call.width))
+    return Outcome(data, pages.status_page(data, time.time(), call.width, call.colour))
 
 
 def list_endpoints(call: Call) -> Outcome:
     """Every endpoint, one line each; or every name, in the form of a hosts file."""
     if call.options.hosts:
         answer = mapping(call.ask("hosts"))
-        return Outcome(answer, pages.hosts_page(answer))
+        return Outcome(answer, hostspage.hosts_page(answer))
     endpoints = mappings(call.ask("list"))
-    page = pages.list_page(endpoints, call.options.all, time.time(), call.width)
+    page = pages.list_page(
+        endpoints, call.options.all, time.time(), call.width, call.colour
+    )
     return Outcome({"endpoints": endpoints}, page)
 
 
@@ -78,7 +84,7 @@ def health(call: Call) -> Outcome:
         "state": at(found, "state"),
         "problems": at(found, "problems"),
     }
-    return Outcome(data, pages.health_page(found, call.width), 0 if ready else 1)
+    return Outcome(data, pages.health_page(found, call.width, call.colour), 0 if ready else 1)
 
 
 def set_api_key(call: Call) -> Outcome:

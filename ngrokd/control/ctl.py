@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from typing import Optional
 
 from ngrokd.config import DEFAULT_CONFIG_PATH, DEFAULT_SOCKET_PATH
-from ngrokd.control import advice, watching
+from ngrokd.control import advice, tones, watching
 from ngrokd.control.arguments import Arguments
 from ngrokd.control.commands import COMMANDS, Call, Outcome
 from ngrokd.control.protocol import BAD_ARGUMENTS, BAD_CONFIGURATION, NEEDS_OWNER, TIMEOUT
 from ngrokd.control.question import agreed
-from ngrokd.control.text import clean
+from ngrokd.control.text import clean, showable
 from ngrokd.errors import ControlError, DaemonUnreachable, NgrokdError, NotPermitted, TimedOut
 
 DONE = 0
@@ -102,7 +102,13 @@ def _run(arguments: Arguments, options: argparse.Namespace, socket_path: str) ->
 
         return trust(Call(options, socket_path, _width()), _agreed)
     key = _read_key(options.key) if options.command == "set-api-key" else ""
-    return COMMANDS[options.command](Call(options, socket_path, _width(), key))
+    call = Call(options, socket_path, _width(), key, _colour())
+    if options.command == "top":
+        # No other command needs any of it.
+        from ngrokd.control.top.command import top
+
+        return top(call)
+    return COMMANDS[options.command](call)
 
 
 def _completion(options: argparse.Namespace, socket_path: str) -> Outcome:
@@ -177,12 +183,19 @@ def _width() -> Optional[int]:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
+def _colour() -> bool:
+    return sys.stdout.isatty() and tones.wanted(os.environ)
+
+
 def _show(outcome: Outcome, as_json: bool) -> None:
-    _say(json.dumps(outcome.data, indent=2) if as_json else outcome.text)
+    if as_json:
+        _say(json.dumps(outcome.data, indent=2))
+    elif outcome.text:
+        _say(outcome.text)
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)
+    print(showable(text, sys.stdout.encoding), flush=True)
 
 
 def _complain(reason: str) -> None:

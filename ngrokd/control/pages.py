@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Optional
 
+from ngrokd.control import tones
 from ngrokd.control.answers import at, moment, number, text, texts
-from ngrokd.control.text import ABSENT, Column, clean, count, note, pairs, size, span, table
+from ngrokd.control.hostspage import missing_names
+from ngrokd.control.text import ABSENT, Column, clean, count, note, pairs, places, size, span, table
 
 READY_STATES = frozenset({"ready", "degraded"})
 SHOWN_SKIPPED = 5  # a wide selector can skip hundreds
 SHOWN_CAUSES = 4  # `--json` has all
-
-HOSTS_COMMAND = "ngrokctl list --hosts"
 
 DAY_S = 86400.0
 
@@ -32,7 +33,7 @@ _STATES = {
 }
 _ORDER = {"open": 0, "failed": 1, "skipped": 2}
 _COLUMNS = (
-    Column("URL"),
+    Column("URL", least=20),
     Column("ADDRESS"),
     Column("STATE"),
     Column("OPEN", right=True, optional=1),
@@ -51,14 +52,23 @@ def state_words(status: object) -> str:
     return _STATES.get(state, state or "in an unknown state")
 
 
-def status_page(status: dict[str, object], now: float, width: Optional[int]) -> str:
+def headline(status: object, colour: bool = False) -> str:
+    """The daemon in one line."""
+    words = clean(state_words(status))
+    if colour:
+        words = tones.painted(words, tones.of_daemon(text(status, "state")))
+    pid, up = clean(text(status, "pid")), span(number(status, "uptime_s"))
+    return f"ngrokd {clean(text(status, 'version'))} is {words} (pid {pid}, up {up})"
+
+
+def status_page(
+    status: dict[str, object], now: float, width: Optional[int], colour: bool = False
+) -> str:
     """`ngrokctl status`. `now` in Unix seconds."""
-    up = span(number(status, "uptime_s"))
-    lines = [
-        f"ngrokd {text(status, 'version')} is {state_words(status)}"
-        f" (pid {text(status, 'pid')}, up {up})",
-        "",
-    ]
+    lines = [headline(status, colour), ""]
+    if width is not None and places(headline(status)) > width:
+        about, _, rest = lines[0].partition(" (pid ")
+        lines[:1] = [about, f"(pid {rest}"]
     lines += pairs(
         [
             ("Operator", text(status, "operator_id") or "not registered"),
@@ -70,14 +80,15 @@ def status_page(status: dict[str, object], now: float, width: Optional[int]) -> 
             ("Endpoints", _endpoints(status)),
             ("Connections", _connections(status)),
             ("Warm", _warm(at(status, "warm_connections"))),
-            ("Failures", _failures(at(status, "connections", "failures"))),
+            ("Failures", failures(at(status, "connections", "failures"))),
             ("Last error", _last_error(status, now)),
             (
                 "Bytes",
                 f"{size(number(status, 'bytes', 'up'))} up, "
                 f"{size(number(status, 'bytes', 'down'))} down",
             ),
-        ]
+        ],
+        width,
     )
     notes = [*texts(status, "interface", "notes"), *texts(status, "notes")]
     lines += _remarks("Notes", notes, width)
@@ -93,31 +104,12 @@ def problem_lines(status: object, width: Optional[int]) -> list[str]:
     return _remarks("Problems", texts(status, "problems"), width)
 
 
-def missing_names(status: object) -> list[str]:
-    """The lines that somebody has to add to the hosts file, as they are: they are to be copied."""
-    lines = texts(status, "hosts", "lines")
-    if not lines:
-        return []
-    told = f"Until ngrokd may write {text(status, 'hosts', 'path')}, names work with these lines"
-    shown = ["", clean(f"{told} in it:"), "", *map(_of_hosts_file, lines)]
-    more = int(number(status, "hosts", "more_lines"))
-    return [*shown, f"... {count(more, 'line')} more: `{HOSTS_COMMAND}`"] if more else shown
-
-
-def hosts_page(answer: object) -> str:
-    """`ngrokctl list --hosts`: in the form of a hosts file, also where there is nothing."""
-    lines = texts(answer, "lines")
-    if not lines:
-        return "# ngrokd has no names to publish now"
-    return "\n".join(map(_of_hosts_file, lines))
-
-
-def _of_hosts_file(line: str) -> str:
-    return "\t".join(map(clean, line.split("\t")))
-
-
 def list_page(
-    endpoints: Sequence[dict[str, object]], everything: bool, now: float, width: Optional[int]
+    endpoints: Sequence[dict[str, object]],
+    everything: bool,
+    now: float,
+    width: Optional[int],
+    colour: bool = False,
 ) -> str:
     """`ngrokctl list`: every endpoint; of the skipped ones only a few unless `everything`.
 
@@ -131,7 +123,7 @@ def list_page(
     others = [e for e in ordered if text(e, "state") != "skipped"]
     skipped = [e for e in ordered if text(e, "state") == "skipped"]
     shown = others + (skipped if everything else skipped[:SHOWN_SKIPPED])
-    titles, *rows = table(_COLUMNS, [_row(e) for e in shown], width)
+    titles, *rows = table(_columns(colour), [_row(e) for e in shown], width)
     lines = [titles]
     for endpoint, row in zip(shown, rows):
         lines.append(row)
@@ -145,10 +137,13 @@ def list_page(
     return "\n".join(lines)
 
 
-def health_page(status: object, width: Optional[int]) -> str:
+def health_page(status: object, width: Optional[int], colour: bool = False) -> str:
     """`ngrokctl health`."""
     ready = text(status, "state") in READY_STATES
-    lines = ["healthy", "ready" if ready else f"not ready: {state_words(status)}"]
+    words = "ready" if ready else f"not ready: {clean(state_words(status))}"
+    if colour:
+        words = tones.painted(words, tones.of_daemon(text(status, "state")))
+    lines = ["healthy", words]
     return "\n".join(lines + problem_lines(status, width))
 
 
@@ -231,7 +226,7 @@ def _warm(warm: object) -> str:
     return f"{told}; no more now: {problem}" if problem else told
 
 
-def _failures(found: object) -> str:
+def failures(found: object) -> str:
     """How often each cause occurred, as words; the less frequent ones together."""
     if not isinstance(found, dict):
         return ""
@@ -264,10 +259,20 @@ def _why(endpoint: object, now: float) -> list[str]:
     if number(endpoint, "errors") and text(endpoint, "last_error"):
         age = _age(endpoint, "last_error_at", now)
         why.append(f"last error{age}: {text(endpoint, 'last_error')}")
-        failures = at(endpoint, "failures")
-        if isinstance(failures, dict) and len(failures) > 1:
-            why.append(f"errors: {_failures(failures)}")
+        causes = at(endpoint, "failures")
+        if isinstance(causes, dict) and len(causes) > 1:
+            why.append(f"errors: {failures(causes)}")
     return [remark for remark in why if remark]
+
+
+def _columns(colour: bool) -> Sequence[Column]:
+    if not colour:
+        return _COLUMNS
+    return [replace(c, paint=_paint_state) if c.title == "STATE" else c for c in _COLUMNS]
+
+
+def _paint_state(state: str) -> str:
+    return tones.painted(state, tones.of_endpoint(state))
 
 
 def _row(endpoint: object) -> list[str]:

@@ -1,0 +1,1 @@
+"""What `ngrokctl` prints for people, kept as text: `make outputs` writes it anew."""
