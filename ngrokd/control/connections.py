@@ -1,7 +1,9 @@
 """Serves a bounded number of connections at once, each on a thread of its own.
 
 Both servers of this room stand on it. Connections over the bound wait in the kernel's backlog, then
-here for a little, and are then told that the daemon is busy. When the process has no descriptor
+here for a little, and are then told that the daemon is busy. While one waits here, those that have
+kept a place without sending a request lose it, the oldest first: who does send one, is served soon
+behind any number of them. When the process has no descriptor
 left, a spare one is given up so that an operator can still ask what is wrong.
 """
 
@@ -19,10 +21,13 @@ import time
 from collections.abc import Callable
 from typing import Optional
 
+from ngrokd.control.room import InService, Room, make_a_place
+
 logger = logging.getLogger(__name__)
 
 BACKLOG = 1024  # a client with a timeout is refused, not kept waiting, while it is full: connect(2)
 SLOT_WAIT_S = 5.0  # for one of the connections in service to end
+LOOK_S = 0.05  # between two looks for one whose place can be had
 PAUSE_S = 0.2  # when the descriptors are used up and the spare one too
 TICK_S = 2.0  # between two looks at things nobody tells us about
 JOIN_S = 2.0  # for connections in service at stop; their threads are daemons
@@ -47,16 +52,17 @@ class Connections:
     """
 
     def __init__(
-        self, name: str, limit: int, serve: Serve, refuse: Serve, tick: Callable[[], None] = nothing
+        self, name: str, room: Room, serve: Serve, refuse: Serve, tick: Callable[[], None] = nothing
     ) -> None:
         self._name = name
+        self._room = room
         self._serve = serve
         self._refuse = refuse
         self._tick = tick
         self._slots: queue.SimpleQueue[bool] = queue.SimpleQueue()  # True: a place; False: stop
-        for _ in range(limit):
+        for _ in range(room.places):
             self._slots.put(True)
-        self._in_service: dict[threading.Thread, socket.socket] = {}
+        self._in_service: dict[threading.Thread, InService] = {}  # the oldest first
         self._listening: Optional[socket.socket] = None
         self._spare: Optional[int] = None
         self._stopping = threading.Event()
@@ -134,16 +140,29 @@ class Connections:
             elif exc.errno not in _GONE_BEFORE_ACCEPT:
                 raise
             return
-        try:
-            free = self._slots.get(timeout=SLOT_WAIT_S)
-        except queue.Empty:
+        free = self._place()
+        if free is None:
             logger.warning("%s: every connection is in use, one was refused", self._name)
             self._end(conn, self._refuse)
-            return
-        if free:
+        elif free:
             self._begin(conn)
         else:
             conn.close()
+
+    def _place(self) -> Optional[bool]:
+        """True: one may begin. False: none any more. None: there was no place for a long time."""
+        deadline = time.monotonic() + SLOT_WAIT_S
+        wait = 0.0
+        while True:
+            try:
+                return self._slots.get(timeout=wait)
+            except queue.Empty:
+                now = time.monotonic()
+                if now >= deadline:
+                    return None
+                living = [each for thread, each in self._in_service.items() if thread.is_alive()]
+                make_a_place(living, self._room, now)
+                wait = min(LOOK_S, deadline - now)
 
     def _begin(self, conn: socket.socket) -> None:
         for ended in [thread for thread in self._in_service if not thread.is_alive()]:
@@ -151,7 +170,7 @@ class Connections:
         thread = threading.Thread(
             target=self._serve_one, args=(conn,), name=f"{self._name}-connection", daemon=True
         )
-        self._in_service[thread] = conn
+        self._in_service[thread] = InService(conn, time.monotonic())
         try:
             thread.start()
         except RuntimeError:  # the kernel gives no more threads
@@ -180,9 +199,8 @@ class Connections:
         self._listening.close()
         if self._spare is not None:
             os.close(self._spare)
-        for conn in self._in_service.values():
-            with contextlib.suppress(OSError):  # it has just ended by itself
-                conn.shutdown(socket.SHUT_RD)  # what is being answered still gets its answer
+        for each in self._in_service.values():
+            each.hurry()  # what is being answered still gets its answer
         deadline = time.monotonic() + JOIN_S
         for thread in self._in_service:
             thread.join(max(0.0, deadline - time.monotonic()))

@@ -24,12 +24,11 @@ _NONE = Counters()
 
 
 @dataclass(frozen=True)
-class HealthReport:
-    """What the health pages answer; `status` is the JSON of `/status`."""
+class Verdict:
+    """What the health pages answer in one word each."""
 
-    healthy: bool
-    ready: bool
-    status: Mapping[str, object]
+    healthy: bool  # the daemon lives: its threads turn
+    ready: bool  # it serves
 
 
 @dataclass(frozen=True)
@@ -83,24 +82,28 @@ def endpoints_json(
     return [_endpoint(endpoint, _counted(endpoint, counters)) for endpoint in status.endpoints]
 
 
-def health_report(
-    status: Status, counters: Mapping[Target, Counters], healthy: bool, now: float
-) -> HealthReport:
-    """`healthy` is the daemon's own judgement: its threads live."""
-    return HealthReport(
-        healthy=healthy,
-        ready=status.ready,
-        status={
-            "healthy": healthy,
-            "ready": status.ready,
-            "uptime": _duration(max(0.0, now - status.started_at)),
-            "start_time": iso(status.started_at),
-            "endpoints": {
-                endpoint.id: _health_of(endpoint, _counted(endpoint, counters))
-                for endpoint in status.endpoints
-            },
+def verdict(status: Status, forwarding: bool, reconciling: bool) -> Verdict:
+    """`forwarding` and `reconciling`: the thread that does so turns.
+
+    Without the main thread what is open is still served; without the forwarding thread nothing is.
+    """
+    return Verdict(forwarding and reconciling, status.ready and forwarding)
+
+
+def health_json(
+    status: Status, counters: Mapping[Target, Counters], verdict: Verdict, now: float
+) -> dict[str, object]:
+    """The JSON of `/status`. `now` in Unix seconds."""
+    return {
+        "healthy": verdict.healthy,
+        "ready": verdict.ready,
+        "uptime": _duration(max(0.0, now - status.started_at)),
+        "start_time": iso(status.started_at),
+        "endpoints": {
+            endpoint.id: _health_of(endpoint, _counted(endpoint, counters))
+            for endpoint in status.endpoints
         },
-    )
+    }
 
 
 def iso(moment: Optional[float]) -> Optional[str]:

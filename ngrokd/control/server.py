@@ -14,6 +14,7 @@ from ngrokd.control.connections import BACKLOG, Connections, linger
 from ngrokd.control.conversation import requests
 from ngrokd.control.dispatch import Command, Dispatcher
 from ngrokd.control.peer import Peer, credentials, is_owner, may_command
+from ngrokd.control.room import Room
 from ngrokd.control.protocol import BUSY, FORBIDDEN, encode_error
 from ngrokd.errors import ControlError, NgrokdError
 
@@ -43,7 +44,7 @@ class ControlServer:
         self._file: Optional[socketfile.SocketFile] = None
         self._told = ""  # why it cannot be made again; the accepting thread's
         self._connections = Connections(
-            "control", MAX_CONNECTIONS, self._serve, _refuse_busy, self._look_at_the_file
+            "control", Room(MAX_CONNECTIONS), self._serve, _refuse_busy, self._look_at_the_file
         )
 
     def start(self) -> None:

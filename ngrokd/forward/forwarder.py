@@ -47,7 +47,7 @@ class Forwarder:
         self._spare = SpareDescriptor()
         self._listeners: dict[Address, Listener] = {}
         self._thread: Optional[threading.Thread] = None
-        self._last = Snapshot()
+        self.last = Snapshot()  # any thread: what `snapshot` gave the last time
         self._closed = False  # what still comes is not taken any more
 
     # Main
@@ -100,8 +100,8 @@ class Forwarder:
 
     def snapshot(self) -> Snapshot:
         """All its numbers at one moment."""
-        self._last = self._ask(self._freeze, self._last)
-        return self._last
+        self.last = self._ask(self._freeze, self.last)
+        return self.last
 
     def counters(self) -> dict[Target, Counters]:
         """What each target's connections did since start, running ones included."""
