@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from ngrokd.control import metrics as metrics_page
 from ngrokd.control.connections import BACKLOG, Connections, linger, receive
 from ngrokd.control.page import MAX_HEAD_BYTES, Page
-from ngrokd.control.room import Room
 from ngrokd.control.report import Verdict
+from ngrokd.control.room import Room
 from ngrokd.errors import HostError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""How many connections are in service at once, and which one goes where another waits for a place."""
+"""How many connections are in service at once, and which one ends where another waits."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from ngrokd.control.connections import BACKLOG, Connections, linger
 from ngrokd.control.conversation import requests
 from ngrokd.control.dispatch import Command, Dispatcher
 from ngrokd.control.peer import Peer, credentials, is_owner, may_command
-from ngrokd.control.room import Room
 from ngrokd.control.protocol import BUSY, FORBIDDEN, encode_error
+from ngrokd.control.room import Room
 from ngrokd.errors import ControlError, NgrokdError
 
 __all__ = ["Command", "ControlServer"]

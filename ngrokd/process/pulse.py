@@ -7,8 +7,8 @@ from typing import Callable
 
 FORWARD_LIMIT_S = 5.0  # its turns take milliseconds, and it turns at least every second
 LONGEST_NAP_S = 60.0  # the main thread looks at its deadlines at least this often
-# The main thread's turn may well take seconds: ten thousand endpoints that open, a command that hangs.
-# Polling every second is no promise to be faster than that.
+# A turn of the main thread may well take seconds: ten thousand endpoints that open, a command that
+# hangs. Polling every second is no promise to be faster than that.
 LEAST_INTERVAL_S = 10.0
 
 
