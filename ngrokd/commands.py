@@ -63,7 +63,7 @@ class Commands:
     def report_status(self) -> dict[str, Any]:
         """The answer to `status`."""
         seen = self.forwarder.snapshot()
-        traffic = report.Traffic(seen.counters, seen.warm)
+        traffic = report.Traffic(seen.counters, seen.warm, seen.forgotten)
         return report.status_json(self.status(), traffic, __version__, os.getpid(), time.time())
 
     def _list(self, args: list[str]) -> object:

@@ -196,7 +196,7 @@ class Conductor:
 
     def _status_json(self) -> dict[str, object]:
         seen = self._forwarder.snapshot()
-        traffic = report.Traffic(seen.counters, seen.warm)
+        traffic = report.Traffic(seen.counters, seen.warm, seen.forgotten)
         return report.status_json(self.status, traffic, __version__, os.getpid(), time.time())
 
     # Questions to the network, and its answers

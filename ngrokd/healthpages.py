@@ -106,7 +106,4 @@ class HealthPages:
         return self._forwarder.snapshot() if self.pulse.forwarding() else self._forwarder.last
 
     def _metrics(self) -> str:
-        seen = self._seen()
-        return metrics.render(
-            self._status(), seen.counters, seen.connect_seconds, __version__, seen.warm
-        )
+        return metrics.render(self._status(), self._verdict(), self._seen(), __version__)

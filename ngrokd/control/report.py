@@ -37,6 +37,7 @@ class Traffic:
 
     counters: Mapping[Target, Counters] = field(default_factory=dict)
     warm: WarmStatus = field(default_factory=WarmStatus)
+    forgotten: Counters = field(default_factory=Counters)  # of endpoints that went long ago
 
 
 def status_json(
@@ -44,7 +45,7 @@ def status_json(
 ) -> dict[str, object]:
     """The data of `status`. `now` in Unix seconds; what is not known is null."""
     states = [endpoint.state for endpoint in status.endpoints]
-    counted = traffic.counters.values()
+    counted = (*traffic.counters.values(), traffic.forgotten)
     return {
         "registered": status.registered,
         "registration": status.registration,

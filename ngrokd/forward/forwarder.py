@@ -175,6 +175,7 @@ class Forwarder:
             connection.abandon()
 
     def _freeze(self) -> Snapshot:
+        self._settle()
         return self._board.ledger.freeze(self._pool.status())
 
     def _set_ingress(self, ingress: Optional[Ingress]) -> None:
@@ -205,7 +206,12 @@ class Forwarder:
             listener = self._listeners.pop(address, None)
             if listener is not None:
                 listener.close()
+        self._settle()
         self._count_listeners()
+
+    def _settle(self) -> None:
+        served = {listener.target for listener in self._listeners.values()}
+        self._board.ledger.settle(served, self._loop.now)
 
     def _count_listeners(self) -> None:
         self._board.listeners = len(self._listeners)
