@@ -317,3 +317,16 @@ def test_a_fault_that_ends_a_server_reaches_the_hook_of_the_daemon(
     assert error is fault
     assert thread is not None
     assert thread.name == make.__name__.split("_")[1]
+
+
+def test_half_a_surrogate_pair_from_somewhere_fails_no_page() -> None:
+    server = HealthServer("127.0.0.1", 0, Told(lambda: GOOD, dict, lambda: "m \ud800\n"))
+    server.start()
+    try:
+        http = HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_S)
+        http.request("GET", "/metrics")
+        response = http.getresponse()
+        assert (response.status, response.read()) == (200, b"m ?\n")
+        http.close()
+    finally:
+        server.stop()

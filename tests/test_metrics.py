@@ -54,8 +54,8 @@ class Seen:
 def page(
     status: Status = STATUS,
     counters: Mapping[Target, Counters] = COUNTERS,
-    histogram: Histogram = Histogram(),  # noqa: B008 - it is frozen
-    verdict: Verdict = Verdict(healthy=True, ready=True),  # noqa: B008
+    histogram: Histogram = Histogram(),
+    verdict: Verdict = Verdict(healthy=True, ready=True),
 ) -> str:
     return metrics.render(status, verdict, Seen(counters, histogram), "0.1.0")
 
