@@ -209,7 +209,7 @@ class Daemon:
                 _turn_away(message)
         left = self._forwarder.open_connections()
         if left:
-            logger.warning("%s cut", _connections(left))
+            logger.warning("%s cut: forward.drain_timeout is over", _connections(left))
 
     def _next(self, wait: float) -> Optional[Message]:
         message = self._mailbox.get(wait)
