@@ -70,6 +70,10 @@ RELAYS = frozenset(
         ("upkeep/tries.py", "self.problem"),
         ("upkeep/trustwatch.py", "self.problem"),
         ("verbs/cleanup.py", "'\\n'.join(left)"),
+        ("verbs/installation.py", "f'ngrokd: {text}'"),
+        ("verbs/lifecycle.py", "f'ngrokd: {exc}'"),
+        ("verbs/lifecycle.py", "fault"),
+        ("verbs/lifecycle.py", "line"),
         ("verbs/trusting.py", "str(exc)"),
         ("verbs/trusting.py", "f'{path}: {exc.__cause__.strerror}'"),
         ("verbs/trusting.py", "f'{path}: {exc.strerror}'"),
@@ -152,7 +156,8 @@ class Reader:
         """Those that are made here; afterwards `relayed` has what is only handed on."""
         for function, call in _calls(self._tree, self._tree):
             for said in self._said(call):
-                texts = [text for text in self._texts(said, function) if ENOUGH.search(text)]
+                made = (text.removeprefix("ngrokd: ") for text in self._texts(said, function))
+                texts = [text for text in made if ENOUGH.search(text)]
                 if not texts:
                     self.relayed.add((self.name, ast.unparse(said)))
                 yield from (Message(f"{self.name}:{call.lineno}", text) for text in texts)
