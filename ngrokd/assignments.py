@@ -20,8 +20,7 @@ class Assignments:
 
     def keep(self, remembered: Remembered) -> list[str]:
         """Saves them first, so that a crash cannot give one away; what is wrong with that."""
-        known = _in_order(remembered) == _in_order(self.held)
-        if known and self._memory.holds_assignments():
+        if _same(remembered, self.held) and self._memory.holds_assignments():
             return []
         problems = []
         try:
@@ -32,6 +31,10 @@ class Assignments:
         return problems
 
 
-def _in_order(remembered: Remembered) -> tuple[list[tuple[str, str]], list[tuple[str, int]]]:
-    """Comparable with the order: it says which of the absent ones has been gone longest."""
-    return list(remembered.addresses.items()), list(remembered.ports.items())
+def _same(one: Remembered, other: Remembered) -> bool:
+    """With the order: it says which of the absent ones has been gone longest."""
+    return (
+        one == other
+        and list(one.addresses) == list(other.addresses)
+        and list(one.ports) == list(other.ports)
+    )

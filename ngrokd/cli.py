@@ -47,6 +47,8 @@ def main(argv: Optional[Sequence[str]] = None, implied: Sequence[str] = ()) -> i
     args = parser.parse_args(words)
     if args.sandbox_dir and not args.sandbox:
         parser.error("--dir goes with --sandbox; `ngrokd sandbox --dir DIR` is the cloud alone")
+    if args.rehearse:
+        _rehearse(args, parser)
     try:
         if args.config is not None:
             args.config = _absolute(args.config)
@@ -60,6 +62,16 @@ def main(argv: Optional[Sequence[str]] = None, implied: Sequence[str] = ()) -> i
         return FAILED
     except KeyboardInterrupt:  # before the daemon takes signals itself
         return INTERRUPTED
+
+
+def _rehearse(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """`ngrokd --dry-run VERB` is `ngrokd VERB --dry-run`: it must not be done by mistake."""
+    if hasattr(args, "dry_run"):
+        args.dry_run = True
+    elif args.run is not _daemon or args.sandbox:
+        parser.error("--dry-run goes with no command, or with cleanup, install and uninstall")
+    else:
+        args.run = _dry_run
 
 
 def _absolute(path: str) -> str:
@@ -112,6 +124,12 @@ def make_parser(with_sandbox: bool = True) -> argparse.ArgumentParser:
     parser.add_argument(
         "--dir", dest="sandbox_dir", metavar="DIR", help="with --sandbox: keep its state in DIR"
     )
+    parser.add_argument(
+        "--dry-run",
+        dest="rehearse",
+        action="store_true",
+        help="print what a start would do on this machine, and do nothing",
+    )
     parser.set_defaults(run=_daemon)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     servicecommands.add_commands(commands)
@@ -161,6 +179,12 @@ def _check_config(args: argparse.Namespace) -> int:
         print(f"{path}: consider: {line}", file=sys.stderr)
     print(f"{path}: ok")
     return DONE
+
+
+def _dry_run(args: argparse.Namespace) -> int:
+    from ngrokd.verbs import dryrun
+
+    return dryrun.run(args)
 
 
 def _daemon(args: argparse.Namespace) -> int:

@@ -46,6 +46,7 @@ class Commands:
             "ping": lambda args: "pong",
             "status": lambda args: self.report_status(),
             "list": self._list,
+            "hosts": lambda args: report.hosts_lines_json(self.status()),
             "set-api-key": self._set_api_key,
             "refresh": lambda args: self._ask(Refresh(Future())),
             "reload": lambda args: self._ask(Reload(Future())),

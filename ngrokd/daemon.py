@@ -192,6 +192,7 @@ class Daemon:
         self._supervision.stopping(timeout)
         self._conductor.publish(State.STOPPING)
         self._conductor.reconciler.stop_accepting()
+        self._conductor.publish(State.STOPPING)  # nothing is open any more
         left = self._forwarder.open_connections()
         if not left or self._failed:
             return

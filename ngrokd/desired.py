@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from ngrokd.config import NetSettings
 from ngrokd.host import ipam, names, ports
 from ngrokd.model import Address, Discovered, Endpoint, Route, SkippedEndpoint, Target
+from ngrokd.plan import ANY_IP
 
 VIRTUAL = "virtual"
-LOWEST_FREE_PORT = 1024  # below it the kernel wants CAP_NET_BIND_SERVICE
 HTTP_PORT = 80  # the one that a Host field leaves out
 
 
@@ -22,7 +22,8 @@ class Facts:
     reserved_names: Collection[str] = ()
     loop_names: Collection[str] = ()  # the API's and the ingress's host
     interface_ips: Mapping[str, str] = field(default_factory=dict)  # listen_interface: its address
-    low_ports_forbidden: bool = False
+    interface_faults: Mapping[str, str] = field(default_factory=dict)  # why it has none
+    forbidden_below: int = 0  # lower ports are refused to us
     taken_ports: Collection[int] = ()  # of start_port's range, found in use
 
 
@@ -42,6 +43,7 @@ class Desired:
     addresses: frozenset[str] = frozenset()  # to be on our interface
     remembered: Remembered = field(default_factory=Remembered)
     failed: Mapping[Target, str] = field(default_factory=dict)
+    moved: Collection[Target] = ()  # those on a port of `net.start_port` and up
     skipped: tuple[SkippedEndpoint, ...] = ()
 
 
@@ -74,28 +76,49 @@ def desire(
         if interface in facts.interface_ips:
             hosts[to] = facts.interface_ips[interface]
         else:
-            failed[to] = f"net.listen_interface {interface}: no such interface with an IPv4 address"
+            fault = facts.interface_faults.get(interface, "it has no IPv4 address")
+            failed[to] = f"net.listen_interface {interface}: {fault}"
 
-    moved = [
-        to
-        for to in hosts
-        if to in elsewhere or (facts.low_ports_forbidden and to.port < LOWEST_FREE_PORT)
-    ]
-    assigned = ports.assign_ports(moved, remembered.ports, net.start_port, facts.taken_ports)
+    own = {to for to in virtual if to in hosts and to.port >= facts.forbidden_below}
+    assigned = ports.assign_ports(
+        (to for to in hosts if to not in own),
+        remembered.ports,
+        max(net.start_port, facts.forbidden_below),
+        facts.taken_ports,
+        {to.port for to in own},
+    )
     failed.update(assigned.failed)
+    moved = {Address(hosts[to], port): to for to, port in assigned.ports.items()}
+    kept = {Address(hosts[to], to.port): to for to in own}
+    failed.update(_collisions(kept, moved))
     web = {each.target for each in discovered.endpoints if each.scheme == "http"}
-    renamed = web & assigned.ports.keys()
     return Desired(
         listeners={
-            Address(ip, assigned.ports.get(to, to.port)): _route(to, to in renamed)
-            for to, ip in hosts.items()
-            if to not in assigned.failed
+            **{at: Route(to) for at, to in kept.items() if to not in failed},
+            **{at: _route(to, to in web) for at, to in moved.items()},
         },
         addresses=frozenset(ips.addresses.values()),
         remembered=Remembered(ips.remembered, assigned.remembered),
         failed=failed,
+        moved=assigned.ports.keys(),
         skipped=tuple(skipped),
     )
+
+
+def _collisions(
+    kept: Mapping[Address, Target], moved: Mapping[Address, Target]
+) -> dict[Target, str]:
+    """Why an endpoint cannot have its own port: another one's clients know that already."""
+    of_any = {at.port: to for at, to in moved.items() if at.ip == ANY_IP}
+    failed = {}
+    for at, to in kept.items():
+        holder = moved.get(at) or of_any.get(at.port)
+        if holder is not None:
+            failed[to] = (
+                f"{at} cannot be listened on: port {at.port} was given to {holder} before. "
+                f"Mend: set net.start_port higher than {at.port}, so that {holder} gets another"
+            )
+    return failed
 
 
 def _route(target: Target, renamed: bool) -> Route:

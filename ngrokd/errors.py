@@ -87,7 +87,14 @@ class HostError(NgrokdError):
 
 
 class InterfaceTaken(HostError):
-    """Another program's interface is in place of ours. Handler: its addresses are not ours now."""
+    """Ours is gone, or another's is in its place. Handler: its addresses are not ours now."""
+
+
+class NoAddress(HostError):
+    """An interface is not there, or has no IPv4 address. Handler: nothing listens there now.
+
+    After any other HostError nothing is known, and what listens stays.
+    """
 
 
 class BindError(HostError):
@@ -95,7 +102,7 @@ class BindError(HostError):
 
 
 class PortForbidden(BindError):
-    """The port is below 1024 and we are not root. Handler: take a port from `net.start_port`."""
+    """The port is low, and we lack the right. Handler: take a port from `net.start_port`."""
 
 
 class ProtocolError(NgrokdError):

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 from pathlib import Path
-from typing import Optional
+from typing import Optional, TypeVar
 
 from ngrokd.cloud import discovery
 from ngrokd.desired import Remembered
@@ -18,6 +18,8 @@ from ngrokd.model import Discovered
 logger = logging.getLogger(__name__)
 
 STAMP_EVERY_S = 3600.0
+
+Value = TypeVar("Value", str, int)
 
 
 class Memory:
@@ -47,6 +49,30 @@ class Memory:
             if isinstance(saved, dict):
                 return frozenset(ip for ip in saved.values() if isinstance(ip, str))
         return frozenset()
+
+    def glimpse(self) -> tuple[Remembered, Discovered, tuple[str, ...]]:
+        """What the last run knew, and which files do not tell; nothing is moved or made."""
+        faults = []
+
+        def read(path: Path) -> object:
+            try:
+                return json.loads(files.read_regular(path))
+            except FileNotFoundError:
+                return {}
+            except (OSError, ValueError, RecursionError) as exc:
+                faults.append(f"{path} cannot be read: {exc}")
+                return {}
+
+        addresses, ports = read(self._addresses), read(self._ports)
+        found = Discovered()
+        endpoints = read(self._endpoints)
+        if endpoints:
+            try:
+                found = discovery.from_json(endpoints)
+            except ValueError as exc:
+                faults.append(f"{self._endpoints} is damaged: {exc}")
+        remembered = Remembered(_mapping(addresses, str), _mapping(ports, int))
+        return remembered, found, tuple(faults)
 
     def remove_orphans(self) -> list[Path]:
         """Removes what a run that was killed while it wrote left beside the files."""
@@ -107,7 +133,7 @@ class Memory:
             self._last_good = discovered  # of two that are the same one need not be held
             return
         try:
-            content = json.dumps(discovery.to_json(discovered), indent=1).encode()
+            content = json.dumps(discovery.to_json(discovered), separators=(",\n", ": ")).encode()
             files.write_atomic(self._endpoints, content + b"\n")
         except StateError as exc:
             logger.warning("a start without network will know no endpoints: %s", exc)
@@ -126,3 +152,9 @@ class Memory:
         except OSError as exc:
             logger.debug("the time of %s cannot be set: %s", self._endpoints, exc.strerror)
             return True
+
+
+def _mapping(value: object, kind: type[Value]) -> dict[str, Value]:
+    """What of a JSON document is one from a name to a value of this kind."""
+    items = value.items() if isinstance(value, dict) else ()
+    return {name: each for name, each in items if type(each) is kind}

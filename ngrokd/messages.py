@@ -17,6 +17,7 @@ class JobKind(enum.Enum):
     LEAVE = "deregistration"  # delete the operator
     LOOK = "ingress"  # a handshake with the ingress: is it trusted?
     FETCH_CA = "ngrok's CA"  # the certificate of the authority that signs ngrok's ingress
+    SHADOWS = "names elsewhere"  # what published names mean outside of this machine
     CHECK_KEY = "check key"  # a key given at run time, before it replaces a working one
 
 

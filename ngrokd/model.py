@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import enum
+import ipaddress
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Optional
 
@@ -165,6 +167,7 @@ class InterfaceMode(enum.Enum):
 
     DUMMY = "dummy"  # an interface of type dummy
     TUN = "tun"  # a tun device without a reader, where the kernel has no dummy
+    BRIDGE = "bridge"  # a bridge without ports, where neither of the two can be made
     LOOPBACK = "loopback"  # a part of 127.0.0.0/8, which needs no interface and no root
 
 
@@ -176,6 +179,39 @@ class InterfaceStatus:
     subnet: str
     mode: InterfaceMode
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class HostsSection:
+    """Names of ours (hostname: address) as they stand in a hosts file; none: nothing stands there.
+
+    `marker`: the words of the lines before and behind them.
+    """
+
+    marker: str
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def lines(self) -> list[str]:
+        """One name a line, sorted by address, between the markers; without line ends."""
+        if not self.names:
+            return []
+        entries = [f"{ip}\t{name}" for name, ip in sorted(self.names.items(), key=_by_address)]
+        return [f"# BEGIN {self.marker}", *entries, f"# END {self.marker}"]
+
+
+def _by_address(entry: tuple[str, str]) -> tuple[int, int, str]:
+    address = ipaddress.ip_address(entry[1])
+    return address.version, int(address), entry[0]
+
+
+@dataclass(frozen=True)
+class HostsStatus:
+    """The hosts file, and our section as it is there or, while it cannot be, as it should be."""
+
+    path: str
+    section: HostsSection
+    published: bool = True  # the file has exactly this section, or none is wanted
+    problem: str = ""  # why not; or, though it has it now, who disputes it
 
 
 class State(enum.Enum):
@@ -220,15 +256,19 @@ class Status:
     registration: str = ""  # a word of `cloud.registration.RegistrationState`
     ingress_endpoint: str = ""
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what is as it was asked for, and yet is to be known
     certificate_not_after: Optional[float] = None  # Unix seconds
     api_last_success: Optional[float] = None  # Unix seconds
     api_last_error: str = ""
     next_poll: Optional[float] = None  # Unix seconds
     interface: Optional[InterfaceStatus] = None
     endpoints: tuple[EndpointStatus, ...] = ()
+    hosts: Optional[HostsStatus] = None  # None: no endpoints have been applied yet
     hosts_writes: int = 0
     started_at: float = 0.0  # Unix seconds
     api_requests: tuple[tuple[str, int], ...] = field(default=())  # (HTTP status or "error", count)
+    # Published names that mean something outside of this machine, too: the addresses there.
+    shadowed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def registered(self) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from ngrokd.config import NetSettings
-from ngrokd.desired import Desired, listen_interface
+from ngrokd.desired import VIRTUAL, Desired, listen_interface
 from ngrokd.model import (
     Address,
     Discovered,
@@ -69,16 +69,37 @@ def _served(
     to = endpoint.target
     listener = listeners.get(to)
     is_open = listener is not None
+    interface = listen_interface(net, to.hostname)
+    ip = desired.remembered.addresses.get(to.hostname, "") if interface == VIRTUAL else ""
     return EndpointStatus(
         id=endpoint.ids[0],
         url=endpoint.url,
         state=EndpointState.OPEN if is_open else EndpointState.FAILED,
         reason="" if is_open else actual.failed.get(to, UNOPENED),
         target=to,
-        ip=listener.ip if listener else desired.remembered.addresses.get(to.hostname, ""),
+        ip=listener.ip if listener else ip,
         listener=listener,
-        listen_interface=listen_interface(net, to.hostname),
-        published=is_open and to.hostname in actual.names,
+        listen_interface=interface,
+        published=listener is not None and listener.port == to.port and to.hostname in actual.names,
+    )
+
+
+def low_ports_note(statuses: Iterable[EndpointStatus], forbidden_below: int) -> str:
+    """That endpoints have other ports than their own on addresses of their own; "": none."""
+    if not forbidden_below:
+        return ""
+    moved = sum(
+        status.listen_interface == VIRTUAL
+        and status.listener is not None
+        and status.target is not None
+        and status.listener.port != status.target.port
+        for status in statuses
+    )
+    if not moved:
+        return ""
+    return (
+        f"ports below {forbidden_below} are refused to ngrokd, so some from net.start_port serve "
+        f"instead ({moved}): `ngrokctl list`"
     )
 
 

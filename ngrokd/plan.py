@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from ngrokd.model import Address, Route
 
 ANY_IP = "0.0.0.0"  # a listener on every interface; the machine itself reaches it on loopback
 LOOPBACK_IP = "127.0.0.1"
 
+_BY_ADDRESS = attrgetter("ip", "port")
+
 Listeners = Mapping[Address, Route]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Steps in the order of their fields; names are published between `retarget` and `close`."""
+    """Steps in the order of their fields; names are published between `retarget` and `close`.
 
+    What gives way is closed before its successor opens, so its names are withdrawn before that.
+    """
+
+    give_way: tuple[Address, ...] = ()
     add_addresses: tuple[str, ...] = ()
     open: Listeners = field(default_factory=dict)
     retarget: Listeners = field(default_factory=dict)
@@ -31,31 +38,54 @@ def plan(
     present_ips: Collection[str],
     busy_ips: Collection[str] = (),
 ) -> Plan:
-    """What to do to get from actual to desired: make before break.
+    """What to do to get from actual to desired: make before break, wherever the kernel can.
 
     `wanted_ips` are the addresses that must be on our interface, `present_ips` those that are. The
     latter is not derived from `actual`: else an address whose listener failed would never be
     removed. An address with connections still running (`busy_ips`) stays until they have ended,
     because the kernel stalls them the moment it goes.
     """
+    if desired == actual:  # thousands, at most polls
+        desired = actual = {}
+    kept = set(desired).intersection(actual)
+    closing = tuple(_in_order(actual, set(actual).difference(desired)))
+    opening = _in_order(desired, set(desired).difference(actual))
     return Plan(
-        add_addresses=tuple(sorted(set(wanted_ips) - set(present_ips))),
-        open={at: route for at, route in sorted(desired.items()) if at not in actual},
-        retarget={
-            at: route
-            for at, route in sorted(desired.items())
-            if at in actual and actual[at] != route
-        },
-        close=tuple(sorted(set(actual) - set(desired))),
-        remove_addresses=tuple(sorted(set(present_ips) - set(wanted_ips) - set(busy_ips))),
+        give_way=_in_the_way(closing, opening),
+        add_addresses=tuple(sorted(frozenset(wanted_ips).difference(present_ips))),
+        open=opening,
+        retarget=_in_order(desired, (at for at in kept if actual[at] != desired[at])),
+        close=closing,
+        remove_addresses=tuple(sorted(frozenset(present_ips).difference(wanted_ips, busy_ips))),
     )
 
 
-def published_names(listeners: Listeners) -> dict[str, str]:
-    """The names that may stand in the hosts file: those that answer there on their own port."""
+def _in_order(listeners: Listeners, chosen: Iterable[Address]) -> Listeners:
+    """Of `listeners`, those. By a key: comparing the values themselves takes five times as long."""
+    return {at: listeners[at] for at in sorted(chosen, key=_BY_ADDRESS)}
+
+
+def _in_the_way(closing: Iterable[Address], opening: Iterable[Address]) -> tuple[Address, ...]:
+    """A port on every address and the same port on one of them cannot be listened on at once."""
+    ports = {at.port for at in opening}
+    ports_of_any = {at.port for at in opening if at.ip == ANY_IP}
+    return tuple(at for at in closing if at.port in (ports if at.ip == ANY_IP else ports_of_any))
+
+
+def published_names(listeners: Listeners, own_ips: Collection[str]) -> dict[str, str]:
+    """The names that may stand in the hosts file: those that answer there on their own port.
+
+    On an address that is not of `own_ips`, and so not the name's alone, all its ports must be its
+    own: whoever uses the name with one that is not would reach another program.
+    """
+    moved = {
+        (route.target.hostname, at.ip)
+        for at, route in listeners.items()
+        if at.port != route.target.port and at.ip not in own_ips
+    }
     names: dict[str, str] = {}
-    for at, route in sorted(listeners.items()):
+    for at, route in _in_order(listeners, listeners).items():
         to = route.target
-        if at.port == to.port:
+        if at.port == to.port and (to.hostname, at.ip) not in moved:
             names.setdefault(to.hostname, LOOPBACK_IP if at.ip == ANY_IP else at.ip)
     return names

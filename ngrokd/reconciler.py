@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 from typing import Optional
 
-from ngrokd import outcome
+from ngrokd import exposure, outcome
 from ngrokd import plan as planning
 from ngrokd.assignments import Assignments
 from ngrokd.config import NetSettings
-from ngrokd.desired import VIRTUAL, Desired, Facts, desire, listen_interface
-from ngrokd.errors import HostError
-from ngrokd.model import Discovered, EndpointState, EndpointStatus, InterfaceStatus, Target
+from ngrokd.desired import Desired, desire
+from ngrokd.exposure import Exposed
+from ngrokd.latest import Latest
+from ngrokd.model import (
+    Address,
+    Discovered,
+    EndpointState,
+    EndpointStatus,
+    HostsStatus,
+    InterfaceStatus,
+)
 from ngrokd.outcome import Actual, Change
 from ngrokd.parts import Forwarder, Machine, Memory
 from ngrokd.published import Published
-from ngrokd.serving import Serving
+from ngrokd.serving import Room, Serving
+from ngrokd.sight import Sight
 
 logger = logging.getLogger(__name__)
 
-BIND_ROUNDS = 3  # a refused low port, then a taken network port, each change the decision once
+# Refused low ports and taken network ports change the decision. Where this machine tells which
+# ports are in use, three rounds do; else each round passes one by.
+ROUNDS = 16
 
 
 class Reconciler:
@@ -33,17 +42,30 @@ class Reconciler:
         machine: Machine,
         forwarder: Forwarder,
         memory: Memory,
-        max_listeners: int = sys.maxsize,
+        room: Optional[Room] = None,
     ) -> None:
-        """`max_listeners`: what the descriptor limit allows; more endpoints than that fail."""
+        """`room`: for listeners; more endpoints than that fail. None: there is no limit."""
         self._machine = machine
-        self._serving = Serving(machine, forwarder, max_listeners)
+        self._sight = Sight(machine)
+        self._serving = Serving(machine, forwarder, room or Room())
         self._published = Published(machine)
         self._assignments = Assignments(memory)
+        self._desire = Latest(desire)
+        self._names = Latest(planning.published_names)
+        self._statuses = Latest(outcome.statuses)
+        self._exposing = Latest(exposure.exposed)
+        self._stopping = False
         self.interface: Optional[InterfaceStatus] = None
         self.endpoints: tuple[EndpointStatus, ...] = ()
         self.failed = 0  # of them; asked for after every message, so it is counted beforehand
         self.problems: tuple[str, ...] = ()
+        self.notes: tuple[str, ...] = ()
+        self._exposed: Exposed = {}
+
+    @property
+    def hosts(self) -> Optional[HostsStatus]:
+        """The hosts file as it was last left; None: nothing was to be published yet."""
+        return self._published.status
 
     @property
     def hosts_writes(self) -> int:
@@ -56,38 +78,49 @@ class Reconciler:
 
     def prepare(self) -> InterfaceStatus:
         """Makes or adopts the interface. Raises HostError: another daemon has it, by name."""
-        self.interface = self._machine.prepare()
+        self.interface = self._machine.prepare(self._assignments.held.addresses.values())
         return self.interface
 
     def apply(self, discovered: Discovered, net: NetSettings, loops: Iterable[str]) -> Change:
         """One complete answer of the API becomes listeners and names.
 
         A listener that the machine refuses costs only its own endpoint and is tried again at the
-        next call.
+        next call. After `stop_accepting` nothing changes any more.
         """
         assert self.interface is not None, "prepare() comes first"
-        problems = self._serving.look()
+        if self._stopping:
+            return Change()
+        problems = self._serving.look() + self._sight.look(discovered.endpoints, net)
         self.interface = self._machine.status()
-        for _ in range(BIND_ROUNDS):
-            facts = self._facts(discovered, net, loops)
-            desired = desire(discovered, net, facts, self._assignments.held)
+        for _ in range(ROUNDS):
+            desired = self._decide(discovered, net, loops)
             problems += self._assignments.keep(desired.remembered)
-            if not self._make(desired):
+            made, decide_again = self._make(desired)
+            problems += made
+            if not decide_again:
                 break
-        self._tell(tuple(dict.fromkeys(problems + self._finish(desired))))
-        return self._report(discovered, net, desired, {**self._serving.failed, **desired.failed})
+        problems += self._finish(desired)
+        if self._serving.room_came:  # what was closed holds no descriptors any more
+            made, _ = self._make(desired)
+            problems += made + self._finish(desired)
+        self._tell(problems)
+        return self._report(discovered, net, desired)
 
     def stop_accepting(self) -> None:
         """Names go first, then listeners; running connections and their addresses stay."""
-        self._published.replace({})
-        self._serving.close(tuple(self._serving.open))
+        self._stopping = True
+        nothing = Desired(remembered=self._assignments.held)
+        # The addresses go with the interface, all at once: see `close`.
+        self._tell(self._finish(nothing, keeping=self._serving.present))
+        self.endpoints, self.failed, self.notes = (), 0, ()
 
     def close(self) -> None:
         """Leaves nothing of ours on the machine. Raises HostError saying what had to stay."""
         self._machine.close()
 
-    def _tell(self, problems: tuple[str, ...]) -> None:
+    def _tell(self, told: Iterable[str]) -> None:
         """Each problem is one line when it comes; that it has gone is one, too."""
+        problems = tuple(dict.fromkeys(told))
         for problem in problems:
             if problem not in self.problems:
                 logger.warning("%s", problem)
@@ -95,72 +128,70 @@ class Reconciler:
             logger.info("addresses and names are as they should be again")
         self.problems = problems
 
-    def _facts(self, discovered: Discovered, net: NetSettings, loops: Iterable[str]) -> Facts:
+    def _decide(self, discovered: Discovered, net: NetSettings, loops: Iterable[str]) -> Desired:
         assert self.interface is not None
-        interfaces = {listen_interface(net, e.target.hostname) for e in discovered.endpoints}
-        ips: dict[str, str] = {}
-        for name in sorted(interfaces - {VIRTUAL}):
-            ip = self._interface_ip(name)
-            if ip is not None:
-                ips[name] = ip
-        return Facts(
-            subnet=self.interface.subnet,
-            reserved_names=self._machine.reserved_names(),
-            loop_names=frozenset(loops),
-            interface_ips=ips,
-            low_ports_forbidden=self._serving.low_ports_forbidden,
-            taken_ports=self._serving.taken_ports,
-        )
-
-    def _interface_ip(self, name: str) -> Optional[str]:
-        try:
-            return str(ipaddress.IPv4Address(name))
-        except ipaddress.AddressValueError:
-            pass  # not an address, so an interface's name
-        try:
-            return self._machine.interface_address(name)
-        except HostError as exc:
-            logger.debug("net.listen_interface %s: %s", name, exc)
-            return None
-
-    def _make(self, desired: Desired) -> bool:
-        """Makes what is missing; True if what it met asks for another decision."""
         serving = self._serving
+        facts = self._sight.facts(
+            self.interface.subnet, loops, serving.forbidden_below, serving.taken_ports
+        )
+        return self._desire(discovered, net, facts, self._assignments.held)
+
+    def _make(self, desired: Desired) -> tuple[list[str], bool]:
+        """Makes what is missing; what is wrong, and whether that asks for another decision."""
+        serving = self._serving
+        serving.settle(desired)
         steps = planning.plan(desired.listeners, desired.addresses, serving.open, serving.present)
-        return serving.make(steps, desired)
+        problems = self._close(steps.give_way, desired) if steps.give_way else []
+        return problems, serving.make(steps, desired)
 
-    def _finish(self, desired: Desired) -> list[str]:
-        """Publishes what is really open, then closes and removes what is no longer wanted."""
+    def _finish(self, desired: Desired, keeping: Collection[str] = ()) -> list[str]:
+        """Publishes what is really open, then closes and removes what is no longer wanted.
+
+        The addresses `keeping` stay; without them, those to which connections run.
+        """
         serving = self._serving
+        serving.confirm()
+        if serving.present - desired.addresses:  # else nobody needs to know
+            keeping = keeping or self._busy_ips()
         steps = planning.plan(
-            desired.listeners,
-            desired.addresses,
-            serving.open,
-            serving.present,
-            self._busy_ips(),
+            desired.listeners, desired.addresses, serving.open, serving.present, keeping
         )
-        staying = serving.reachable(serving.without(steps.close), desired)
-        problems = self._published.replace(planning.published_names(staying))
-        serving.close(steps.close)
+        problems = self._close(steps.close, desired)
         return problems + serving.remove_addresses(steps.remove_addresses)
+
+    def _close(self, leaving: Collection[Address], desired: Desired) -> list[str]:
+        """First the names that lead there are withdrawn: what else is reachable is published."""
+        serving = self._serving
+        staying = serving.reachable(serving.without(leaving), desired)
+        problems = self._published.replace(self._names(staying, desired.addresses))
+        serving.close(leaving)
+        return problems
 
     def _busy_ips(self) -> set[str]:
         busy = self._serving.busy_hosts()
         return {ip for name, ip in self._assignments.held.addresses.items() if name in busy}
 
-    def _report(
-        self,
-        discovered: Discovered,
-        net: NetSettings,
-        desired: Desired,
-        failed: Mapping[Target, str],
-    ) -> Change:
+    def _report(self, discovered: Discovered, net: NetSettings, desired: Desired) -> Change:
         """One line in the log for each endpoint whose state changed."""
-        reachable = self._serving.reachable(self._serving.open, desired)
-        actual = Actual(reachable, self._published.names, failed)
+        serving = self._serving
+        reachable = serving.reachable(serving.open, desired)
+        failed = {**serving.failed, **desired.failed}
         before = self.endpoints
-        self.endpoints = outcome.statuses(discovered, net, desired, actual)
+        actual = Actual(reachable, self._published.names, failed)
+        self.endpoints = self._statuses(discovered, net, desired, actual)
+        self._note(self._exposing(reachable, desired.addresses))
+        if self.endpoints is before:
+            return Change()
         self.failed = sum(status.state is EndpointState.FAILED for status in self.endpoints)
         for needs_attention, line in outcome.lines(before, self.endpoints):
             logger.log(logging.WARNING if needs_attention else logging.INFO, "%s", line)
         return outcome.changes(before, self.endpoints)
+
+    def _note(self, exposed: Exposed) -> None:
+        """That other hosts can reach an endpoint is a warning when it comes to be."""
+        warning = exposure.warning(self._exposed, exposed)
+        if warning:
+            logger.warning("%s", warning)
+        self._exposed = exposed
+        low_ports = outcome.low_ports_note(self.endpoints, self._serving.forbidden_below)
+        self.notes = tuple(filter(None, (exposure.note(exposed), low_ports)))

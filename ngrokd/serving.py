@@ -4,35 +4,50 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Collection, Iterable
+import sys
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 
 from ngrokd.desired import Desired
-from ngrokd.errors import BindError, HostError, InterfaceTaken, PortForbidden
+from ngrokd.errors import HostError, InterfaceTaken, PortForbidden
 from ngrokd.model import Address, Route, Target
 from ngrokd.parts import Forwarder, Machine
 from ngrokd.plan import Listeners, Plan
 
 logger = logging.getLogger(__name__)
 
-TOO_MANY = "the descriptor limit allows {} listeners: raise LimitNOFILE or `ulimit -n`"
+UNSERVED = "{} is listened on by nobody: the forwarding thread did not take it (see the log)"
+
+
+@dataclass(frozen=True)
+class Room:
+    """How many listeners the descriptor limit allows, and why one more is none."""
+
+    listeners: int = sys.maxsize
+    reason: str = "descriptor limit"
 
 
 class Serving:
     """Owner: main thread. What it opened itself, and the addresses that the machine shows."""
 
-    def __init__(self, machine: Machine, forwarder: Forwarder, max_listeners: int) -> None:
+    def __init__(self, machine: Machine, forwarder: Forwarder, room: Room) -> None:
         self._machine = machine
         self._forwarder = forwarder
-        self._max_listeners = max_listeners
+        self._room = room
+        self._crowded = False  # there was no room for some
+        self.room_came = False  # since then others were closed
+        self._refused: dict[Address, HostError] = {}  # since the last look: not tried again
         self.open: dict[Address, Route] = {}
         self.present: frozenset[str] = frozenset()  # addresses on the interface, as last seen
         self.failed: dict[Target, str] = {}  # what was refused since the last look
-        self.low_ports_forbidden = False
+        self.forbidden_below = 0  # lower ports are refused to us
         self.taken_ports: frozenset[int] = frozenset()  # since the last look
 
     def look(self) -> list[str]:
         """What is there is read, not assumed: others delete addresses and whole interfaces."""
-        self.failed, self.taken_ports = {}, frozenset()
+        self.failed, self.taken_ports, self._refused = {}, frozenset(), {}
+        if self.forbidden_below:  # the administrator may have lowered it
+            self.forbidden_below = self._machine.first_free_port()
         try:
             self.present = self._machine.addresses()
         except InterfaceTaken as exc:
@@ -44,70 +59,75 @@ class Serving:
 
     def make(self, steps: Plan, desired: Desired) -> bool:
         """Adds addresses and opens listeners; True if what it met asks for another decision."""
-        refused = self._machine.add_addresses(steps.add_addresses) if steps.add_addresses else {}
-        self.present |= set(steps.add_addresses) - set(refused)
-        broken = {at: route for at, route in self.open.items() if at.ip in refused}
-        self.failed.update({route.target: refused[at.ip] for at, route in broken.items()})
-        decide_again = False
-        # Those that are about to be closed do not count. Counted once: 10,000 endpoints are opened.
-        listening_now = len(self.open.keys() & desired.listeners.keys())
+        refused = self._add_addresses(steps.add_addresses)
+        if refused:
+            broken = {at: route for at, route in self.open.items() if at.ip in refused}
+            self.failed.update({route.target: refused[at.ip] for at, route in broken.items()})
+        met: dict[Address, HostError] = {}
+        self._crowded = self.room_came = False
         for at, route in steps.open.items():
             if at.ip in refused:
                 self.failed[route.target] = refused[at.ip]
-            elif listening_now >= self._max_listeners:
-                self.failed[route.target] = TOO_MANY.format(self._max_listeners)
+            elif at in self._refused:
+                self.failed[route.target] = str(self._refused[at])
+            elif len(self.open) >= self._room.listeners:
+                self.failed[route.target] = self._room.reason
+                self._crowded = True
             else:
-                decide_again |= self._open(at, route)
-                listening_now += at in self.open
+                self._open(at, route, met)
         for at, route in steps.retarget.items():
             self._forwarder.retarget(at, route)
             self.open[at] = route
-        return decide_again
-
-    def _open(self, at: Address, route: Route) -> bool:
-        """One listener; whether what it met asks for another decision."""
-        to = route.target
-        try:
-            listening = self._machine.bind(at)
-        except PortForbidden as exc:
-            self.failed[to] = str(exc)
-            if not self.low_ports_forbidden:
-                logger.warning("%s. Until then net.start_port and up serve instead", exc)
-                self.low_ports_forbidden = True
-                return True
-        except BindError as exc:
-            self.failed[to] = str(exc)
-            if at.port != to.port and _in_use(exc):  # ours to choose: take the next one
-                self.taken_ports |= {at.port}
-                return True
-        else:
-            self.failed.pop(to, None)
-            self._forwarder.add_listener(listening, route)
-            self.open[at] = route
-        return False
+        self._refused.update(met)
+        low_ports, taken = self._low_ports(met), self._taken(met, desired)
+        return low_ports or taken
 
     def close(self, addresses: Collection[Address]) -> None:
         """Returns when these accept nobody any more; their running connections go on."""
         if addresses:
             self._forwarder.remove_listeners(addresses)
             self.open = self.without(addresses)
+            self.room_came = self._crowded
+
+    def confirm(self) -> None:
+        """Counts as open only what the forwarder has: it may have ended, or had no room."""
+        taken = self._forwarder.listening()
+        if taken is None:  # it does not answer, which is told elsewhere
+            return
+        if len(taken) == len(self.open):  # it has none but those that it was given
+            return
+        for at in set(self.open).difference(taken):
+            target = self.open.pop(at).target
+            self.failed[target] = UNSERVED.format(at)
+
+    def settle(self, desired: Desired) -> None:
+        """Where all is as wanted, keeps the very values that are wanted: they compare at once."""
+        if self.open == desired.listeners:
+            self.open = dict(desired.listeners)
 
     def remove_addresses(self, ips: Collection[str]) -> list[str]:
         """Takes them off the interface; what could not be."""
         if not ips:
             return []
-        refused = self._machine.remove_addresses(ips)
+        try:
+            refused = self._machine.remove_addresses(ips)
+        except HostError as exc:
+            return [f"addresses could not be removed ({len(ips)}): {exc}"]
         self.present -= set(ips) - set(refused)
         return [f"address {ip} could not be removed: {why}" for ip, why in refused.items()]
 
     def without(self, addresses: Iterable[Address]) -> dict[Address, Route]:
         """What listens, but for these."""
         leaving = set(addresses)
+        if not leaving:
+            return dict(self.open)
         return {at: route for at, route in self.open.items() if at not in leaving}
 
     def reachable(self, listeners: Listeners, desired: Desired) -> dict[Address, Route]:
         """Without those whose address is not on our interface now: it may be elsewhere's."""
         missing = desired.addresses - self.present
+        if not missing:
+            return dict(listeners)
         return {at: route for at, route in listeners.items() if at.ip not in missing}
 
     def busy_hosts(self) -> set[str]:
@@ -115,6 +135,58 @@ class Serving:
         counters = self._forwarder.counters()
         return {to.hostname for to, counted in counters.items() if counted.open}
 
+    def _add_addresses(self, ips: Collection[str]) -> dict[str, str]:
+        """Those refused, with the reason."""
+        if not ips:
+            return {}
+        try:
+            refused = self._machine.add_addresses(ips)
+        except HostError as exc:
+            refused = dict.fromkeys(ips, str(exc))
+        self.present |= set(ips) - set(refused)
+        return refused
 
-def _in_use(exc: BindError) -> bool:
+    def _open(self, at: Address, route: Route, met: dict[Address, HostError]) -> None:
+        """One listener; if it cannot be, why not is added to `met`."""
+        try:
+            listening = self._machine.bind(at)
+        except HostError as exc:
+            met[at] = exc
+            self.failed[route.target] = str(exc)
+            return
+        self.failed.pop(route.target, None)
+        self._forwarder.add_listener(listening, route)
+        self.open[at] = route
+
+    def _low_ports(self, met: Mapping[Address, HostError]) -> bool:
+        """True if it is only now known that low ports are refused: others can serve instead."""
+        forbidden = [(at.port, str(exc)) for at, exc in met.items() if _forbidden(exc)]
+        if not forbidden or self.forbidden_below:
+            return False
+        # Of the lowest one: what allows that allows them all.
+        logger.warning("%s. Until then net.start_port and up serve instead", min(forbidden)[1])
+        self.forbidden_below = self._machine.first_free_port()
+        return True
+
+    def _taken(self, met: Mapping[Address, HostError], desired: Desired) -> bool:
+        """True if another program has a port that is ours to choose: the next one is to be had."""
+        taken = [at for at, exc in met.items() if _in_use(exc) and _is_moved(at, desired)]
+        if not taken:
+            return False
+        # All of them at once, so that a long row of taken ports does not take as many rounds.
+        listening = self._machine.ports_in_use() - {at.port for at in self.open}
+        self.taken_ports |= listening | {at.port for at in taken}
+        return True
+
+
+def _forbidden(exc: HostError) -> bool:
+    return isinstance(exc, PortForbidden)
+
+
+def _in_use(exc: HostError) -> bool:
     return isinstance(exc.__cause__, OSError) and exc.__cause__.errno == errno.EADDRINUSE
+
+
+def _is_moved(at: Address, desired: Desired) -> bool:
+    """It has a port of `net.start_port` and up, whichever number that may be."""
+    return desired.listeners[at].target in desired.moved

@@ -13,6 +13,7 @@ from ngrokd.reconciler import Reconciler
 from ngrokd.reloader import Reloader
 from ngrokd.upkeep.ingress import IngressLink
 from ngrokd.upkeep.poller import Poller
+from ngrokd.upkeep.shadows import Shadows
 
 
 @dataclass
@@ -25,6 +26,7 @@ class Board:
     ingress: IngressLink
     pages: HealthPages
     reloader: Reloader
+    shadows: Shadows
     standing: list[str] = field(default_factory=list)
     recalled: str = ""  # which old endpoints are served until ngrok answers; "": none
     started_at: float = field(default_factory=time.time)  # Unix seconds
@@ -39,15 +41,18 @@ class Board:
             registration=self.poller.registration.value,
             ingress_endpoint=self.ingress.endpoint,
             problems=(*problems, *self.reloader.problems),  # which disturb no traffic
+            notes=self.reconciler.notes,
             certificate_not_after=self.identity.certificate_not_after,
             api_last_success=self.poller.last_success,
             api_last_error=self.poller.last_error,
             next_poll=None if wait is None else time.time() + wait,
             interface=self.reconciler.interface,
             endpoints=self.reconciler.endpoints,
+            hosts=self.reconciler.hosts,
             hosts_writes=self.reconciler.hosts_writes,
             started_at=self.started_at,
             api_requests=tuple(sorted(self.poller.requests.items())),
+            shadowed=self.shadows.names,
         )
 
     def _problems(self) -> tuple[str, ...]:

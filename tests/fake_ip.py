@@ -1,5 +1,7 @@
 """A kernel in small, seen through `ip`: it interprets argv and refuses what a kernel refuses.
 
+`tests/fake_ifconfig.py` shows the same kernel to a machine that has only `ifconfig`.
+
 The answers have the words of iproute2 6.1 and of BusyBox 1.35, as seen on Debian 12.
 """
 
@@ -17,7 +19,10 @@ BUSYBOX_HELP = (
     "Usage: ip [OPTIONS] address|route|link|tunnel|neigh|rule [ARGS]\n"
 )
 
-# Flags and link type, then what `-d` says of the kind; "%s" becomes UP or nothing.
+MARK = "02:6e:67:72:6f:6b"
+OWNED = " user root group root"
+
+# Flags and link type, then what `-d` says of the kind.
 _SHOWN = {
     "dummy": ("BROADCAST,NOARP", "ether 5e:7c:00:00:00:01", "dummy numtxqueues 1"),
     "tun": ("POINTOPOINT,MULTICAST,NOARP", "none", "tun type tun pi off persist on"),
@@ -39,6 +44,9 @@ class Link:
     up: bool = False
     makes_ipv6: bool = True
     held: list[str] = field(default_factory=list)  # as in "10.107.0.2/32"
+    marked: bool = False  # by ngrokd's hardware address, or by root as user and group
+    master: str = ""  # the bridge that this is a port of
+    labels: dict[str, str] = field(default_factory=dict)  # of addresses, by `ifconfig`
     index: int = field(default_factory=lambda: next(_next_index), compare=False)
 
 
@@ -118,15 +126,18 @@ class FakeIp:
         return ""
 
     def _change(self, words: list[str]) -> None:
-        if words[:2] == ["link", "add"] and words[3:] == ["type", "dummy"]:
-            self._add(words[2], "dummy", "Error: Unknown device type.")
-        elif words[:3] == ["tuntap", "add", "dev"] and words[4:] == ["mode", "tun"]:
+        if words[:2] == ["link", "add"] and words[3:4] == ["address"] and words[5:6] == ["type"]:
+            assert words[4] == MARK, words
+            assert words[6:] in (["dummy"], ["bridge"]), words
+            self._add(words[2], words[6], "Error: Unknown device type.")
+        elif words[:3] == ["tuntap", "add", "dev"] and words[4:6] == ["mode", "tun"]:
+            assert words[6:] == ["user", "0", "group", "0"], words
             self._add(words[3], "tun", BUSYBOX_HELP if self.busybox else "open: No such file")
         elif words[:3] == ["link", "set", "dev"]:
             self._set(self._link(words[3]), words[4:])
         elif words[:3] == ["link", "delete", "dev"] and len(words) == 4:
             self._link(words[3])
-            del self.links[words[3]]
+            self.delete(words[3])
         elif words[0] == "address" and words[3:4] == ["dev"] and len(words) == 5:
             self._address(words[1], words[2], self._link(words[4]))
         else:
@@ -163,7 +174,13 @@ class FakeIp:
             raise Refused(otherwise)
         if name in self.links:
             raise Refused("RTNETLINK answers: File exists")
-        self.links[name] = Link(kind)
+        self.links[name] = Link(kind, marked=True)
+
+    def delete(self, name: str) -> None:
+        """A bridge's ports live on without it."""
+        del self.links[name]
+        for link in self.links.values():
+            link.master = "" if link.master == name else link.master
 
     def _link(self, name: str) -> Link:
         if name not in self.links:
@@ -178,9 +195,15 @@ class FakeIp:
         link = self._link(name)
         flags, link_type, kind = _SHOWN[link.kind]
         flags += ",UP,LOWER_UP" if link.up else ""
+        if link.marked and link_type.startswith("ether"):
+            link_type = f"ether {MARK}"
+        elif link.marked:
+            kind += OWNED
+        master = f" master {link.master}" if link.master else ""
         if self.busybox and link_type == "none":
             link_type = "[65534]"
-        shown = f"{link.index}: {name}: <{flags}> mtu 1500 qdisc noqueue\\    link/{link_type}"
+        shown = f"{link.index}: {name}: <{flags}> mtu 1500 qdisc noqueue{master}\\    "
+        shown += f"link/{link_type} brd ff:ff:ff:ff:ff:ff"
         if details:
             shown += " promiscuity 0  allmulti 0 minmtu 0 maxmtu 0 "
             shown += f"\\    {kind} " if kind else "numtxqueues 1 "

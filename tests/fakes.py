@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Optional
 
 from ngrokd.desired import Remembered
-from ngrokd.errors import BindError, HostError, InterfaceTaken, PortForbidden, StateError
-from ngrokd.model import Address, Counters, InterfaceMode, InterfaceStatus, Route, Target
+from ngrokd.errors import BindError, HostError, InterfaceTaken, NoAddress, PortForbidden, StateError
+from ngrokd.model import (
+    Address,
+    Counters,
+    HostsSection,
+    HostsStatus,
+    InterfaceMode,
+    InterfaceStatus,
+    Route,
+    Target,
+)
+from ngrokd.plan import ANY_IP
 
 
 class FakeListener:
@@ -26,6 +36,7 @@ class FakeMachine:
         self.subnet = subnet
         self.present: set[str] = set()
         self.names: dict[str, str] = {}
+        self.wanted: dict[str, str] = {}  # names, also those that were refused
         self.bound: set[Address] = set()
         self.reserved: frozenset[str] = frozenset()
         self.interfaces = {"eth0": "192.168.7.1"}
@@ -35,16 +46,24 @@ class FakeMachine:
         self.unreadable = False
         self.taken = False
         self.root = True
+        self.first_free = 1024  # for who is not root
+        self.hidden_ports: frozenset[int] = frozenset()  # that no /proc tells of
         self.writes = 0
         self.closed = False
+        self.binds = 0
+        self.hosts_refused = False  # the last time
+        self.meet: Callable[[str], None] = lambda call: None  # raises what a call is to raise
 
-    def prepare(self) -> InterfaceStatus:
+    def prepare(self, known: Collection[str] = ()) -> InterfaceStatus:
+        self.meet("prepare")
         return InterfaceStatus("ngrokd0", self.subnet, InterfaceMode.DUMMY)
 
     def status(self) -> InterfaceStatus:
-        return self.prepare()
+        self.meet("status")
+        return InterfaceStatus("ngrokd0", self.subnet, InterfaceMode.DUMMY)
 
     def addresses(self) -> frozenset[str]:
+        self.meet("addresses")
         if self.taken:
             raise InterfaceTaken("ngrokd0 is left as it is: it is no longer ours")
         if self.unreadable:
@@ -52,6 +71,7 @@ class FakeMachine:
         return frozenset(self.present)
 
     def add_addresses(self, ips: Iterable[str]) -> dict[str, str]:
+        self.meet("add_addresses")
         wanted = set(ips)
         if self.taken:
             return dict.fromkeys(wanted, "ngrokd0 is no longer ours")
@@ -60,6 +80,7 @@ class FakeMachine:
         return dict.fromkeys(wanted & self.refuse_addresses, "RTNETLINK answers: no")
 
     def remove_addresses(self, ips: Iterable[str]) -> dict[str, str]:
+        self.meet("remove_addresses")
         gone = set(ips)
         assert gone <= self.present, "an address is removed that is not there"
         assert not {at for at in self.bound if at.ip in gone}, "an address is removed in use"
@@ -67,34 +88,58 @@ class FakeMachine:
         return {}
 
     def publish(self, names: Mapping[str, str]) -> bool:
+        self.hosts_refused = True
+        self.wanted = dict(names)
+        self.meet("publish")
         if self.refuse_hosts:
             raise HostError("/etc/hosts is read-only")
         listening = {at.ip for at in self.bound}
         assert set(names.values()) <= listening | {"127.0.0.1"}, "a name leads nowhere"
+        self.hosts_refused = False
         if dict(names) == self.names:
             return False
         self.names = dict(names)
         self.writes += 1
         return True
 
+    def hosts(self) -> HostsStatus:
+        problem = "/etc/hosts is read-only" if self.refuse_hosts else ""
+        section = HostsSection("ngrokd managed section", self.wanted)
+        return HostsStatus("/etc/hosts", section, not problem, problem)
+
     def reserved_names(self) -> frozenset[str]:
+        self.meet("reserved_names")
         return self.reserved
 
     def bind(self, address: Address) -> socket.socket:
+        self.meet("bind")
+        self.binds += 1
         assert address not in self.bound, "bound twice"
         ours = address.ip in self.present
         if not ours and address.ip not in {"0.0.0.0", *self.interfaces.values()}:
             raise _bind_error(errno.EADDRNOTAVAIL, f"{address}: not an address of this machine")
-        if address.port < 1024 and not self.root:
-            raise PortForbidden(f"{address}: only root may listen below 1024")
+        if address.port < self.first_free and not self.root:
+            raise PortForbidden(f"{address}: only root may listen below {self.first_free}")
         if address in self.refuse_binds:
             raise _bind_error(errno.EADDRINUSE, f"{address}: in use by pid 1")
+        of_any = Address(ANY_IP, address.port) in self.bound
+        if of_any or (address.ip == ANY_IP and address.port in {at.port for at in self.bound}):
+            raise _bind_error(errno.EADDRINUSE, f"{address}: in use by ourselves")
         self.bound.add(address)
         return FakeListener(address)  # type: ignore[return-value]
 
+    def first_free_port(self) -> int:
+        self.meet("first_free_port")
+        return self.first_free
+
+    def ports_in_use(self) -> frozenset[int]:
+        self.meet("ports_in_use")
+        return frozenset(at.port for at in self.bound | self.refuse_binds) - self.hidden_ports
+
     def interface_address(self, name: str) -> str:
+        self.meet("interface_address")
         if name not in self.interfaces:
-            raise HostError(f"no interface {name}")
+            raise NoAddress(f"there is no interface {name}")
         return self.interfaces[name]
 
     def close(self) -> None:
@@ -108,22 +153,35 @@ class FakeForwarder:
         self.machine = machine
         self.listeners: dict[Address, Route] = {}
         self.counted: dict[Target, Counters] = {}
+        self.ended = False  # its thread: what still comes is closed
 
     def add_listener(self, listening: socket.socket, route: Route) -> None:
         assert isinstance(listening, FakeListener)
+        if self.ended:
+            self.machine.bound.discard(listening.address)
+            return
         self.listeners[listening.address] = route
+
+    def end(self) -> None:
+        """As its thread does when it crashes."""
+        self.ended = True
+        self.machine.bound -= self.listeners.keys()
+        self.listeners.clear()
 
     def retarget(self, address: Address, route: Route) -> None:
         assert address in self.listeners
         self.listeners[address] = route
 
     def remove_listeners(self, addresses: Iterable[Address]) -> None:
-        for address in addresses:
+        for address in () if self.ended else addresses:
             name = self.listeners.pop(address).target.hostname
             left = {route.target.hostname for route in self.listeners.values()}
             withdrawn = name in left or name not in self.machine.names
-            assert withdrawn or self.machine.refuse_hosts, "a name outlives its last listener"
+            assert withdrawn or self.machine.hosts_refused, "a name outlives its last listener"
             self.machine.bound.discard(address)
+
+    def listening(self) -> Optional[frozenset[Address]]:
+        return frozenset(self.listeners)
 
     def counters(self) -> dict[Target, Counters]:
         return dict(self.counted)

@@ -175,21 +175,52 @@ def test_all_pages_are_followed(serve: Serve, absolute: bool) -> None:
         return page(*urls, link=link if number < 9 else None)
 
     fake = serve(answer)
-    found = poll(client(fake), "o")
+    found = poll(client(fake), "o").discovered
     assert len(found.endpoints) == 1000
     assert [each.headers.get("authorization") for each in fake.requests] == [f"Bearer {KEY}"] * 10
 
 
+def test_a_poll_that_finds_the_same_gives_the_same_value_though_every_page_is_asked_for(
+    serve: Serve,
+) -> None:
+    urls = {0: ["http://a.ns", "http://b.ns"], 1: ["http://c.ns"]}
+
+    def answer(request: Request) -> Reply:
+        number = int(request.path.partition("before_id=")[2] or 0)
+        return page(*urls[number], link=None if number else "?before_id=1")
+
+    fake = serve(answer)
+    first = poll(client(fake), "o")
+    again = poll(client(fake), "o", first)
+    assert again is first and len(fake.requests) == 4
+    urls[1].append("http://d.ns")
+    more = poll(client(fake), "o", again)
+    assert [each.target.hostname for each in more.discovered.endpoints] == [
+        f"{name}.ns" for name in "abcd"
+    ]
+    kept = dict(zip(more.discovered.endpoints, first.discovered.endpoints))
+    assert all(new is old for new, old in kept.items())
+
+
+def test_what_was_a_page_is_no_page_with_another_status(serve: Serve) -> None:
+    good = page("http://a.ns")
+    answers = [good, Reply(503, good.document)]
+    fake = serve(lambda _: answers[len(fake.requests) - 1])
+    first = poll(client(fake), "o")
+    with pytest.raises(ApiUnavailable):
+        poll(client(fake), "o", first)
+
+
 def test_an_empty_page_ends_the_list_even_if_it_names_another(serve: Serve) -> None:
     fake = serve(lambda _: page(link="/kubernetes_operators/o/bound_endpoints?before_id=1"))
-    assert client(fake).bound_endpoints("o") == []
+    assert client(fake).bound_endpoints("o").items == []
     assert len(fake.requests) == 1
 
 
 def test_a_page_that_was_seen_ends_the_list(serve: Serve) -> None:
     link = "/kubernetes_operators/k8sop_1/bound_endpoints?before_id=1"
     fake = serve(lambda _: page("http://web.ns", link=link))
-    assert len(client(fake).bound_endpoints("k8sop_1")) == 2
+    assert len(client(fake).bound_endpoints("k8sop_1").items) == 2
     assert len(fake.requests) == 2
 
 
@@ -202,7 +233,7 @@ def test_ten_thousand_endpoints_come_whole_without_a_pause(serve: Serve) -> None
     fake = serve(answer)
     pauses: list[float] = []
     api = Api(fake.url, KEY, "1", pause=pauses.append)
-    assert len(poll(api, "o").endpoints) == 10_000
+    assert len(poll(api, "o").discovered.endpoints) == 10_000
     assert len(fake.requests) == 100 and pauses == []
 
 
@@ -218,7 +249,7 @@ def test_a_page_that_is_refused_for_now_is_asked_for_again_and_none_is_lost(serv
     pauses: list[float] = []
     counted: list[str] = []
     api = Api(fake.url, KEY, "1", 5, counted.append, pauses.append)
-    found = poll(api, "o").endpoints
+    found = poll(api, "o").discovered.endpoints
     assert [each.target for each in found] == [Target("a.ns", 80), Target("b.ns", 80)]
     assert pauses == [33.0, 20.0]
     assert counted == ["200", "429", "429", "200"]

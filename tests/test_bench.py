@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench import hostfigures
 from tests.bench.__main__ import parse
 from tests.bench.counters import cpu_seconds
 from tests.bench.figures import FIGURES, Figure, Goal, Row, median, rows
+from tests.bench.hostfigures import HostFigure
 from tests.bench.table import render
 from tests.bench.workloads import WORKLOADS
 
@@ -82,3 +84,35 @@ def test_cpu_time_of_a_process_grows_with_its_work() -> None:
     before = cpu_seconds(pid)
     assert sum(range(300_000)) > 0
     assert cpu_seconds(pid) > before
+
+
+# The host side
+
+
+def measured(**by_size: list[float]) -> dict[int, list[dict[str, float]]]:
+    return {int(size[1:]): [{"s": value} for value in values] for size, values in by_size.items()}
+
+
+STARTING = HostFigure("start", "s", "s", {2000: 1.2, 8000: 5.0}, linear=True)
+
+
+def test_each_number_of_endpoints_has_its_own_goal_held_against_the_median() -> None:
+    found = measured(_2000=[0.5, 1.1, 9.0], _8000=[4.0, 5.1, 5.2])
+    assert hostfigures.verdicts(STARTING, found)[:2] == [
+        ("2,000: <= 1.2 s", True),
+        ("8,000: <= 5 s", False),
+    ]
+
+
+def test_four_times_the_endpoints_may_take_four_times_as_long_and_no_longer() -> None:
+    assert hostfigures.growth(measured(_2000=[1.0], _4000=[9.0], _8000=[4.0]), "s") == 1.0
+    assert hostfigures.verdicts(STARTING, measured(_2000=[1.0], _8000=[4.2]))[-1][1]
+    assert not hostfigures.verdicts(STARTING, measured(_2000=[1.0], _8000=[4.9]))[-1][1]
+    assert hostfigures.growth(measured(_8000=[4.2]), "s") is None
+
+
+def test_the_table_of_the_host_side_has_a_column_for_each_number_of_endpoints() -> None:
+    text = hostfigures.render({2000: [{"new_s": 0.5}], 8000: [{"new_s": 2.0, "rss_mb": 95.0}]})
+    assert "2,000" in text and "8,000" in text
+    assert "0.50     2.00     1.00  2,000: <= 1.2 s: ok; 8,000: <= 5 s: ok; linear: ok" in text
+    assert "-     95.0        -  8,000: <= 90 MB: missed" in text

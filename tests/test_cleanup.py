@@ -16,9 +16,11 @@ import pytest
 
 from ngrokd.config import Config, NetSettings, ServerSettings
 from ngrokd.errors import HostError
-from ngrokd.host import leftovers
+from ngrokd.host import leftovers, netif
 from ngrokd.host.claims import Claims
 from ngrokd.host.netif import leftovers as interfaces
+from ngrokd.host.netif import linuxreader
+from ngrokd.host.netif.ipreader import IpReader
 from ngrokd.verbs import cleanup as cleaning
 from ngrokd.verbs.cleanup import cleanup
 from tests.fake_ip import FakeIp, Link
@@ -287,23 +289,25 @@ def test_the_section_of_another_instance_stays(wreck: Wreck) -> None:
 def there(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel says that there is an interface of every name."""
     monkeypatch.setattr(interfaces, "_is_there", lambda name: True)
-
-
-def _remove(ip: FakeIp, **settings: Any) -> list[str]:
-    return interfaces.remove(NetSettings(interface_name=NAME, **settings), ip)
+    monkeypatch.setattr(linuxreader, "open_reader", lambda net, run: IpReader(run))
 
 
 OURS = ["10.107.0.1/16", "10.107.0.2/32", "10.107.0.3/32"]
+KNOWN = frozenset(("10.107.0.2", "10.107.0.3", "10.107.0.4"))
 
 
-@pytest.mark.parametrize("kind", ["dummy", "tun"])
+def _remove(ip: FakeIp, known: frozenset[str] = KNOWN, **settings: Any) -> list[str]:
+    return interfaces.remove(NetSettings(interface_name=NAME, **settings), known, ip)
+
+
+@pytest.mark.parametrize("kind", ["dummy", "tun", "bridge"])
 @pytest.mark.parametrize("held", [[], OURS[:1], OURS])
 def test_our_interface_goes_at_whatever_step_it_was_left(
     there: None, kind: str, held: list[str]
 ) -> None:
     ip = FakeIp()
-    ip.links[NAME] = Link(kind, held=list(held))
-    assert len(_remove(ip)) == 1
+    ip.links[NAME] = Link(kind, held=list(held), marked=True)
+    assert len(_remove(ip, frozenset())) == 1
     assert set(ip.links) == {"lo"}
     assert _remove(ip) == []
 
@@ -330,6 +334,66 @@ def test_an_interface_that_others_use_too_stays_without_our_addresses(there: Non
         _remove(ip)
     assert ip.links[NAME].held == ["192.168.7.1/24"]
     assert _remove(ip) == []
+
+
+@pytest.mark.parametrize("known", [frozenset[str](), KNOWN])
+@pytest.mark.parametrize("held", [[], OURS[:1], OURS, [*OURS, "10.107.0.77/32"]])
+def test_an_interface_without_our_mark_goes_only_if_everything_else_proves_it(
+    there: None, held: list[str], known: frozenset[str]
+) -> None:
+    ip = FakeIp()
+    ip.links[NAME] = Link("dummy", held=list(held))
+    is_proven = bool(known) and held in (OURS[:1], OURS)
+    assert bool(_remove(ip, known)) == is_proven
+    assert (NAME in ip.links) != is_proven
+    if not is_proven:
+        assert ip.links[NAME].held == held
+
+
+def test_a_bridge_with_a_port_stays_with_all_that_is_on_it(there: None) -> None:
+    ip = FakeIp()
+    ip.links[NAME] = Link("bridge", held=list(OURS), marked=True)
+    ip.links["eth0"] = Link("ethernet", master=NAME)
+    assert _remove(ip) == []
+    assert ip.links[NAME].held == OURS
+
+
+def test_the_commands_are_told_without_being_run(there: None) -> None:
+    ip = FakeIp()
+    ip.links[NAME] = Link("dummy", held=list(OURS), marked=True)
+    net = NetSettings(interface_name=NAME)
+    told = netif.would_remove(net, KNOWN, ip, platform="linux")
+    assert told == ([["ip", "link", "delete", "dev", NAME]], [])
+    ip.links[NAME].held.append("192.168.7.1/24")
+    commands, (stays,) = netif.would_remove(net, KNOWN, ip, platform="linux")
+    assert commands == [["ip", "address", "del", text, "dev", NAME] for text in OURS]
+    assert "192.168.7.1/24" in stays
+    ip.links[NAME] = Link("dummy", held=["10.107.0.1/16"])
+    commands, (stays,) = netif.would_remove(net, frozenset(), ip, platform="linux")
+    assert commands == [] and "no mark of ngrokd" in stays
+    assert not [line for line in ip.ran if " del" in line]
+
+
+def test_a_dry_run_tells_all_and_touches_nothing(
+    wreck: Wreck, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = wreck.write_config()
+    wreck.crash()
+    before = wreck.tree()
+    assert run("--config", path, "cleanup", "--dry-run") == 0
+    answer = capsys.readouterr()
+    assert answer.out.splitlines() == [
+        f"# take ngrokd's section out of {wreck.hosts}",
+        f"rm {wreck.socket}",
+        f"rm {wreck.pid}",
+    ]
+    assert wreck.tree() == before
+    wreck.hosts.write_bytes(SECTION + SECTION)
+    wreck.socket.unlink()
+    wreck.pid.write_text("my notes")
+    assert run("--config", path, "cleanup", "--dry-run") == 1
+    answer = capsys.readouterr()
+    assert answer.out == "" and "nothing was written" in answer.err
 
 
 def test_without_root_the_interface_is_told_with_the_mend(there: None) -> None:
@@ -391,8 +455,9 @@ def test_a_real_tun_device_and_its_addresses_go(namespace: Namespace, tmp_path: 
     ip("tuntap", "add", "dev", "ngrokd0", "mode", "tun")
     for address in OURS:
         ip("addr", "add", address, "dev", "ngrokd0")
+    (tmp_path / "ip_mappings.json").write_text('{"a.ns": "10.107.0.2", "b.ns": "10.107.0.3"}')
     script = "import argparse,sys; from ngrokd.verbs import cleanup; from pathlib import Path; "
-    script += "sys.exit(cleanup.run(argparse.Namespace(config=sys.argv[1])))"
+    script += "sys.exit(cleanup.run(argparse.Namespace(config=sys.argv[1], dry_run=False)))"
     argv = ("env", f"PYTHONPATH={ROOT}", sys.executable, "-c", script, config)
     assert namespace.run(*argv).stdout.startswith("interface ngrokd0 is removed")
     assert ip("-o", "addr") == before

@@ -113,6 +113,7 @@ class Daemon:
             "rotate-cert": {"not_after": "2027-02-26T14:03:00Z"},
             "deregister": {"operator_id": "k8sop_1"},
             "log-level": {"log_level": "debug"},
+            "hosts": {"path": "/etc/hosts", "published": True, "lines": ["# BEGIN", "10.0.0.2\ta"]},
         }
 
     def commands(self) -> dict[str, Command]:
@@ -150,6 +151,7 @@ def daemon(path: Path) -> Iterator[Daemon]:
         ("status", 0),
         ("list", 0),
         ("list bound-endpoints --all", 0),
+        ("list --hosts", 0),
         ("health", 0),
         ("set-api-key 2abc", 0),
         ("wait", 0),
@@ -400,6 +402,34 @@ def test_status_tells_an_ended_certificate() -> None:
     assert "Certificate  ended 2023-11-13T22:13:20Z\n" in status_page(ended, NOW, None)
 
 
+def test_status_shows_the_lines_that_are_to_be_added_by_hand_as_they_are() -> None:
+    lines = ["# BEGIN ngrokd managed section", "10.107.0.2\tweb.ns"]
+    hosts: dict[str, object] = {"path": "/etc/hosts", "published": False, "names": 1}
+    page = status_page({**STATUS, "hosts": {**hosts, "lines": lines, "more_lines": 0}}, NOW, 20)
+    assert "\nHosts file   /etc/hosts lacks 1 name\n" in page
+    assert page.endswith(
+        "Until ngrokd may write /etc/hosts, names work with these lines in it:\n\n"
+        "# BEGIN ngrokd managed section\n10.107.0.2\tweb.ns"
+    )
+    page = status_page({**STATUS, "hosts": {**hosts, "lines": lines, "more_lines": 7981}}, NOW, 20)
+    assert page.endswith("\n10.107.0.2\tweb.ns\n... 7981 lines more: `ngrokctl list --hosts`")
+    hosts = {"path": "/etc/hosts", "published": True, "names": 2, "lines": [], "more_lines": 0}
+    page = status_page({**STATUS, "hosts": hosts}, NOW, None)
+    assert "\nHosts file   /etc/hosts (2 names)\n" in page and "Until" not in page
+
+
+def test_list_in_hosts_file_form_is_nothing_but_lines(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ctl.main(["list", "--hosts"]) == 0
+    assert capsys.readouterr().out == "# BEGIN\n10.0.0.2\ta\n"
+    daemon.answers["hosts"] = {"path": "/etc/hosts", "published": True, "lines": []}
+    assert ctl.main(["list", "--hosts"]) == 0
+    assert capsys.readouterr().out == "# ngrokd has no names to publish now\n"
+    assert ctl.main(["list", "--hosts", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == daemon.answers["hosts"]
+
+
 def test_list_for_people_gives_the_reason_of_what_is_not_open() -> None:
     assert list_page([STAR, CACHE, WEB], False, NOW, None) == """\
 URL                  ADDRESS        STATE    OPEN  TOTAL  ERRORS       UP    DOWN
@@ -457,6 +487,13 @@ def test_of_many_skipped_endpoints_a_few_are_shown_unless_all_are_asked_for() ->
 
 def test_an_empty_list_says_where_to_look() -> None:
     assert list_page([], False, NOW, None).startswith("No endpoints. `ngrokctl status`")
+
+
+def test_a_name_that_hides_another_is_told_below_its_line() -> None:
+    hiding = {**WEB, "resolves_elsewhere": ["93.184.216.34", "2001:db8::1"]}
+    assert list_page([hiding], False, NOW, None).splitlines()[2:] == [
+        "    the name also resolves outside of this machine, to 93.184.216.34"
+    ]
 
 
 def test_refresh_names_what_changed() -> None:

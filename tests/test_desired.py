@@ -67,7 +67,7 @@ def test_a_remembered_network_port_is_kept_and_a_taken_one_passed_over() -> None
 
 
 def test_low_ports_move_only_where_they_are_forbidden() -> None:
-    facts = Facts(SUBNET, low_ports_forbidden=True)
+    facts = Facts(SUBNET, forbidden_below=1024)
     result = desired(endpoint("a.ns", 80), endpoint("b.ns", 5432), facts=facts)
     assert {at.port for at in result.listeners} == {9080, 5432}
 
@@ -94,7 +94,7 @@ def test_where_clients_use_another_address_http_requests_get_the_host_of_the_url
 
 
 def test_on_its_own_address_with_another_port_http_requests_get_the_host_of_the_url() -> None:
-    facts = Facts(SUBNET, low_ports_forbidden=True)
+    facts = Facts(SUBNET, forbidden_below=1024)
     result = desired(
         endpoint("a.ns", 80, "http"), endpoint("a.ns", 8000, "http"), facts=facts
     )
@@ -109,3 +109,53 @@ def test_the_names_of_ngrok_itself_are_never_taken() -> None:
     result = desired(endpoint("api.ngrok.com", 443), facts=facts)
     assert not result.listeners
     assert [skipped.url for skipped in result.skipped] == ["tcp://api.ngrok.com:443"]
+
+
+def test_no_endpoint_is_lost_where_two_would_have_one_address_and_port() -> None:
+    facts = Facts(SUBNET, forbidden_below=1024)
+    both = desired(endpoint("a.ns", 80), endpoint("a.ns", 9080), facts=facts)
+    assert {at.port: route.target.port for at, route in both.listeners.items()} == {
+        9080: 9080,
+        9081: 80,
+    }
+    # Clients know the port that was given before; the other endpoint is told which one has it.
+    later = desired(
+        endpoint("a.ns", 80),
+        endpoint("a.ns", 9080),
+        facts=facts,
+        remembered=Remembered({}, {"a.ns:80": 9080}),
+    )
+    assert list(later.listeners.values()) == [Route(Target("a.ns", 80))]
+    reason = later.failed[Target("a.ns", 9080)]
+    assert "given to a.ns:80" in reason and "net.start_port higher than 9080" in reason
+
+
+def test_a_network_port_on_every_address_is_not_one_that_an_endpoint_has_itself() -> None:
+    net = NetSettings(overrides={"db.ns": "0.0.0.0"})
+    facts = Facts(SUBNET, interface_ips={"0.0.0.0": "0.0.0.0"})
+    found = (endpoint("db.ns", 5432), endpoint("metrics.ns", 9080))
+    assert set(desired(*found, net=net, facts=facts).listeners) == {
+        Address("0.0.0.0", 9081),
+        Address("10.107.0.2", 9080),
+    }
+    remembered = Remembered({}, {"db.ns:5432": 9080})
+    later = desired(*found, net=net, facts=facts, remembered=remembered)
+    assert set(later.listeners) == {Address("0.0.0.0", 9080)}
+    assert "given to db.ns:5432" in later.failed[Target("metrics.ns", 9080)]
+
+
+def test_network_ports_begin_where_ports_are_free_for_us() -> None:
+    net = NetSettings(listen_interface="0.0.0.0", start_port=80)
+    facts = Facts(SUBNET, interface_ips={"0.0.0.0": "0.0.0.0"}, forbidden_below=1024)
+    assert set(desired(endpoint("a.ns", 80), net=net, facts=facts).listeners) == {
+        Address("0.0.0.0", 1024)
+    }
+
+
+def test_an_interface_without_an_address_fails_its_endpoints_with_the_reason() -> None:
+    net = NetSettings(listen_interface="wg0")
+    facts = Facts(SUBNET, interface_faults={"wg0": "there is no interface wg0"})
+    result = desired(endpoint("a.ns", 80), net=net, facts=facts)
+    assert result.failed == {
+        Target("a.ns", 80): "net.listen_interface wg0: there is no interface wg0"
+    }

@@ -383,3 +383,26 @@ def test_a_parsed_url_spells_itself_the_same_way_again(text: str) -> None:
     except Unusable:
         return
     assert parse(str(url)) == url
+
+
+LISTED = st.lists(
+    st.builds(
+        item,
+        st.sampled_from(
+            (
+                *("http://a.ns", "https://a.ns:80", "tcp://a.ns:80", "a.ns:80", "HTTP://A.ns/x"),
+                *("tls://b.ns", "https://b.ns", "tcp://b.ns:443", "tcp://b.ns", "*", ""),
+            )
+        ),
+        st.sampled_from(["ep_1", "ep_2", "ep_3", None, 7]),
+        proto=st.sampled_from(["http", "https", "tcp", 7]),
+    ),
+    max_size=8,
+)
+
+
+@given(LISTED, LISTED)
+def test_what_was_known_before_changes_nothing_in_what_is_found(
+    before: list[dict[str, object]], items: list[dict[str, object]]
+) -> None:
+    assert discover(items, discover(before)) == discover(items)

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from ngrokd.errors import StateError
-from ngrokd.host import files, inplace
+from ngrokd.host import exchange, files, inplace
+from ngrokd.host.exchange import ChangedMeanwhile, Shared
 from tests.namespace import Namespace
 
 
@@ -106,8 +107,8 @@ def test_a_file_that_cannot_be_renamed_onto_is_written_in_place(
     path: Path, monkeypatch: pytest.MonkeyPatch, error: int
 ) -> None:
     inode = path.stat().st_ino
-    monkeypatch.setattr(Path, "replace", failing(error))
-    assert files.replace(path, b"n", 0o600, b"old")
+    monkeypatch.setattr(exchange, "_rename", failing(error))
+    assert files.replace(path, b"n", 0o600, Shared(b"old"))
     assert path.read_bytes() == b"n"
     assert path.stat().st_ino == inode
     assert os.listdir(path.parent) == ["state.json"]
@@ -130,8 +131,8 @@ def test_a_file_somebody_else_just_changed_is_not_overwritten(
 ) -> None:
     if in_place:
         monkeypatch.setattr(files, "_replace_by_rename", failing(errno.EBUSY))
-    with pytest.raises(files.ChangedMeanwhile):
-        files.replace(path, b"new", 0o600, b"what we had read")
+    with pytest.raises(ChangedMeanwhile):
+        files.replace(path, b"new", 0o600, Shared(b"what we had read"))
     assert path.read_bytes() == b"old"
     assert os.listdir(path.parent) == ["state.json"]
 
@@ -233,7 +234,7 @@ def test_a_new_file_that_somebody_takes_for_an_orphan_is_written_again_by_the_ca
             file.unlink()
 
     monkeypatch.setattr(os, "fsync", sweep)
-    with pytest.raises(files.ChangedMeanwhile):
+    with pytest.raises(ChangedMeanwhile):
         files.replace(path, b"new", 0o600)
     assert path.read_bytes() == b"old"
 
@@ -357,7 +358,8 @@ _WRITE = """
 import sys
 from pathlib import Path
 from ngrokd.host import files
-print(files.replace(Path(sys.argv[1]), b"new\\n", 0o644, Path(sys.argv[1]).read_bytes()))
+from ngrokd.host.exchange import Shared
+print(files.replace(Path(sys.argv[1]), b"new\\n", 0o644, Shared(Path(sys.argv[1]).read_bytes())))
 """
 
 

@@ -132,7 +132,7 @@ def kept(folder: Path, operator: Operator) -> None:
         lambda api: registrar.update(api, WISH, "k8sop_1"),
         lambda api: registrar.leave(api, "", ME),
         lambda api: registrar.leave(api, "k8sop_1", ME),
-        lambda api: poll(api, "k8sop_1"),
+        lambda api: poll(api, "k8sop_1").discovered,
         lambda api: api.check_key(),
     ],
     ids=["register", "known", "renew", "update", "leave", "leave known", "poll", "check key"],

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import ipaddress
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ngrokd.desired import Remembered
+from ngrokd.host import ipam
 from ngrokd.host.ipam import assign, gateway
+from ngrokd.memory import Memory
 
+LOOPBACK_IN_USE = ("127.0.0.1", "127.0.0.53", "127.0.0.54", "127.0.1.1")
 SUBNET = "10.107.0.0/16"
 NAMES = [f"svc{number}.ns" for number in range(12)]
 
@@ -96,6 +104,123 @@ def test_asking_again_changes_nothing_not_even_the_order_to_save() -> None:
     twice = assign(reversed(NAMES), once.remembered, SUBNET)
     assert twice.addresses == once.addresses
     assert list(twice.remembered.items()) == list(once.remembered.items())
+
+
+def test_a_poll_of_thousands_takes_no_time_in_the_largest_subnet() -> None:
+    names = [f"e{number}.ns" for number in range(8000)]
+    began = time.process_time()
+    first = assign(names, {}, "10.0.0.0/8")
+    again = assign(names, first.remembered, "10.0.0.0/8")
+    more = assign([*names, "new.ns"], first.remembered, "10.0.0.0/8")
+    assert time.process_time() - began < 3  # a tenth of it on a machine that does nothing else
+    assert again.addresses == first.addresses
+    assert more.addresses["new.ns"] == "10.0.31.66"  # 8,000 after .0.2
+
+
+def test_the_longest_gone_are_forgotten_before_they_fill_the_disk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ipam, "MOST_REMEMBERED", 4)
+    remembered: Mapping[str, str] = {}
+    for number in range(9):
+        remembered = assign([f"n{number}", "stays"], remembered, "10.0.0.0/8").remembered
+    assert list(remembered) == ["n6", "n7", "stays", "n8"]
+    many = [f"m{number}" for number in range(9)]
+    assert set(assign(many, remembered, "10.0.0.0/8").remembered) == set(many)
+
+
+class Model:
+    """What the manual says of addresses, in the plainest words. Owner: the test."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, int] = {}
+        self.gone: list[set[str]] = []  # those that went at one poll; the longest gone first
+
+    def follow(self, wanted: set[str], given: Mapping[str, int], usable: list[int]) -> None:
+        """One poll, in one subnet that does not change: `given` must be as the words say."""
+        known = set().union(*self.gone)
+        self.gone = [went - wanted for went in self.gone] + [set(self.held) - wanted - known]
+        for name in sorted(wanted - set(self.held)):
+            free = [number for number in usable if number not in self.held.values()]
+            longest = next(filter(None, self.gone), None)
+            if free:
+                assert given[name] == free[0]
+            elif longest:
+                (loser,) = (each for each in longest if self.held[each] == given[name])
+                longest.remove(loser)
+                del self.held[loser]
+            else:
+                continue
+            self.held[name] = given[name]
+        assert given == {name: self.held[name] for name in wanted if name in self.held}
+
+
+def usable_numbers(subnet: str) -> list[int]:
+    """Of a small one: not network, gateway, broadcast, or what loopback needs."""
+    inside = list(ipaddress.IPv4Network(subnet))[2:-1]
+    return [int(ip) for ip in inside if str(ip) not in LOOPBACK_IN_USE]
+
+
+def after_a_restart(remembered: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Through the file, as the next run reads it."""
+    memory = Memory(folder)
+    memory.save_assignments(Remembered(remembered))
+    return dict(Memory(folder).assignments().addresses)
+
+
+SMALL = ["10.0.0.0/28", "10.0.0.0/29", "10.0.0.8/30", "127.0.0.48/28", "127.0.1.0/29"]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.tuples(st.sets(st.sampled_from(NAMES)), st.booleans()), max_size=12),
+    st.sampled_from(SMALL),
+)
+def test_a_walk_with_restarts_does_what_the_plain_words_say(
+    walk: list[tuple[set[str], bool]], subnet: str
+) -> None:
+    model, usable = Model(), usable_numbers(subnet)
+    remembered: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for wanted, restart in walk:
+            if restart:
+                remembered = after_a_restart(remembered, Path(folder))
+            result = assign(wanted, remembered, subnet)
+            given = {name: int(ipaddress.IPv4Address(ip)) for name, ip in result.addresses.items()}
+            model.follow(wanted, given, usable)
+            assert set(result.failed) == wanted - set(given)
+            remembered = dict(result.remembered)
+
+
+def networks() -> st.SearchStrategy[str]:
+    """Every prefix that the configuration takes, anywhere where it takes it."""
+    return st.builds(
+        lambda prefix, base: str(ipaddress.IPv4Network((base, prefix), strict=False)),
+        st.integers(8, 30),
+        st.sampled_from([0x0A6B0000, 0x7F000000, 0x7F6B0000, 0xAC140000, 0xC0A80100, 0x0A000000]),
+    )
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sets(st.sampled_from(NAMES)), networks()), min_size=2, max_size=8))
+def test_another_subnet_moves_what_no_longer_fits_and_only_that(
+    walk: list[tuple[set[str], str]],
+) -> None:
+    remembered: dict[str, str] = {}
+    for wanted, subnet in walk:
+        network = ipaddress.IPv4Network(subnet)
+        forbidden = {str(network[0]), str(network[1]), str(network[-1]), *LOOPBACK_IN_USE}
+        result = assign(wanted, remembered, subnet)
+        for ip in result.remembered.values():
+            assert ipaddress.IPv4Address(ip) in network and ip not in forbidden
+        assert len(set(result.remembered.values())) == len(result.remembered)
+        room = len(range(2, min(network.num_addresses - 1, 400)))
+        assert not result.failed or len(result.addresses) + len(LOOPBACK_IN_USE) >= room
+        for name in wanted & set(remembered):
+            fits = ipaddress.IPv4Address(remembered[name]) in network
+            if fits and remembered[name] not in forbidden:
+                assert result.addresses[name] == remembered[name]
+        remembered = dict(result.remembered)
 
 
 @settings(deadline=None)  # a busy machine is no failure

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,9 +16,10 @@ from typing import Any
 import pytest
 
 from ngrokd.config import NetSettings
-from ngrokd.errors import BindError, HostError, PortForbidden
+from ngrokd.errors import BindError, HostError, InterfaceTaken, PortForbidden
 from ngrokd.host.holders import Holders
 from ngrokd.host.listening import listen
+from ngrokd.host.lowports import Start
 from ngrokd.host.machine import Machine
 from ngrokd.host.netif.ipreader import IpReader
 from ngrokd.model import Address, InterfaceMode
@@ -77,6 +79,21 @@ def test_closing_before_preparing_is_harmless(hosts: Path) -> None:
     machine_with(hosts, ip).close()
     assert ip.ran == []
     assert hosts.read_bytes() == ORIGINAL
+
+
+def test_an_interface_that_is_gone_for_good_has_no_addresses_and_is_no_mere_fault(
+    hosts: Path,
+) -> None:
+    ip = FakeIp()
+    machine = machine_with(hosts, ip)
+    machine.prepare()
+    machine.add_addresses(NAMES.values())
+    del ip.links["ngrokd0"]
+    ip.kinds = ()
+    with pytest.raises(InterfaceTaken, match="cannot be made"):
+        machine.addresses()
+    ip.kinds = ("dummy",)
+    assert machine.addresses() == frozenset()
 
 
 def test_names_are_written_only_when_they_changed(hosts: Path) -> None:
@@ -357,11 +374,13 @@ def test_a_forbidden_port_is_told_with_the_commands_that_allow_it(
 ) -> None:
     monkeypatch.setattr(socket.socket, "bind", failing(errno.EACCES))
     with pytest.raises(PortForbidden) as caught:
-        listen(Address("127.0.0.1", 1), Holders())
+        listen(Address("127.0.0.1", 1), Holders(), Start)
     assert "sysctl -w net.ipv4.ip_unprivileged_port_start=1" in str(caught.value)
     with pytest.raises(BindError, match="Permission denied") as denied:
         listen(Address("127.0.0.1", 65000), Holders())
     assert not isinstance(denied.value, PortForbidden)
+    with pytest.raises(PortForbidden, match="a security policy refuses it"):
+        listen(Address("127.0.0.1", 1), Holders(), lambda: Start(permitted=True))
 
 
 def test_a_used_up_descriptor_limit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,7 +391,8 @@ def test_a_used_up_descriptor_limit_is_told(monkeypatch: pytest.MonkeyPatch) -> 
 
 # What the tests below run inside a namespace: the actions of argv on a Machine, then its state.
 _INSIDE = """
-import encodings.idna, json, os, sys  # idna: an ordinary user may not read root's Python later
+# idna, ctypes, subprocess: an ordinary user may not read root's Python later
+import ctypes, encodings.idna, json, os, subprocess, sys
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
 from ngrokd.host.machine import Machine
@@ -380,8 +400,16 @@ from ngrokd.host.netif.ipreader import IpReader
 from ngrokd.model import Address
 
 machine = Machine(NetSettings(**json.loads(sys.argv[1])))
-if sys.argv[2] == "nobody":
+if sys.argv[2] != "root":
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
+if sys.argv[2] == "own namespace":
+    kernel = ctypes.CDLL(None)
+    assert kernel.prctl(4, 1, 0, 0, 0) == 0  # PR_SET_DUMPABLE: or its /proc/self stays root's
+    assert kernel.unshare(0x10000000 | 0x40000000) == 0  # CLONE_NEWUSER, CLONE_NEWNET
+    for name, text in (("setgroups", "deny"), ("uid_map", "0 65534 1"), ("gid_map", "0 65534 1")):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 seen = {}
 
 def attempt(action):
@@ -398,7 +426,8 @@ def connects(address):
         with socket.create_connection((address.ip, address.port), timeout=5):
             listener.accept()[0].close()
 
-status = machine.prepare()
+known = frozenset(sys.argv[4:])
+status = machine.prepare(known)
 seen["status"] = [status.name, status.subnet, status.mode.value, list(status.notes)]
 seen["found"] = sorted(machine.addresses())
 prefix = status.subnet.rpartition(".")[0]
@@ -421,10 +450,14 @@ os._exit(0)
 
 
 def inside(
-    namespace: Namespace, user: str = "root", end: str = "close", **net: object
+    namespace: Namespace,
+    user: str = "root",
+    end: str = "close",
+    known: tuple[str, ...] = (),
+    **net: object,
 ) -> dict[str, Any]:
-    """What a Machine inside the namespace saw."""
-    argv = (sys.executable, "-c", _INSIDE, json.dumps(net), user, end)
+    """What a Machine inside the namespace saw; `user`: also "nobody" and "own namespace"."""
+    argv = (sys.executable, "-c", _INSIDE, json.dumps(net), user, end, *known)
     done = namespace.run(*argv, check=False)
     assert done.returncode == 0, done.stderr
     seen: dict[str, Any] = json.loads(done.stdout)
@@ -501,7 +534,7 @@ def test_an_interface_of_another_kind_is_really_left_alone(namespace: Namespace)
     namespace.run("ip", "link", "add", "ngrokd0", "type", "bridge")
     before = trace(namespace)
     seen = inside(namespace)
-    assert "of kind bridge" in seen["status"][3][0]
+    assert "a bridge without ngrokd's mark" in seen["status"][3][0]
     assert "ip link delete dev ngrokd0" in seen["status"][3][0]
     assert trace(namespace) == before
 
@@ -526,31 +559,6 @@ def test_an_ordinary_user_needs_nothing_for_a_loopback_subnet(namespace: Namespa
     seen = inside(namespace, user="nobody", subnet="127.107.0.0/16", interface_name="sandbox")
     assert seen["status"] == ["lo", "127.107.0.0/16", "loopback", []]
     assert seen["connects"][1] == ""
-
-
-@pytest.mark.root
-def test_the_ip_of_busybox_serves_an_interface_and_removes_it(namespace: Namespace) -> None:
-    before = trace(namespace)
-    inside(namespace, end="crash")  # BusyBox makes no tun device: it gets one to adopt
-    namespace.run("cp", "/usr/sbin/ip", "/etc/real-ip")
-    namespace.run("sh", "-c", 'mount --bind "$(command -v busybox)" "$(readlink -f /usr/sbin/ip)"')
-    assert "BusyBox" in namespace.run("ip", check=False).stderr
-    seen = inside(namespace)
-    assert seen["status"][:2] == ["ngrokd0", "10.107.0.0/16"]
-    assert seen["found"] == seen["addresses"] == ["10.107.0.2", "10.107.0.3"]
-    assert seen["refused"] == {}
-    assert seen["connects"] == [""] * 4
-    assert seen["left"] == ["10.107.0.3"]
-    namespace.run("sh", "-c", 'umount "$(readlink -f /usr/sbin/ip)"; rm /etc/real-ip')
-    assert trace(namespace) == before
-
-
-@pytest.mark.root
-def test_without_ip_at_all_the_loopback_range_serves(namespace: Namespace) -> None:
-    namespace.run("sh", "-c", 'mount --bind /dev/null "$(readlink -f /usr/sbin/ip)"')
-    seen = inside(namespace)
-    assert seen["status"][:3] == ["lo", "127.107.0.0/16", "loopback"]
-    assert seen["connects"] == [""] * 4
 
 
 @pytest.mark.root
@@ -589,6 +597,137 @@ def test_a_read_only_hosts_file_costs_only_the_names(namespace: Namespace) -> No
     assert "Read-only file system" in seen["publish"]
     assert "ReadWritePaths" in seen["publish"]
     assert seen["connects"] == [""] * 4
+
+
+# A Machine that publishes what it is told to, and what it then has to show.
+_PUBLISHES = """
+import encodings.idna, json, os, sys
+from pathlib import Path
+from ngrokd.config import NetSettings
+from ngrokd.errors import HostError
+from ngrokd.host.machine import Machine
+
+machine = Machine(NetSettings(), state_folder=Path(sys.argv[1]))
+if sys.argv[2] == "nobody":
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+for line in sys.stdin:
+    try:
+        machine.publish(json.loads(line))
+    except HostError:
+        pass
+    seen = machine.hosts()
+    print(json.dumps([seen.published, seen.problem, seen.section.lines()]), flush=True)
+"""
+
+
+class Publisher:
+    """Owner: the test. A machine inside a namespace that goes on when it is refused."""
+
+    def __init__(self, namespace: Namespace, state: Path, user: str = "root") -> None:
+        argv = (sys.executable, "-c", _PUBLISHES, state, user)
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self._program = namespace.popen(*argv, text=True, **pipes)
+
+    def publish(self, names: dict[str, str]) -> tuple[bool, str, list[str]]:
+        """Whether they are there, what is wrong, and the lines."""
+        print(json.dumps(names), file=self._program.stdin, flush=True)
+        published, problem, lines = json.loads(self._program.stdout.readline())
+        return published, problem, lines
+
+    def __enter__(self) -> Publisher:
+        return self
+
+    def __exit__(self, *fault: object) -> None:
+        self._program.communicate(timeout=30)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("close", "reopen", "mend"),
+    [
+        ("mount -o remount,bind,ro /etc", "mount -o remount,bind,rw /etc", "ReadWritePaths=/etc"),
+        ("chattr +i /etc/hosts", "chattr -i /etc/hosts", "chattr -i /etc/hosts"),
+        (
+            "cp /etc/hosts /etc/full/hosts; mount --bind /etc/full/hosts /etc/hosts; "
+            "dd if=/dev/zero of=/etc/full/x 2>/dev/null || true",
+            "rm /etc/full/x",
+            "make room",
+        ),
+    ],
+)
+def test_a_closed_hosts_file_costs_only_names_shows_the_lines_and_is_used_once_it_opens(
+    namespace: Namespace, tmp_path: Path, close: str, reopen: str, mend: str
+) -> None:
+    namespace.run("mkdir", "/etc/full")
+    namespace.run("mount", "-t", "tmpfs", "-o", "size=8k", "none", "/etc/full")
+    before = namespace.hosts.read_bytes()
+    if namespace.run("sh", "-c", close, check=False).returncode:
+        pytest.skip(f"this file system refuses `{close}`")
+    try:
+        names = {f"name-{i}.a-long-namespace-of-a-customer": f"10.107.0.{i}" for i in range(2, 120)}
+        with Publisher(namespace, tmp_path) as publisher:
+            published, problem, lines = publisher.publish(names)
+            assert not published and mend in problem
+            assert namespace.run("cat", "/etc/hosts").stdout.encode() == before
+            assert "10.107.0.2\tname-2.a-long-namespace-of-a-customer" in lines
+            namespace.run("sh", "-c", reopen)
+            assert publisher.publish({"web.ns": "10.107.0.2"})[:2] == (True, "")
+            assert namespace.run("getent", "hosts", "web.ns").stdout.startswith("10.107.0.2 ")
+            assert publisher.publish({})[0]
+        assert namespace.run("cat", "/etc/hosts").stdout.encode() == before
+    finally:
+        namespace.run("sh", "-c", f"{reopen} || true")
+
+
+@pytest.mark.root
+def test_the_lines_that_an_ordinary_users_daemon_shows_make_names_work(
+    namespace: Namespace, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o755)
+    with Publisher(namespace, tmp_path, "nobody") as publisher:
+        published, problem, lines = publisher.publish({"web.ns": "127.107.0.2"})
+        assert not published and "run ngrokd as root" in problem
+        with namespace.hosts.open("a") as file:
+            file.write("\n".join(["", *lines, ""]))
+        assert publisher.publish({"web.ns": "127.107.0.2"})[:2] == (True, "")
+    assert namespace.run("getent", "hosts", "web.ns").stdout.startswith("127.107.0.2 ")
+
+
+@pytest.mark.root
+def test_a_link_into_a_read_only_store_stays_one_and_says_how_nixos_mends_it(
+    namespace: Namespace, tmp_path: Path
+) -> None:
+    namespace.run("sh", "-c", "mkdir -p /etc/store/etc; mv /etc/hosts /etc/store/etc/hosts")
+    namespace.run("ln", "-s", "/nix/store/etc/hosts", "/etc/hosts")
+    store = Path("/nix/store")
+    if not store.is_dir():
+        # Inside its own mounts only: a folder of that name over one that every machine has.
+        namespace.run("sh", "-c", "mount -t tmpfs none /mnt; mkdir -p /mnt/nix/store")
+        namespace.run("ln", "-sfn", "/mnt/nix/store/etc/hosts", "/etc/hosts")
+        store = Path("/mnt/nix/store")
+    namespace.run("mount", "--bind", "/etc/store", store)
+    namespace.run("mount", "-o", "remount,bind,ro", store)
+    with Publisher(namespace, tmp_path) as publisher:
+        published, problem, lines = publisher.publish({"web.ns": "10.107.0.2"})
+    assert not published and lines
+    assert "networking.extraHosts" in problem
+    assert namespace.run("readlink", "/etc/hosts").stdout.endswith("/nix/store/etc/hosts\n")
+
+
+@pytest.mark.root
+def test_the_resolver_finds_every_kind_of_name_that_may_be_published(
+    namespace: Namespace, tmp_path: Path
+) -> None:
+    names = ["a.ns", "_srv._tcp.ns", "under_score.ns", "xn--bcher-kva.ns", "1.2x.ns", "a-b.c-d.ns",
+             "a" * 63 + ".ns", ".".join(["b" * 60] * 4)]  # fmt: skip
+    wanted = {name: f"10.107.0.{number + 2}" for number, name in enumerate(names)}
+    with Publisher(namespace, tmp_path) as publisher:
+        assert publisher.publish(wanted)[0]
+        for name, ip in wanted.items():
+            found = namespace.run("getent", "hosts", name).stdout.split()
+            assert found == [ip, name]
+        assert publisher.publish({})[0]
+    assert namespace.run("getent", "hosts", "under_score.ns", check=False).stdout == ""
 
 
 # A Machine that serves two addresses while others meddle with its interface.

@@ -59,6 +59,30 @@ def test_damage_costs_only_what_was_damaged(tmp_path: Path, content: bytes) -> N
     assert Memory(tmp_path).endpoints() == SEEN
 
 
+def test_a_damaged_file_replaces_what_was_kept_of_an_earlier_one(tmp_path: Path) -> None:
+    damaged = tmp_path / "ip_mappings.json"
+    (tmp_path / "ip_mappings.json.corrupt").write_bytes(b"of last year")
+    damaged.write_bytes(b'{"a.ns": "10.107')
+    memory = Memory(tmp_path)
+    assert memory.assignments() == Remembered()
+    assert (tmp_path / "ip_mappings.json.corrupt").read_bytes() == b'{"a.ns": "10.107'
+    memory.save_assignments(Remembered({"a.ns": "10.107.0.2"}))
+    assert Memory(tmp_path).assignments() == Remembered({"a.ns": "10.107.0.2"})
+
+
+def test_a_damaged_file_that_cannot_be_moved_is_told_and_made_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "ip_mappings.json").write_bytes(b"{")
+    (tmp_path / "ip_mappings.json.corrupt").mkdir()
+    (tmp_path / "network_ports.json").write_text('{"a.ns:80": 9080}')
+    memory = Memory(tmp_path)
+    assert memory.assignments() == Remembered({}, {"a.ns:80": 9080})
+    assert "ip_mappings.json is damaged and cannot be renamed" in caplog.text
+    memory.save_assignments(Remembered({"a.ns": "10.107.0.2"}))
+    assert Memory(tmp_path).assignments() == Remembered({"a.ns": "10.107.0.2"})
+
+
 def test_a_damaged_file_of_endpoints_is_kept_aside(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

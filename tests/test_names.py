@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from ngrokd.host import hosts
 from ngrokd.host.names import refusal
 
 RESERVED = frozenset(["laptop", "laptop.home", "printer.lan"])
@@ -47,6 +48,8 @@ def test_a_proper_name_is_published(name: str) -> None:
         ("web.localhost", "machine itself"),
         ("localhost.localdomain", "machine itself"),
         ("ip6-loopback", "machine itself"),
+        ("_gateway", "systemd"),
+        ("_localdnsstub", "systemd"),
         ("10.0.0.1", "address"),
         ("127.1", "address"),
         ("0x7f.1", "address"),
@@ -103,3 +106,32 @@ def test_whatever_is_not_refused_is_one_harmless_word(name: str) -> None:
     reason = refusal(name, RESERVED, LOOPS)
     assert reason or re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9_])?", name)
     assert reason.isprintable()
+
+
+def names_by_libc(line: bytes) -> list[bytes]:
+    """Of a line of a hosts file: what glibc's and musl's parsers make of it, at their widest."""
+    return re.split(rb"[ \t\v\f\r\n\0]+", line.partition(b"#")[0].strip(b" \t\v\f\r\n\0"))[1:]
+
+
+@settings(deadline=None)
+@given(
+    st.one_of(
+        st.text(),
+        st.text(st.characters(max_codepoint=0x17F)),
+        st.from_regex(r"[A-Za-z0-9_.\-]{1,70}", fullmatch=True),
+    )
+)
+@example("a.ns\n10.0.0.1\tgoogle.com")
+@example("a.ns b.ns")
+@example("a.ns#")
+@example("a.ns\x85b.ns")
+def test_whatever_is_not_refused_makes_one_line_with_one_name(name: str) -> None:
+    if refusal(name, RESERVED, LOOPS):
+        return
+    before = b"127.0.0.1 localhost\n"
+    after = hosts.render(before, {name: "10.107.0.2"}, hosts.marker_of("ngrokd0"))
+    added = after[len(before) :].split(b"\n")
+    assert after.startswith(before) and len(added) == 4 and added[3] == b""
+    assert added[0].startswith(b"# BEGIN ") and added[2].startswith(b"# END ")
+    assert names_by_libc(added[1]) == [name.encode("ascii")]
+    assert hosts.render(after, {}, hosts.marker_of("ngrokd0")) == before

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from typing import Union
 
 import pytest
 
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
 from ngrokd.host import netif
-from ngrokd.host.command import CommandError
-from ngrokd.host.netif import iproute
+from ngrokd.host.command import CommandError, Runner
+from ngrokd.host.netif import iproute, leftovers, links, linuxreader
 from ngrokd.host.netif.backend import Backend
+from ngrokd.host.netif.ifconfigreader import IfconfigReader
 from ngrokd.host.netif.ipreader import IpReader
+from ngrokd.host.netif.scene import Reader
 from ngrokd.model import InterfaceMode
+from tests.fake_ifconfig import FakeIfconfig
 from tests.fake_ip import FakeIp, Link
 
 NET = NetSettings()
@@ -25,8 +30,8 @@ FALLBACK = "127.107.0.0/16"
 LOOK = ["ip -o link show", "ip -o addr show", "ip -o -4 route show table all"]
 
 
-def prepare(ip: FakeIp, net: NetSettings = NET) -> Backend:
-    return netif.prepare(net, ip, IpReader(ip), platform="linux")
+def prepare(ip: Runner, net: NetSettings = NET, known: Collection[str] = ()) -> Backend:
+    return netif.prepare(net, ip, IpReader(ip), known, platform="linux")
 
 
 def note(backend: Backend) -> str:
@@ -45,7 +50,7 @@ def test_a_dummy_interface_is_made_with_exactly_these_commands() -> None:
     assert ip.ran == [
         "ip -d -o link show dev ngrokd0",
         *LOOK,
-        "ip link add ngrokd0 type dummy",
+        "ip link add ngrokd0 address 02:6e:67:72:6f:6b type dummy",
         "ip -d -o link show dev ngrokd0",
         "ip link set dev ngrokd0 addrgenmode none",
         "ip address replace 10.107.0.1/16 dev ngrokd0",
@@ -63,7 +68,7 @@ def test_the_dummy_interface_carries_gateway_and_endpoints_and_is_up() -> None:
     ip = FakeIp()
     backend = prepare(ip)
     assert backend.add(ENDPOINTS) == {}
-    link = Link("dummy", up=True, makes_ipv6=False)
+    link = Link("dummy", up=True, makes_ipv6=False, marked=True)
     link.held = [GATEWAY, "10.107.0.2/32", "10.107.0.3/32"]
     assert ip.links["ngrokd0"] == link
     assert backend.addresses() == frozenset(ENDPOINTS)
@@ -86,6 +91,165 @@ def test_without_dummy_in_the_kernel_it_is_a_tun_device(caplog: pytest.LogCaptur
         "ngrokd0 is made, of type tun",
         "ngrokd0 is up with 10.107.0.1/16",
     ]
+
+
+@pytest.mark.parametrize("busybox", [False, True])
+def test_without_dummy_and_tun_it_is_a_bridge_of_our_own(busybox: bool) -> None:
+    ip = FakeIp(kinds=["bridge"], busybox=busybox)
+    backend = prepare(ip)
+    assert backend.status.mode is InterfaceMode.BRIDGE
+    (text,) = backend.status.notes
+    assert "of type dummy" in text and "of type tun" in text
+    assert backend.add(ENDPOINTS) == {}
+    assert backend.addresses() == frozenset(ENDPOINTS)
+    again = prepare(ip)
+    assert again.status.mode is InterfaceMode.BRIDGE
+    assert again.addresses() == frozenset(ENDPOINTS)
+    again.close()
+    assert set(ip.links) == {"lo"}
+
+
+@pytest.mark.parametrize("busybox", [False, True])
+def test_a_bridge_with_ports_is_somebodys_even_with_our_mark(busybox: bool) -> None:
+    ip = FakeIp(busybox=busybox)
+    ip.links["ngrokd0"] = Link("bridge", held=[GATEWAY], marked=True)
+    ip.links["eth0"] = Link("ethernet", master="ngrokd0")
+    text = note(prepare(ip))
+    assert "bridge with the port eth0" in text
+    assert "ip link delete dev ngrokd0" in text
+    assert ip.links["ngrokd0"] == Link("bridge", held=[GATEWAY], marked=True)
+
+
+def test_a_bridge_that_others_gave_a_port_stays_without_our_addresses() -> None:
+    ip = FakeIp(kinds=["bridge"])
+    backend = prepare(ip)
+    backend.add(ENDPOINTS)
+    ip.links["eth0"] = Link("ethernet", master="ngrokd0")
+    assert backend.addresses() == frozenset(ENDPOINTS)
+    with pytest.raises(HostError, match=r"port eth0.*ip link delete dev ngrokd0"):
+        backend.close()
+    assert ip.links["ngrokd0"].held == []
+    assert ip.links["eth0"].master == "ngrokd0"
+
+
+@pytest.mark.parametrize("busybox", [False, True])
+@pytest.mark.parametrize("kind", ["dummy", "tun", "bridge"])
+@pytest.mark.parametrize(
+    ("held", "known"),
+    [
+        ([], ()),
+        ([], ("10.107.0.2",)),
+        ([GATEWAY], ()),
+        ([GATEWAY, "10.107.0.2/32"], ()),
+        ([GATEWAY, "10.107.0.2/32", "10.107.0.9/32"], ("10.107.0.2",)),
+        (["10.107.0.2/32"], ("10.107.0.2",)),
+        (["10.107.0.1/24", "10.107.0.2/32"], ("10.107.0.2",)),
+        ([GATEWAY, "10.107.0.2/24"], ("10.107.0.2",)),
+    ],
+)
+def test_an_administrators_own_is_neither_adopted_nor_touched(
+    kind: str, busybox: bool, held: list[str], known: tuple[str, ...]
+) -> None:
+    ip = FakeIp(busybox=busybox)
+    ip.links["ngrokd0"] = Link(kind, up=True, held=list(held))
+    backend = prepare(ip, known=known)
+    text = note(backend)
+    assert "nothing proves that ngrokd made it" in text
+    assert "ip link delete dev ngrokd0" in text
+    backend.close()
+    assert ip.links["ngrokd0"] == Link(kind, up=True, held=held)
+
+
+@pytest.mark.parametrize("kind", ["dummy", "tun"])
+@pytest.mark.parametrize("held", [[GATEWAY], [GATEWAY, "10.107.0.2/32"]])
+def test_what_a_version_without_marks_left_is_adopted_where_its_addresses_are_remembered(
+    kind: str, held: list[str]
+) -> None:
+    ip = FakeIp()
+    ip.links["ngrokd0"] = Link(kind, up=True, held=held)
+    backend = prepare(ip, known=["10.107.0.2", "10.107.0.3"])
+    assert backend.addresses() == {text[:-3] for text in held[1:]}
+    backend.close()
+    assert set(ip.links) == {"lo"}
+
+
+def test_an_address_of_the_subnet_that_others_put_on_ours_is_never_removed() -> None:
+    ip = FakeIp()
+    backend = prepare(ip)
+    backend.add(ENDPOINTS)
+    theirs = ["10.107.7.7/32", "10.107.8.1/24"]
+    ip.links["ngrokd0"].held += theirs
+    assert backend.addresses() == frozenset(ENDPOINTS)
+    assert [note.split()[4] for note in backend.status.notes] == [f"{text}," for text in theirs]
+    assert backend.remove([*ENDPOINTS, "10.107.7.7", "10.107.8.1"]) == {}
+    with pytest.raises(HostError, match=r"10\.107\.7\.7/32"):
+        backend.close()
+    assert ip.links["ngrokd0"].held == theirs
+
+
+class Killed(BaseException):
+    """The daemon ends here, at once."""
+
+
+@pytest.mark.parametrize("cleans_up", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "tool"),
+    [
+        ("dummy", "iproute2"),
+        ("tun", "iproute2"),
+        ("bridge", "iproute2"),
+        ("dummy", "busybox"),
+        ("bridge", "busybox"),
+        ("tun", "ifconfig"),
+    ],
+)
+def test_whenever_it_is_killed_the_next_run_or_a_cleanup_leaves_nothing(
+    kind: str, tool: str, cleans_up: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the state folder has forgotten every address."""
+    steps = 0
+    for moment in itertools.count(1):
+        ip = FakeIp(kinds=[kind], busybox=tool == "busybox")
+        links = ip.links
+        run = FakeIfconfig(ip) if tool == "ifconfig" else ip
+        reader = reader_of(run)
+        monkeypatch.setattr(linuxreader, "open_reader", lambda net, run, it=reader: it)
+        monkeypatch.setattr(leftovers, "_is_there", links.__contains__)
+        left = itertools.count(1)
+
+        def run_until(argv: Sequence[str], text: str = "") -> str:
+            answer = run(argv, text)  # noqa: B023
+            if next(left) == moment:  # noqa: B023
+                raise Killed
+            return answer
+
+        try:
+            backend = netif.prepare(NET, run_until, reader, platform="linux")
+            backend.add(ENDPOINTS)
+            backend.remove(ENDPOINTS[:1])
+            backend.close()
+        except Killed:
+            steps += 1
+        else:
+            break
+        if cleans_up:
+            leftovers.remove(NET, (), run)
+        else:
+            netif.prepare(NET, run, reader, platform="linux").close()
+        assert set(links) == {"lo"}, f"killed after command {moment}"
+    assert steps > 5
+
+
+def reader_of(run: Union[FakeIp, FakeIfconfig]) -> Reader:
+    return IfconfigReader(run, run.index_of) if isinstance(run, FakeIfconfig) else IpReader(run)
+
+
+def test_the_gateway_of_a_subnet_of_another_size_is_replaced() -> None:
+    ip = FakeIp()
+    prepare(ip).add(ENDPOINTS)
+    backend = prepare(ip, replace(NET, subnet="10.107.0.0/24"))
+    assert ip.links["ngrokd0"].held == ["10.107.0.2/32", "10.107.0.3/32", "10.107.0.1/24"]
+    assert backend.addresses() == frozenset(ENDPOINTS)
 
 
 def test_without_any_kind_it_is_the_loopback_range_and_the_note_tells_the_mend() -> None:
@@ -165,14 +329,16 @@ def test_an_interface_with_an_address_outside_the_subnet_is_refused(address: str
     assert ip.links["ngrokd0"].held == [GATEWAY, address]
 
 
-@pytest.mark.parametrize("busybox", [False, True])
-@pytest.mark.parametrize("kind", ["dummy", "tun"])
+@pytest.mark.parametrize(
+    ("kind", "busybox"),
+    [("dummy", False), ("tun", False), ("bridge", False), ("dummy", True), ("bridge", True)],
+)
 def test_what_a_crashed_run_left_is_adopted_and_its_addresses_reported(
     kind: str, busybox: bool
 ) -> None:
     ip = FakeIp(busybox=busybox)
-    held = [GATEWAY, "fe80::5/64", "10.107.0.2/32", "10.107.9.9/24"]
-    ip.links["ngrokd0"] = Link(kind, up=True, makes_ipv6=False, held=held)
+    held = [GATEWAY, "fe80::5/64", "10.107.0.2/32", "10.107.9.9/32"]
+    ip.links["ngrokd0"] = Link(kind, up=True, makes_ipv6=False, held=held, marked=True)
     backend = prepare(ip)
     assert backend.status.mode.value == kind
     assert backend.addresses() == {"10.107.0.2", "10.107.9.9"}
@@ -240,7 +406,7 @@ def test_routes_that_lead_nobody_into_the_subnet_are_no_conflict(route: str) -> 
 
 def test_a_conflict_that_came_up_after_a_crash_removes_our_leftover() -> None:
     ip = FakeIp()
-    ip.links["ngrokd0"] = Link("dummy", up=True, held=[GATEWAY])
+    ip.links["ngrokd0"] = Link("dummy", up=True, held=[GATEWAY], marked=True)
     ip.links["docker0"] = Link("bridge", up=True, held=["10.107.0.1/16"])
     assert "docker0" in note(prepare(ip))
     assert set(ip.links) == {"lo", "docker0"}
@@ -347,7 +513,7 @@ def test_an_interface_that_another_program_put_in_the_place_of_ours_is_never_tou
     held: list[str], kind: str, busybox: bool
 ) -> None:
     ip = FakeIp(busybox=busybox)
-    ip.links["ngrokd0"] = Link("tun", held=[GATEWAY])
+    ip.links["ngrokd0"] = Link("dummy", held=[GATEWAY], marked=True)
     backend = prepare(ip)
     backend.add(ENDPOINTS)
     theirs = Link(kind, held=list(held))
@@ -407,6 +573,34 @@ def test_an_interface_without_endpoints_is_made_again_at_the_next_look() -> None
     ip.kinds = []
     with pytest.raises(HostError, match="modprobe dummy"):
         backend.addresses()
+
+
+@pytest.mark.parametrize("busybox", [False, True])
+@pytest.mark.parametrize("lost", ["ip link add", "ip tuntap add", " link show dev"])
+def test_one_that_was_made_again_is_ours_also_if_its_command_was_killed_too_late(
+    busybox: bool, lost: str
+) -> None:
+    ip = FakeIp(["tun"] if "tun" in lost else ["dummy"], busybox=busybox and "tun" not in lost)
+    losing: list[bool] = []
+
+    def killed_too_late(argv: Sequence[str], text: str = "") -> str:
+        answer = ip(argv, text)
+        if losing and lost in " ".join(argv) and "ngrokd0" in ip.links:
+            losing.clear()
+            raise CommandError("did not end within 30 seconds")
+        return answer
+
+    backend = prepare(killed_too_late)
+    del ip.links["ngrokd0"]
+    losing.append(True)
+    with pytest.raises(HostError):
+        backend.addresses()
+    assert not losing and "ngrokd0" in ip.links
+    assert backend.addresses() == frozenset()
+    assert backend.add(ENDPOINTS) == {}
+    assert backend.addresses() == frozenset(ENDPOINTS)
+    backend.close()
+    assert set(ip.links) == {"lo"}
 
 
 def test_an_ordinary_look_changes_nothing() -> None:
@@ -487,6 +681,7 @@ def test_any_walk_with_failures_ends_with_what_was_asked_for(seed: int, busybox:
         elif event == "meddle" and "ngrokd0" in ip.links:
             held = ip.links["ngrokd0"].held
             held[:] = [text for text in held if chance.random() < 0.7]
+        ip.kinds = chance.choice([["dummy"], ["bridge"], ["tun", "bridge"]])
         wanted = frozenset(chance.sample(pool, chance.randrange(len(pool))))
         actual = backend.addresses()
         failed = backend.add(wanted - actual)
@@ -523,9 +718,13 @@ def test_the_kind_is_read_from_what_iproute2_really_shows() -> None:
         "68 maxmtu 65535 \\    tun type tun pi off vnet_hdr off persist on addrgenmode none "
         "numtxqueues 1 numrxqueues 1 gso_max_size 65536\n"
     )
-    assert iproute.link_kind(tun) == "tun"
-    assert iproute.link_kind(tun.replace("persist on", "persist off")) == "tun of another program"
-    assert iproute.link_kind("garbage") == "unknown"
+    assert links.of_iproute2(tun) == links.Link(2, "tun", is_marked=False)
+    owned = tun.replace("persist on", "persist on user root group root")
+    assert links.of_iproute2(owned) == links.Link(2, "tun", is_marked=True)
+    others = owned.replace("user root", "user vpn")
+    assert links.of_iproute2(others) == links.Link(2, "tun", is_marked=False)
+    assert links.of_iproute2(tun.replace("persist on", "persist off")).kind != "tun"
+    assert links.of_iproute2("garbage").kind == "unknown"
 
 
 def test_addresses_are_read_with_peers_and_without_link_local_ones() -> None:
@@ -555,7 +754,7 @@ def test_failures_of_a_batch_are_found_by_their_line() -> None:
     }
 
 
-class FakeIfconfig:
+class FakeAliases:
     """lo0 of macOS."""
 
     def __init__(self) -> None:
@@ -579,13 +778,13 @@ class FakeIfconfig:
         return ""
 
 
-def prepare_darwin(net: NetSettings, ifconfig: FakeIfconfig) -> Backend:
+def prepare_darwin(net: NetSettings, ifconfig: FakeAliases) -> Backend:
     reader = netif.open_reader(net, ifconfig, "darwin")
     return netif.prepare(net, ifconfig, reader, platform="darwin")
 
 
 def test_macos_aliases_are_added_to_lo0_and_removed() -> None:
-    ifconfig = FakeIfconfig()
+    ifconfig = FakeAliases()
     ifconfig.held.append("127.107.0.9")
     ifconfig.refused.add("127.107.0.3")
     backend = prepare_darwin(NET, ifconfig)
@@ -604,11 +803,11 @@ def test_macos_aliases_are_added_to_lo0_and_removed() -> None:
 
 def test_macos_tells_when_the_configured_subnet_cannot_be() -> None:
     net = replace(NET, subnet="10.200.0.0/16")
-    assert "net.subnet" in prepare_darwin(net, FakeIfconfig()).status.notes[0]
+    assert "net.subnet" in prepare_darwin(net, FakeAliases()).status.notes[0]
 
 
 def test_macos_finds_the_first_address_of_an_interface() -> None:
-    ifconfig = FakeIfconfig()
+    ifconfig = FakeAliases()
     reader = netif.open_reader(NET, ifconfig, "darwin")
     assert netif.interface_address("lo0", reader) == "127.0.0.1"
     with pytest.raises(HostError, match="there is no interface en7"):

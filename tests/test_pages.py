@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ngrokd.cloud import pages
 from ngrokd.cloud.apierrors import Asked
-from ngrokd.cloud.pages import MAX_LIST_S, MAX_PAGES, Listing
+from ngrokd.cloud.pages import MAX_LIST_S, MAX_PAGES, Listing, Pages, digest_of
 from ngrokd.errors import ApiUnavailable
 
 BASE = "https://api.test"
@@ -144,6 +144,52 @@ def test_an_empty_page_ends_the_list_whatever_it_names() -> None:
     asking = Asking()
     asking.ask(count=0, link="https://evil.test/")
     assert asking.listing.url is None and asking.listing.items == []
+
+
+def list_of(*bodies: bytes, known: Optional[Pages] = None) -> tuple[Listing, list[bytes]]:
+    """A whole list of such pages, and those of them that had to be read."""
+    made = Listing(BASE, "/x", "endpoints", ASKED, known)
+    read: list[bytes] = []
+    for number, body in enumerate(bodies, 1):
+        digest = digest_of(body)
+        if not made.recognises(digest, len(body), 0.0):
+            read.append(body)
+            link = f"?before_id={number}" if number < len(bodies) else None
+            item = {"id": body.decode()}
+            made.take({"endpoints": [item], "next_page_uri": link}, len(body), 0.0, digest)
+    return made, read
+
+
+def test_a_list_that_is_still_the_same_is_not_read_again() -> None:
+    first, read = list_of(b"a", b"b", b"c")
+    assert read == [b"a", b"b", b"c"] and not first.unchanged
+    again, read = list_of(b"a", b"b", b"c", known=first.pages)
+    assert read == [] and again.unchanged
+    assert again.items == first.items and again.pages == first.pages
+    assert again.url is None
+
+
+@pytest.mark.parametrize("changed", [0, 1, 2])
+def test_one_page_that_changed_is_read_and_the_others_are_still_known(changed: int) -> None:
+    first, _ = list_of(b"a", b"b", b"c")
+    bodies = [b"a", b"b", b"c"]
+    bodies[changed] = b"new"
+    again, read = list_of(*bodies, known=first.pages)
+    assert read == [b"new"] and not again.unchanged
+    assert again.items == [{"id": body.decode()} for body in bodies]
+    once_more, read = list_of(*bodies, known=again.pages)
+    assert read == [] and once_more.unchanged
+
+
+def test_a_known_page_counts_against_the_bounds_as_any_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, _ = list_of(b"a", b"b")
+    for bound, text in (("MAX_LIST_BYTES", "is larger than"), ("MAX_KEPT", "of text")):
+        with monkeypatch.context() as patch:
+            patch.setattr(pages, bound, 1)
+            with pytest.raises(ApiUnavailable, match=text):
+                list_of(b"a", b"b", known=first.pages)
 
 
 def test_what_nobody_reads_of_an_item_is_not_kept() -> None:

@@ -79,13 +79,32 @@ def test_carrying_a_plan_out_gets_there(
 
 def test_a_name_is_published_where_it_answers_on_its_own_port() -> None:
     moved = {Address("10.107.0.3", 9080): Route(Target("web.ns", 80), "web.ns")}
-    assert published_names({AT_API: API, **moved}) == {"api.ns": AT_API.ip}
+    own = {AT_API.ip, "10.107.0.3"}
+    assert published_names({AT_API: API, **moved}, own) == {"api.ns": AT_API.ip}
 
 
 def test_two_ports_of_a_host_are_one_name() -> None:
     both = {AT_API: API, Address(AT_API.ip, 443): Route(Target("api.ns", 443))}
-    assert published_names(both) == {"api.ns": AT_API.ip}
+    assert published_names(both, {AT_API.ip}) == {"api.ns": AT_API.ip}
 
 
 def test_a_listener_on_every_interface_is_reached_on_loopback() -> None:
-    assert published_names({Address("0.0.0.0", 80): API}) == {"api.ns": "127.0.0.1"}
+    assert published_names({Address("0.0.0.0", 80): API}, ()) == {"api.ns": "127.0.0.1"}
+
+
+def test_on_a_shared_address_a_name_is_published_only_if_all_its_ports_are_its_own() -> None:
+    own = {Address("0.0.0.0", 9080): Route(Target("db.ns", 9080))}
+    moved = {Address("0.0.0.0", 9081): Route(Target("db.ns", 5432))}
+    assert published_names(own, ()) == {"db.ns": "127.0.0.1"}
+    # There db.ns:5432 would be whatever database this machine has itself.
+    assert published_names({**own, **moved}, ()) == {}
+    on_its_own = {Address("10.107.0.2", 9081): Route(Target("db.ns", 5432))}
+    assert published_names({AT_API: API, **on_its_own}, {AT_API.ip}) == {"api.ns": AT_API.ip}
+
+
+def test_a_port_of_every_address_gives_way_to_the_same_port_of_one_and_back() -> None:
+    everywhere, here = Address("0.0.0.0", 9080), Address("192.168.7.1", 9080)
+    other = Address("0.0.0.0", 9081)
+    assert plan({here: DB}, (), {everywhere: DB, other: API}, ()).give_way == (everywhere,)
+    assert plan({everywhere: DB}, (), {here: DB, other: API}, ()).give_way == (here,)
+    assert plan({here: DB}, (), {Address("192.168.7.2", 9080): DB}, ()).give_way == ()

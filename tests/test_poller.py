@@ -13,6 +13,7 @@ import pytest
 from ngrokd.cloud.certificate import Validity
 from ngrokd.cloud.identity import Identity
 from ngrokd.cloud.operators import Operator
+from ngrokd.cloud.polling import Polled
 from ngrokd.cloud.registration import Profile, Record, RegistrationState, Step
 from ngrokd.config import ApiSettings, Config, PollSettings, ServerSettings
 from ngrokd.errors import (
@@ -150,10 +151,10 @@ def test_with_a_key_it_registers_and_then_polls() -> None:
 def test_the_second_poll_comes_after_a_part_of_the_interval_and_the_third_after_all_of_it() -> None:
     desk = Desk().enrolled()
     desk.started()
-    assert desk.done(JobKind.POLL, Discovered()) == Discovered()
+    assert desk.done(JobKind.POLL, Polled()) == Discovered()
     assert desk.started(NOW + INTERVAL / 2 - 1) == []
     assert desk.started(NOW + INTERVAL / 2) == [JobKind.POLL]
-    desk.done(JobKind.POLL, Discovered())
+    desk.done(JobKind.POLL, Polled())
     assert desk.started(NOW + INTERVAL - 1) == []
     assert desk.started(NOW + INTERVAL) == [JobKind.POLL]
 
@@ -163,7 +164,7 @@ def test_a_poll_of_many_requests_is_not_soon_followed_by_another() -> None:
     desk.started()
     for _ in range(100):
         desk.poller.count_request("200")
-    desk.done(JobKind.POLL, Discovered())
+    desk.done(JobKind.POLL, Polled())
     assert desk.started(NOW + 99) == []
     assert desk.started(NOW + 100) == [JobKind.POLL]
 
@@ -187,7 +188,7 @@ def test_any_other_start_polls_at_once(uptime_s: float, serving: bool) -> None:
 def test_a_refresh_polls_at_once() -> None:
     desk = Desk().enrolled()
     desk.started()
-    desk.done(JobKind.POLL, Discovered())
+    desk.done(JobKind.POLL, Polled())
     desk.poller.poll_now()
     assert desk.started(NOW + 1) == [JobKind.POLL]
 
@@ -197,9 +198,9 @@ def test_a_refresh_during_a_poll_polls_again_because_the_answer_may_be_older() -
     desk.started()
     desk.poller.poll_now()
     assert desk.started() == [], "one poll at a time"
-    desk.done(JobKind.POLL, Discovered())
+    desk.done(JobKind.POLL, Polled())
     assert desk.started() == [JobKind.POLL]
-    desk.done(JobKind.POLL, Discovered())
+    desk.done(JobKind.POLL, Polled())
     assert desk.started() == []
 
 
@@ -253,7 +254,7 @@ def test_a_failed_poll_gives_nothing_to_apply_and_backs_off() -> None:
     desk.done(JobKind.POLL, error=ApiUnavailable("503"), now=NOW + INTERVAL)
     assert desk.started(NOW + 2 * INTERVAL) == []
     assert desk.started(NOW + 3 * INTERVAL) == [JobKind.POLL]
-    desk.done(JobKind.POLL, Discovered())
+    desk.done(JobKind.POLL, Polled())
     assert not desk.poller.problems
 
 
@@ -456,7 +457,7 @@ def test_whoever_asks_and_however_often_ngrok_is_not_asked_more_than_it_grants()
         desk.poller.rotate_certificate(reply)
         begun += [(now, kind) for kind in desk.started(now)]
         if JobKind.POLL in desk.submitted:
-            desk.done(JobKind.POLL, Discovered(), now=now)
+            desk.done(JobKind.POLL, Polled(), now=now)
         if JobKind.ENROL in desk.submitted:
             desk.done(JobKind.ENROL, Operator("k8sop_1"), now=now)
     costs = {JobKind.POLL: 1, JobKind.ENROL: 2}
@@ -563,7 +564,7 @@ def test_a_poll_that_was_under_way_brings_nothing_back() -> None:
     assert desk.started() == [JobKind.POLL]
     desk.poller.leave(Future())
     desk.done(JobKind.LEAVE, "k8sop_1")
-    assert desk.done(JobKind.POLL, Discovered()) is None
+    assert desk.done(JobKind.POLL, Polled()) is None
     desk.done(JobKind.POLL, error=OperatorLost("gone", 404))
     assert desk.started(NOW + 1e6) == []
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any, cast
+from collections.abc import Iterator
+from typing import Any, Optional, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ngrokd.cloud.api import Api
+from ngrokd.cloud.pages import Pages
 from ngrokd.cloud.polling import poll
 from ngrokd.errors import ApiUnavailable
 from ngrokd.model import Discovered
@@ -20,16 +22,23 @@ GOOD = {"id": "ep_1", "url": "http://a.ns"}
 class Listing:
     """The part of `Api` that a poll uses, with an answer of the test's own."""
 
+    unchanged = False
+
     def __init__(self, items: list[Any]) -> None:
         self._items = items
+        self.count = len(items)
+        self.pages: Pages = {}
 
-    def bound_endpoints(self, operator_id: str) -> list[object]:
+    def each(self) -> Iterator[object]:
+        return iter(self._items)
+
+    def bound_endpoints(self, operator_id: str, known: Optional[Pages]) -> Listing:
         assert operator_id == "k8sop_1"
-        return self._items
+        return self
 
 
 def polled(*items: Any) -> Discovered:
-    return poll(cast(Api, Listing(list(items))), "k8sop_1")
+    return poll(cast(Api, Listing(list(items))), "k8sop_1").discovered
 
 
 def test_no_endpoints_are_a_good_answer() -> None:

@@ -36,6 +36,15 @@ def test_a_port_another_program_holds_is_passed_over_for_the_next_free_one() -> 
     assert assign_ports([WEB], {"web.ns:80": 9080}, 9080, taken=[9080]).ports == {WEB: 9081}
 
 
+def test_a_port_to_be_avoided_is_given_to_nobody_new_and_taken_from_nobody() -> None:
+    assert assign_ports([WEB], {}, 9080, avoided=[9080]).ports == {WEB: 9081}
+    remembered = {"web.ns:80": 9080}
+    assert assign_ports([WEB, API], remembered, 9080, avoided=[9080, 9081]).ports == {
+        WEB: 9080,
+        API: 9082,
+    }
+
+
 def test_a_higher_start_port_moves_the_endpoints_below_it() -> None:
     assert assign_ports([WEB], {"web.ns:80": 9080}, 10000).ports == {WEB: 10000}
 

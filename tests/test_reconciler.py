@@ -23,6 +23,7 @@ from ngrokd.model import (
     Target,
 )
 from ngrokd.reconciler import Reconciler
+from ngrokd.serving import Room
 from tests.fakes import FakeForwarder, FakeMachine, FakeMemory
 
 NET = NetSettings()
@@ -239,13 +240,42 @@ def test_an_interface_that_is_not_there_fails_what_should_listen_on_it() -> None
 
 def test_more_endpoints_than_descriptors_fail_with_the_mend_and_fit_later() -> None:
     house = House()
-    house.reconciler = Reconciler(house.machine, house.forwarder, house.memory, max_listeners=1)
+    room = Room(1, "descriptor limit")
+    house.reconciler = Reconciler(house.machine, house.forwarder, house.memory, room)
     house.reconciler.prepare()
     house.apply(API, DB)
     assert house.states() == {API: EndpointState.OPEN, DB: EndpointState.FAILED}
-    assert "ulimit -n" in house.reconciler.endpoints[1].reason
+    assert house.reconciler.endpoints[1].reason == "descriptor limit"
     house.apply(DB)
     assert house.states() == {DB: EndpointState.OPEN}
+
+
+def test_of_too_many_those_that_are_open_stay_so_from_poll_to_poll() -> None:
+    house = House()
+    room = Room(2, "descriptor limit")
+    house.reconciler = Reconciler(house.machine, house.forwarder, house.memory, room)
+    house.reconciler.prepare()
+    urls = [f"tcp://{name}.ns:7000" for name in "mnab"]
+    house.apply(*urls[:2])
+    for _ in range(3):
+        house.apply(*urls)
+        states = house.states()
+        assert {states[url] for url in urls[:2]} == {EndpointState.OPEN}
+        assert {states[url] for url in urls[2:]} == {EndpointState.FAILED}
+    house.apply(*urls[1:])
+    states = house.states()
+    now_open = {url for url, state in states.items() if state is EndpointState.OPEN}
+    assert now_open == {"tcp://a.ns:7000", "tcp://n.ns:7000"}
+
+
+def test_where_there_is_room_for_one_another_takes_its_place_in_one_poll() -> None:
+    house = House()
+    house.reconciler = Reconciler(house.machine, house.forwarder, house.memory, Room(1))
+    house.reconciler.prepare()
+    house.apply(API)
+    change = house.reconciler.apply(discovered(DB), NET, ())
+    assert change.opened == ("db.ns:5432",) and change.failed == ()
+    assert set(house.machine.names) == {"db.ns"}
 
 
 def test_assignments_that_somebody_removed_are_written_again() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from dataclasses import replace
 from typing import Optional
 
 import pytest
@@ -12,6 +14,7 @@ from ngrokd.control.report import (
     Verdict,
     endpoints_json,
     health_json,
+    hosts_lines_json,
     iso,
     status_json,
     verdict,
@@ -22,6 +25,8 @@ from ngrokd.model import (
     Counters,
     EndpointState,
     EndpointStatus,
+    HostsSection,
+    HostsStatus,
     InterfaceMode,
     InterfaceStatus,
     State,
@@ -69,12 +74,14 @@ STATUS = Status(
     registration="registered",
     ingress_endpoint="ingress.example:443",
     problems=("busy.ns:443 cannot be opened",),
+    notes=("other hosts can reach web.ns:80 on 0.0.0.0:9080",),
     certificate_not_after=NOW + 36 * 3600,
     api_last_success=NOW - 12,
     api_last_error="503 from the API",
     next_poll=NOW + 18.04,
     interface=InterfaceStatus("ngrokd0", "10.107.0.0/16", InterfaceMode.DUMMY, ("a note",)),
     endpoints=(OPEN, IN_NETWORK, FAILED, SKIPPED),
+    hosts=HostsStatus("/etc/hosts", HostsSection("m", {"a.ns": "10.0.0.1", "b.ns": "10.0.0.2"})),
     started_at=NOW - 93_784.5,
 )
 COUNTERS = {
@@ -118,6 +125,7 @@ def test_status_has_every_key_of_the_interface() -> None:
         "uptime_s": 93784,
         "state": "degraded",
         "problems": ["busy.ns:443 cannot be opened"],
+        "notes": ["other hosts can reach web.ns:80 on 0.0.0.0:9080"],
         "endpoints": {"open": 2, "failed": 1, "skipped": 1},
         "certificate": {"not_after": "2023-11-16T10:13:20Z", "days_left": 1.5},
         "api": {
@@ -130,6 +138,14 @@ def test_status_has_every_key_of_the_interface() -> None:
             "subnet": "10.107.0.0/16",
             "mode": "dummy",
             "notes": ["a note"],
+        },
+        "hosts": {
+            "path": "/etc/hosts",
+            "published": True,
+            "names": 2,
+            "problem": None,
+            "lines": [],
+            "more_lines": 0,
         },
         "connections": {
             "open": 4,
@@ -157,6 +173,20 @@ def test_status_has_every_key_of_the_interface() -> None:
     }
 
 
+@pytest.mark.parametrize(("names", "shown", "more"), [(1, 3, 0), (18, 20, 0), (19, 20, 1)])
+def test_lines_that_somebody_has_to_add_are_told_up_to_a_number(
+    names: int, shown: int, more: int
+) -> None:
+    section = HostsSection("marker", {f"n{i}.ns": f"10.107.0.{i + 2}" for i in range(names)})
+    status = replace(STATUS, hosts=HostsStatus("/etc/hosts", section, False, "read-only"))
+    hosts = status_json(status, Traffic(), "1", 1, NOW)["hosts"]
+    assert isinstance(hosts, dict)
+    assert (hosts["published"], hosts["names"], hosts["problem"]) == (False, names, "read-only")
+    assert hosts["lines"] == section.lines()[:shown] and len(hosts["lines"]) == shown
+    assert hosts["more_lines"] == more
+    assert hosts_lines_json(status)["lines"] == section.lines()
+
+
 def test_what_is_not_known_yet_is_null_and_no_key_is_missing() -> None:
     full = status_json(STATUS, Traffic(COUNTERS, WARM), "0.1.0", 42, NOW)
     empty = status_json(Status(started_at=NOW), Traffic(), "0.1.0", 42, NOW)
@@ -166,6 +196,14 @@ def test_what_is_not_known_yet_is_null_and_no_key_is_missing() -> None:
     assert empty["certificate"] == {"not_after": None, "days_left": None}
     assert empty["api"] == {"last_success": None, "last_error": None, "next_poll_s": None}
     assert empty["interface"] == {"name": None, "subnet": None, "mode": None, "notes": []}
+    assert empty["hosts"] == {
+        "path": None,
+        "published": False,
+        "names": 0,
+        "problem": None,
+        "lines": [],
+        "more_lines": 0,
+    }
     assert empty["connections"] == {
         "open": 0,
         "total": 0,
@@ -236,6 +274,7 @@ def test_an_open_endpoint_has_every_key_of_the_interface() -> None:
         "listen_interface": "virtual",
         "listen_address": "10.107.0.2:80",
         "published": True,
+        "resolves_elsewhere": [],
         "state": "open",
         "reason": "",
         "connections": 2,
@@ -255,6 +294,13 @@ def test_an_endpoint_without_failures_has_none_of_their_words() -> None:
     listed = endpoints_json(STATUS, COUNTERS)[1]
     assert (listed["failures"], listed["last_error"]) == ({}, "")
     assert (listed["last_error_cause"], listed["last_error_at"]) == (None, None)
+
+
+def test_an_endpoint_whose_name_hides_another_says_which() -> None:
+    status = dataclasses.replace(STATUS, shadowed={"web.ns": ("93.184.216.34", "2001:db8::1")})
+    listed = endpoints_json(status, COUNTERS)
+    assert listed[0]["resolves_elsewhere"] == ["93.184.216.34", "2001:db8::1"]
+    assert [each["resolves_elsewhere"] for each in listed[1:]] == [[]] * (len(listed) - 1)
 
 
 def test_in_network_mode_the_network_port_is_the_listeners() -> None:

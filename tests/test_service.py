@@ -680,6 +680,14 @@ def test_the_trust_anchor_goes_with_the_folder_and_those_that_it_replaced(tmp_pa
     assert {f"/etc/ngrokd/{name}" for name in names[:3]} <= kept.left
 
 
+def test_the_copy_of_the_hosts_file_goes_too_and_what_a_kill_left_of_one(tmp_path: Path) -> None:
+    ours = ("hosts.ngrokd.bak", "hosts.ngrokd.journal", f".hosts.ngrokd.bak.ngrokd-7-{'a' * 16}")
+    files = dict.fromkeys((*ours, "hosts.bak", "notes"), b"127.0.0.1 localhost\n")
+    here = Purged(tmp_path, {"/etc/ngrokd": {**STATE, **files}})
+    here.purge()
+    assert here.left == {"/etc/ngrokd/hosts.bak", "/etc/ngrokd/notes"}
+
+
 def test_the_pair_of_a_renewal_that_was_cut_short_is_ours_too(tmp_path: Path) -> None:
     pair = {**PAIR, "tls.key.next": OTHER_KEY, "tls.csr": OTHER_REQUEST}
     here = Purged(tmp_path, {"/etc/ngrokd": {**STATE, **pair, "notes": b""}})

@@ -220,7 +220,7 @@ def test_an_address_that_swallows_connections_leaves_time_for_the_next(
         places = [hole, ("127.0.0.1", int(closed_url().rpartition(":")[2])), good]
         monkeypatch.setattr(socket, "getaddrinfo", resolving(places))
         began = time.monotonic()
-        assert len(Api("http://api.test", KEY, "1").bound_endpoints("o")) == 1
+        assert len(Api("http://api.test", KEY, "1").bound_endpoints("o").items) == 1
         assert time.monotonic() - began < 0.9
 
 
@@ -246,7 +246,7 @@ def test_https_is_asked_and_bounded_like_http(
     fake = serve(lambda _: page("http://web.ns") if len(fake.requests) == 1 else hang(fake))
     trusted_server(fake, tmp_path, "localhost", authority)
     api = client(fake, timeout_s=0.5)
-    assert len(api.bound_endpoints("o")) == 1
+    assert len(api.bound_endpoints("o").items) == 1
     with pytest.raises(ApiUnavailable, match=r"within 0\.5 s"):
         api.bound_endpoints("o")
 
@@ -333,7 +333,7 @@ def test_a_proxy_of_the_environment_is_used(
 ) -> None:
     proxy = serve(lambda _: page("http://web.ns"))
     monkeypatch.setenv("http_proxy", proxy.url)
-    found = poll(Api("http://api.test", KEY, "1"), "o")
+    found = poll(Api("http://api.test", KEY, "1"), "o").discovered
     assert found.endpoints[0].target == Target("web.ns", 80)
     assert proxy.requests[0].path == "http://api.test/kubernetes_operators/o/bound_endpoints"
 
@@ -343,7 +343,7 @@ def test_a_loopback_api_is_never_asked_through_a_proxy(
 ) -> None:
     monkeypatch.setenv("http_proxy", closed_url())
     fake = serve(lambda _: page())
-    assert client(fake).bound_endpoints("o") == []
+    assert client(fake).bound_endpoints("o").items == []
 
 
 def test_a_proxy_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -414,7 +414,7 @@ def test_https_goes_through_a_proxy_which_sees_neither_the_key_nor_what_is_asked
     with proxy.server as server:
         place = f"user:pass%20word@127.0.0.1:{server.port}"
         monkeypatch.setenv("HTTPS_PROXY", f"http://{place}")
-        assert len(Api("https://api.test", KEY, "1", 5).bound_endpoints("o")) == 1
+        assert len(Api("https://api.test", KEY, "1", 5).bound_endpoints("o").items) == 1
     (head,) = proxy.heads
     assert head.startswith(b"CONNECT api.test:443 HTTP/1.")
     assert b"Proxy-Authorization: Basic dXNlcjpwYXNzIHdvcmQ=" in head
@@ -453,7 +453,7 @@ def test_no_proxy_is_heeded(
     monkeypatch.setenv(name, value)
     monkeypatch.setattr(socket, "getaddrinfo", resolving())
     api = Api(f"https://api.test:{fake.url.rpartition(':')[2]}", KEY, "1", 5)
-    assert len(api.bound_endpoints("o")) == 1
+    assert len(api.bound_endpoints("o").items) == 1
 
 
 def test_a_proxy_that_wants_a_password_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@
 _ngrokd_takes() {
     takes=
     case "$1,$2,$3" in
-    ngrokd,,options) takes='words -h --help --version --config --foreground -v --verbose --sandbox --dir' ;;
+    ngrokd,,options) takes='words -h --help --version --config --foreground -v --verbose --sandbox --dir --dry-run' ;;
     ngrokd,,--config) takes='file' ;;
     ngrokd,,--dir) takes='folder' ;;
     ngrokd,install,options) takes='words -h --help --config --init --dry-run' ;;
@@ -22,7 +22,7 @@ _ngrokd_takes() {
     ngrokd,restart,--config) takes='file' ;;
     ngrokd,reload,options) takes='words -h --help --config' ;;
     ngrokd,reload,--config) takes='file' ;;
-    ngrokd,cleanup,options) takes='words -h --help --config' ;;
+    ngrokd,cleanup,options) takes='words -h --help --config --dry-run' ;;
     ngrokd,cleanup,--config) takes='file' ;;
     ngrokd,check-config,options) takes='words -h --help' ;;
     ngrokd,check-config,0) takes='file' ;;
@@ -49,7 +49,7 @@ _ngrokd_takes() {
     ngrokctl,ping,--socket) takes='file' ;;
     ngrokctl,version,options) takes='words -h --help --json --socket' ;;
     ngrokctl,version,--socket) takes='file' ;;
-    ngrokctl,list,options) takes='words -h --help --json --socket --all' ;;
+    ngrokctl,list,options) takes='words -h --help --json --socket --all --hosts' ;;
     ngrokctl,list,--socket) takes='file' ;;
     ngrokctl,list,0) takes='words bound-endpoints' ;;
     ngrokctl,set-api-key,options) takes='words -h --help --json --socket' ;;
@@ -67,6 +67,10 @@ _ngrokd_takes() {
     ngrokctl,trust,--fingerprint) takes='anything' ;;
     ngrokctl,trust,--config) takes='file' ;;
     ngrokctl,trust,0) takes='file' ;;
+    ngrokctl,doctor,options) takes='words -h --help --json --socket --config --bundle' ;;
+    ngrokctl,doctor,--socket) takes='file' ;;
+    ngrokctl,doctor,--config) takes='file' ;;
+    ngrokctl,doctor,--bundle) takes='file' ;;
     ngrokctl,log-level,options) takes='words -h --help --json --socket' ;;
     ngrokctl,log-level,--socket) takes='file' ;;
     ngrokctl,log-level,0) takes='words debug info warning error' ;;
@@ -75,8 +79,8 @@ _ngrokd_takes() {
     ngrokctl,completion,0) takes='words bash zsh fish' ;;
     ngrokctl,help,options) takes='words -h --help --json --socket' ;;
     ngrokctl,help,--socket) takes='file' ;;
-    ngrokctl,help,0) takes='words status health refresh reload rotate-cert ping version list set-api-key wait deregister trust log-level completion help' ;;
-    ngrokctl,,0) takes='words status health refresh reload rotate-cert ping version list set-api-key wait deregister trust log-level completion help' ;;
+    ngrokctl,help,0) takes='words status health refresh reload rotate-cert ping version list set-api-key wait deregister trust doctor log-level completion help' ;;
+    ngrokctl,,0) takes='words status health refresh reload rotate-cert ping version list set-api-key wait deregister trust doctor log-level completion help' ;;
     esac
 }
 

@@ -10,7 +10,7 @@ function __ngrokd_at
         case ngrokd
             set valued --config --config-out --dir --endpoint --ingress-port --init --port
         case ngrokctl
-            set valued --config --endpoints --fingerprint --for --socket --timeout
+            set valued --bundle --config --endpoints --fingerprint --for --socket --timeout
     end
     set -l command ''
     set -l place 0
@@ -67,6 +67,7 @@ complete -c ngrokd -n '__ngrokd_at ngrokd \'\'' -l foreground -d 'stay in the te
 complete -c ngrokd -n '__ngrokd_at ngrokd \'\'' -s v -l verbose -d 'log at level debug'
 complete -c ngrokd -n '__ngrokd_at ngrokd \'\'' -l sandbox -d 'run against a stand-in cloud, without an account'
 complete -c ngrokd -n '__ngrokd_at ngrokd \'\'' -l dir -x -a '(__fish_complete_directories)' -d 'with --sandbox: keep its state in DIR'
+complete -c ngrokd -n '__ngrokd_at ngrokd \'\'' -l dry-run -d 'print what a start would do on this machine, and do nothing'
 complete -c ngrokd -n '__ngrokd_at ngrokd \'install\'' -s h -l help -d 'show this help message and exit'
 complete -c ngrokd -n '__ngrokd_at ngrokd \'install\'' -l config -r -F -d 'default: /etc/ngrokd/config.yml, or what the installed service uses'
 complete -c ngrokd -n '__ngrokd_at ngrokd \'install\'' -l init -x -a 'systemd openrc sysv launchd' -d 'the init system, instead of the one that runs: systemd, openrc, sysv, launchd'
@@ -87,6 +88,7 @@ complete -c ngrokd -n '__ngrokd_at ngrokd \'reload\'' -s h -l help -d 'show this
 complete -c ngrokd -n '__ngrokd_at ngrokd \'reload\'' -l config -r -F -d 'default: /etc/ngrokd/config.yml, or what the installed service uses'
 complete -c ngrokd -n '__ngrokd_at ngrokd \'cleanup\'' -s h -l help -d 'show this help message and exit'
 complete -c ngrokd -n '__ngrokd_at ngrokd \'cleanup\'' -l config -r -F -d 'default: /etc/ngrokd/config.yml'
+complete -c ngrokd -n '__ngrokd_at ngrokd \'cleanup\'' -l dry-run -d 'print what would be removed, and do nothing'
 complete -c ngrokd -n '__ngrokd_at ngrokd \'check-config\'' -s h -l help -d 'show this help message and exit'
 complete -c ngrokd -n '__ngrokd_at ngrokd \'check-config\' 0' -r -F -d 'the configuration file; default: /etc/ngrokd/config.yml'
 complete -c ngrokd -n '__ngrokd_at ngrokd \'sandbox\'' -s h -l help -d 'show this help message and exit'
@@ -111,6 +113,7 @@ complete -c ngrokctl -n '__ngrokd_at ngrokctl \'\'' -a set-api-key -d 'give the 
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'\'' -a wait -d 'return when the daemon is ready, or a name or a number is open'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'\'' -a deregister -d 'take this machine out of ngrok: its operator, certificate and keys'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'\'' -a trust -d 'have the daemon trust the CA that ngrok\'s ingress is signed by'
+complete -c ngrokctl -n '__ngrokd_at ngrokctl \'\'' -a doctor -d 'check everything that ngrokd needs, and say what mends it; daemon or not'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'\'' -a log-level -d 'change how much the daemon logs'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'\'' -a completion -d 'print a script that lets a shell complete ngrokctl and ngrokd'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'\'' -a help -d 'show this, or the help of one command'
@@ -143,6 +146,7 @@ complete -c ngrokctl -n '__ngrokd_at ngrokctl \'list\'' -s h -l help -d 'show th
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'list\'' -l json -d 'print one JSON object'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'list\'' -l socket -r -F -d 'the daemon\'s control socket; default /var/run/ngrokd.sock'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'list\'' -l all -d 'every skipped endpoint, not only the first few'
+complete -c ngrokctl -n '__ngrokd_at ngrokctl \'list\'' -l hosts -d 'the names instead, as they stand in the hosts file or are to be put there'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'list\' 0' -x -a 'bound-endpoints' -d 'may be said, and changes nothing'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'set-api-key\'' -s h -l help -d 'show this help message and exit'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'set-api-key\'' -l json -d 'print one JSON object'
@@ -164,6 +168,11 @@ complete -c ngrokctl -n '__ngrokd_at ngrokctl \'trust\'' -l fingerprint -x -d 't
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'trust\'' -l yes -d 'do not ask on a terminal before it is installed'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'trust\'' -l config -r -F -d 'where no daemon answers, the configuration that names the state folder; default /etc/ngrokd/config.yml'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'trust\' 0' -r -F -d 'a PEM file with the CA\'s certificate, an https:// URL, or - for standard input; default: the file that ngrok publishes on GitHub'
+complete -c ngrokctl -n '__ngrokd_at ngrokctl \'doctor\'' -s h -l help -d 'show this help message and exit'
+complete -c ngrokctl -n '__ngrokd_at ngrokctl \'doctor\'' -l json -d 'print one JSON object'
+complete -c ngrokctl -n '__ngrokd_at ngrokctl \'doctor\'' -l socket -r -F -d 'the daemon\'s control socket; default /var/run/ngrokd.sock'
+complete -c ngrokctl -n '__ngrokd_at ngrokctl \'doctor\'' -l config -r -F -d 'the configuration to check; default /etc/ngrokd/config.yml'
+complete -c ngrokctl -n '__ngrokd_at ngrokctl \'doctor\'' -l bundle -r -F -d 'also write FILE, a tar.gz for a bug report, with every secret taken out'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'log-level\'' -s h -l help -d 'show this help message and exit'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'log-level\'' -l json -d 'print one JSON object'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'log-level\'' -l socket -r -F -d 'the daemon\'s control socket; default /var/run/ngrokd.sock'
@@ -175,4 +184,4 @@ complete -c ngrokctl -n '__ngrokd_at ngrokctl \'completion\' 0' -x -a 'bash zsh 
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'help\'' -s h -l help -d 'show this help message and exit'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'help\'' -l json -d 'print one JSON object'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'help\'' -l socket -r -F -d 'the daemon\'s control socket; default /var/run/ngrokd.sock'
-complete -c ngrokctl -n '__ngrokd_at ngrokctl \'help\' 0' -x -a 'status health refresh reload rotate-cert ping version list set-api-key wait deregister trust log-level completion help' -d 'the one to explain'
+complete -c ngrokctl -n '__ngrokd_at ngrokctl \'help\' 0' -x -a 'status health refresh reload rotate-cert ping version list set-api-key wait deregister trust doctor log-level completion help' -d 'the one to explain'

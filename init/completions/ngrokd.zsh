@@ -26,6 +26,7 @@ _ngrokd_line_ngrokd() {
     '(-v --verbose)--verbose[log at level debug]' \
     '--sandbox[run against a stand-in cloud, without an account]' \
     '--dir=[with --sandbox\: keep its state in DIR]:DIR:_files -/' \
+    '--dry-run[print what a start would do on this machine, and do nothing]' \
     '1:command:->command' \
     '*:: :->words' && return
   case $state in
@@ -73,7 +74,8 @@ _ngrokd_line_ngrokd() {
           _arguments -S \
             '(- *)-h[show this help message and exit]' \
             '(- *)--help[show this help message and exit]' \
-            '--config=[default\: /etc/ngrokd/config.yml]:PATH:_files' && return ;;
+            '--config=[default\: /etc/ngrokd/config.yml]:PATH:_files' \
+            '--dry-run[print what would be removed, and do nothing]' && return ;;
         check-config)
           _arguments -S \
             '(- *)-h[show this help message and exit]' \
@@ -112,6 +114,7 @@ _ngrokd_line_ngrokctl() {
     'wait:return when the daemon is ready, or a name or a number is open'
     'deregister:take this machine out of ngrok\: its operator, certificate and keys'
     'trust:have the daemon trust the CA that ngrok'\''s ingress is signed by'
+    'doctor:check everything that ngrokd needs, and say what mends it; daemon or not'
     'log-level:change how much the daemon logs'
     'completion:print a script that lets a shell complete ngrokctl and ngrokd'
     'help:show this, or the help of one command'
@@ -178,6 +181,7 @@ _ngrokd_line_ngrokctl() {
             '--json[print one JSON object]' \
             '--socket=[the daemon'\''s control socket; default /var/run/ngrokd.sock]:PATH:_files' \
             '--all[every skipped endpoint, not only the first few]' \
+            '--hosts[the names instead, as they stand in the hosts file or are to be put there]' \
             '1::bound-endpoints:(bound-endpoints)' && return ;;
         set-api-key)
           _arguments -S \
@@ -212,6 +216,14 @@ _ngrokd_line_ngrokctl() {
             '--yes[do not ask on a terminal before it is installed]' \
             '--config=[where no daemon answers, the configuration that names the state folder; default /etc/ngrokd/config.yml]:PATH:_files' \
             '1::FILE-or-URL:_files' && return ;;
+        doctor)
+          _arguments -S \
+            '(- *)-h[show this help message and exit]' \
+            '(- *)--help[show this help message and exit]' \
+            '--json[print one JSON object]' \
+            '--socket=[the daemon'\''s control socket; default /var/run/ngrokd.sock]:PATH:_files' \
+            '--config=[the configuration to check; default /etc/ngrokd/config.yml]:PATH:_files' \
+            '--bundle=[also write FILE, a tar.gz for a bug report, with every secret taken out]:FILE:_files' && return ;;
         log-level)
           _arguments -S \
             '(- *)-h[show this help message and exit]' \
@@ -232,7 +244,7 @@ _ngrokd_line_ngrokctl() {
             '(- *)--help[show this help message and exit]' \
             '--json[print one JSON object]' \
             '--socket=[the daemon'\''s control socket; default /var/run/ngrokd.sock]:PATH:_files' \
-            '1::COMMAND:(status health refresh reload rotate-cert ping version list set-api-key wait deregister trust log-level completion help)' && return ;;
+            '1::COMMAND:(status health refresh reload rotate-cert ping version list set-api-key wait deregister trust doctor log-level completion help)' && return ;;
       esac ;;
   esac
   return 1

@@ -19,11 +19,12 @@ from ngrokd.cloud.apierrors import (
     key_fault,
     silence,
 )
-from ngrokd.cloud.pages import Listing
+from ngrokd.cloud.pages import Listing, Pages, digest_of
 from ngrokd.cloud.transport import NoAnswer, Transport
 from ngrokd.errors import ApiError, ApiRefused, OperatorLost
 
 OPERATORS = "/kubernetes_operators"
+OK = 200
 
 
 def _ignore(_code: str) -> None:
@@ -107,21 +108,23 @@ class Api:
 
     def list_operators(self) -> list[object]:
         """Every operator of the account, newest first: all pages, or an error, never a part."""
-        return self._all_pages(OPERATORS, "operators", self._asked("GET", OPERATORS))
+        asked = self._asked("GET", OPERATORS)
+        return self._whole(Listing(self._url, OPERATORS, "operators", asked), asked).items
 
-    def bound_endpoints(self, operator_id: str) -> list[object]:
+    def bound_endpoints(self, operator_id: str, known: Optional[Pages] = None) -> Listing:
         """Every endpoint bound to this operator: all pages, or an error, never a part.
 
-        How many requests that took, `on_request` was told: one for each.
+        How many requests that took, `on_request` was told: one for each. `known`: the pages of an
+        earlier list, which are not read again where they are still the same.
         """
         path = _operator_path(operator_id) + "/bound_endpoints"
-        return self._all_pages(path, "endpoints", self._asked("GET", path, True))
+        asked = self._asked("GET", path, True)
+        return self._whole(Listing(self._url, path, "endpoints", asked, known), asked)
 
     def _asked(self, method: str, path: str, about_operator: bool = False) -> Asked:
         return Asked(f"{method} {path}", self._url, self._key, about_operator)
 
-    def _all_pages(self, path: str, member: str, asked: Asked) -> list[object]:
-        listing = Listing(self._url, path, member, asked)
+    def _whole(self, listing: Listing, asked: Asked) -> Listing:
         while listing.url is not None:
             wait = listing.wait_s(time.monotonic())
             if wait:
@@ -129,7 +132,7 @@ class Api:
             rest = self._take_page(listing, listing.url, asked)
             if rest:
                 self._pause(rest)
-        return listing.items
+        return listing
 
     def _take_page(self, listing: Listing, url: str, asked: Asked) -> float:
         """Seconds until the same page is asked for again; 0: it came.
@@ -139,10 +142,13 @@ class Api:
         listing.ask(time.monotonic())
         try:
             answer = self._send("GET", url, asked)
+            size, digest = len(answer.body), digest_of(answer.body)
+            if answer.status == OK and listing.recognises(digest, size, time.monotonic()):
+                return 0.0
             page = document_of(answer, asked, time.time())
         except ApiError as exc:
             return listing.rest_s(exc, time.monotonic())
-        listing.take(page, len(answer.body), time.monotonic())
+        listing.take(page, size, time.monotonic(), digest)
         return 0.0
 
     def _ask(

@@ -72,6 +72,7 @@ class Answer:
     retry_after: str = ""
     location: str = ""
     operation_id: str = ""
+    date: str = ""  # of the server's clock
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Optional
 
 from ngrokd.cloud.endpointurl import EndpointUrl, Unusable, parse
@@ -14,24 +15,36 @@ MAX_SHOWN = 300  # of a text the API sent; longer ones only fill terminals
 # be reached here. Which one must not change from poll to poll: the first of this order.
 _SCHEME_ORDER = ("http", "https", "tls", "tcp")
 
+# Not the targets themselves: comparing them one by one would be half of all the work.
+_BY_TARGET = attrgetter("target.hostname", "target.port")
 
-def discover(items: Sequence[object]) -> Discovered:
-    """One endpoint for each scheme, host and port; what cannot be served, with its reason."""
-    members: dict[EndpointUrl, set[str]] = {}
+
+def discover(items: Iterable[object], before: Optional[Discovered] = None) -> Discovered:
+    """One endpoint for each scheme, host and port; what cannot be served, with its reason.
+
+    `before`: what was found last time. What is still the same is the same value: of thousands only
+    the new ones are read.
+    """
+    known = {each.url: each for each in before.endpoints} if before else {}
+    found: dict[str, Endpoint] = {}  # by URL in its one spelling
+    members: dict[str, set[str]] = {}
     skipped: list[SkippedEndpoint] = []
     for item in items:
         if not isinstance(item, Mapping):
             skipped.append(SkippedEndpoint("", "", f"the API listed {_kind(item)} in its place"))
             continue
         try:
-            members.setdefault(_url_of(item), set()).add(_text(item, "id"))
+            each = known.get(_raw_url(item) or "") or _endpoint(_url_of(item))
         except Unusable as exc:
             reason = _printable(str(exc))
             skipped.append(SkippedEndpoint(_text(item, "id"), _shown_url(item), reason))
-    endpoints = [_endpoint(url, ids) for url, ids in members.items()]
+            continue
+        found.setdefault(each.url, each)
+        members.setdefault(each.url, set()).add(_text(item, "id"))
+    endpoints = [_with_ids(each, members[url]) for url, each in found.items()]
     served, shadowed = _one_per_target(endpoints)
     return Discovered(
-        endpoints=tuple(sorted(served, key=lambda each: each.target)),
+        endpoints=tuple(sorted(served, key=_BY_TARGET)),
         skipped=tuple(
             sorted(skipped + shadowed, key=lambda each: (each.url, each.id, each.reason))
         ),
@@ -91,9 +104,15 @@ def _raw_url(item: Mapping[object, object]) -> Optional[str]:
     return None
 
 
-def _endpoint(url: EndpointUrl, ids: set[str]) -> Endpoint:
-    named = sorted(each for each in ids if each) or [""]
-    return Endpoint(Target(url.hostname, url.port), url.scheme, str(url), tuple(named))
+def _endpoint(url: EndpointUrl) -> Endpoint:
+    return Endpoint(Target(url.hostname, url.port), url.scheme, str(url), ())
+
+
+def _with_ids(endpoint: Endpoint, ids: set[str]) -> Endpoint:
+    named = tuple(sorted(each for each in ids if each) or [""])
+    if endpoint.ids == named:
+        return endpoint
+    return Endpoint(endpoint.target, endpoint.scheme, endpoint.url, named)
 
 
 def _one_per_target(
@@ -120,7 +139,10 @@ def _text(item: Mapping[object, object], name: str) -> str:
 
 def _printable(text: str) -> str:
     """Safe on a terminal and in a log line, whatever the API sent."""
-    return "".join(char if char.isprintable() else "?" for char in text[:MAX_SHOWN])
+    shown = text[:MAX_SHOWN]
+    if shown.isprintable():
+        return shown
+    return "".join(char if char.isprintable() else "?" for char in shown)
 
 
 def _kind(value: object) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
+import zlib
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Optional
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -39,6 +43,31 @@ _READ = {
 MAX_LINK = 12_000  # characters
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_DIGEST_BYTES = 16  # nobody but the API itself could bring about two pages with the same
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page that was read: the digest of its bytes, what is kept of it, and what it names next."""
+
+    digest: bytes
+    packed: bytes  # its items: a list of 100,000 would else take 100 MB, and for good
+    count: int  # of them
+    kept: int  # characters of them
+    following: Optional[str]
+
+    def items(self) -> list[object]:
+        """As they are kept."""
+        items: list[object] = json.loads(zlib.decompress(self.packed))
+        return items
+
+
+Pages = Mapping[str, Page]  # by URL
+
+
+def digest_of(body: bytes) -> bytes:
+    """Tells whether a page is the one that came there before."""
+    return hashlib.blake2b(body, digest_size=_DIGEST_BYTES).digest()
 
 
 class Listing:
@@ -48,19 +77,34 @@ class Listing:
     Times are those of one monotonic clock, in seconds.
     """
 
-    def __init__(self, base: str, path: str, member: str, asked: Asked) -> None:
-        """`base`: the API's URL, where the list has to stay; `member`: its name in a page."""
+    def __init__(
+        self, base: str, path: str, member: str, asked: Asked, known: Optional[Pages] = None
+    ) -> None:
+        """`base`: the API's URL, where the list has to stay; `member`: its name in a page;
+        `known`: pages that need not be read again where they are still the same."""
         self.url: Optional[str] = base + path
-        self.items: list[object] = []
+        self.pages: dict[str, Page] = {}
+        self.unchanged = True  # every page so far was a known one
+        self._known: Pages = known or {}
         self._base = base
         self._member = member
         self._asked = asked
-        self._seen = {base + path}
         self._started: Optional[float] = None
+        self.count = 0
         self._bytes = 0
         self._kept = 0
         self._refusals = 0  # of the page that is asked for now
         self._sent: deque[float] = deque(maxlen=PAGES_A_MINUTE)
+
+    @property
+    def items(self) -> list[object]:
+        """What is kept of all that came so far."""
+        return list(self.each())
+
+    def each(self) -> Iterator[object]:
+        """The same one by one: of a list of 100,000 not even half is then in memory at once."""
+        for page in self.pages.values():
+            yield from page.items()
 
     def wait_s(self, now: float) -> float:
         """Seconds until the next page may be asked for."""
@@ -74,24 +118,42 @@ class Listing:
             self._started = now
         self._sent.append(now)
 
-    def take(self, page: Mapping[str, object], size: int, now: float) -> None:
+    def recognises(self, digest: bytes, size: int, now: float) -> bool:
+        """The page that came is a known one, and is taken; False: it has to be read."""
+        known = self._known.get(self.url or "")
+        if known is None or known.digest != digest:
+            return False
+        self._refuse_excess(known.count, size, now)
+        self._add(known)
+        return True
+
+    def take(
+        self, page: Mapping[str, object], size: int, now: float, digest: bytes = b""
+    ) -> None:
         """One page came, of `size` bytes. Raises ApiUnavailable if it cannot be used."""
         items = page.get(self._member)
         if not isinstance(items, list):  # null, too: nothing here says that there are none
             raise unusable(self._asked, f"JSON {_lack(page, self._member)}")
-        self._bytes += size
-        self._refuse_excess(len(self.items) + len(items), now)
-        self._keep(items)
-        self._refusals = 0
+        self._refuse_excess(len(items), size, now)
+        lean = [_lean(item, _READ[self._member]) for item in items]
+        kept = sum(sum(map(len, item.values())) for item in lean if item)
         link = page.get("next_page_uri")
         # ngrok's own client stops at an empty page even if that names another one.
         following = self._following(link) if items and link not in (None, "") else None
-        self.url = following if following not in self._seen else None
-        if self.url is None:
-            return
-        if len(self._seen) >= MAX_PAGES:
+        self.unchanged = False
+        packed = zlib.compress(json.dumps(lean).encode(), zlib.Z_BEST_SPEED)
+        self._add(Page(digest, packed, len(lean), kept, following))
+
+    def _add(self, page: Page) -> None:
+        assert self.url is not None
+        self._kept += page.kept
+        if self._kept > MAX_KEPT:
+            raise unusable(self._asked, f"its list has more than {MAX_KEPT >> 20} MiB of text")
+        self.pages[self.url] = page
+        self._refusals = 0
+        self.url = page.following if page.following not in self.pages else None
+        if self.url is not None and len(self.pages) >= MAX_PAGES:
             raise unusable(self._asked, f"its list has no end after {MAX_PAGES} pages")
-        self._seen.add(self.url)
 
     def rest_s(self, error: ApiError, now: float) -> float:
         """Seconds until the page that `error` is about is asked for again; raises it if never.
@@ -99,9 +161,9 @@ class Listing:
         A first page is not: then nothing is lost by asking later, as after any other failure. What
         a later page does not find is that page: only the first one says what exists.
         """
-        if error.status == NOT_FOUND and self.items:
+        if error.status == NOT_FOUND and self.pages:
             raise unusable(self._asked, f"a later page of its list: {error}", NOT_FOUND) from error
-        if not (isinstance(error, ApiUnavailable) and error.rate_limited and self.items):
+        if not (isinstance(error, ApiUnavailable) and error.rate_limited and self.pages):
             raise error
         rest = min(FIRST_REST_S * 2.0**self._refusals, LONGEST_REST_S)
         rest = max(rest, error.retry_after_s or 0.0)
@@ -110,22 +172,17 @@ class Listing:
             raise error
         return rest
 
-    def _refuse_excess(self, count: int, now: float) -> None:
-        """Raises ApiUnavailable if a bound of a whole list is passed; `count`: its items so far."""
-        if count > MAX_ITEMS:
+    def _refuse_excess(self, count: int, size: int, now: float) -> None:
+        """Raises ApiUnavailable if a bound of a whole list is passed; `count`: items of this page,
+        `size`: its bytes."""
+        self.count += count
+        self._bytes += size
+        if self.count > MAX_ITEMS:
             raise unusable(self._asked, f"its list has more than {MAX_ITEMS} items")
         if self._bytes > MAX_LIST_BYTES:
             raise unusable(self._asked, f"its list is larger than {MAX_LIST_BYTES >> 20} MiB")
         if now - (self._started or now) > MAX_LIST_S:
             raise unusable(self._asked, f"its list is not whole after {MAX_LIST_S:g} s")
-
-    def _keep(self, items: list[object]) -> None:
-        for item in items:
-            lean = _lean(item, _READ[self._member])
-            self._kept += sum(map(len, lean.values())) if lean else 0
-            self.items.append(lean)
-        if self._kept > MAX_KEPT:
-            raise unusable(self._asked, f"its list has more than {MAX_KEPT >> 20} MiB of text")
 
     def _following(self, link: object) -> str:
         """The next page's URL, always below the API's own origin: the key goes nowhere else."""

@@ -9,6 +9,7 @@ from typing import Optional
 
 from ngrokd.cloud import statefile
 from ngrokd.cloud.registration import Profile
+from ngrokd.errors import StateError
 
 NAME = "registration.json"
 
@@ -34,6 +35,14 @@ def read(folder: Path, notes: list[str]) -> Told:
     except (ValueError, RecursionError):
         notes.append(statefile.set_aside(path, "is damaged"))
         return Told()
+
+
+def ingress_named(folder: Path) -> str:
+    """What the API named last, "" where that is not known. Nothing is moved or made."""
+    try:
+        return _told_of(json.loads(statefile.read(folder / NAME) or b"")).ingress_endpoint
+    except (StateError, ValueError, RecursionError):
+        return ""
 
 
 def write(folder: Path, told: Told) -> None:

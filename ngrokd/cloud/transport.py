@@ -151,6 +151,7 @@ def _answer(response: http.client.HTTPResponse, content: bytes) -> Answer:
         retry_after=header("Retry-After"),
         location=header("Location"),
         operation_id=header("ngrok-operation-id"),
+        date=header("Date"),
     )
 
 

@@ -55,6 +55,7 @@ class Arguments:
         self._plain()
         self._with_options()
         self._trust()
+        self._doctor()
         self._with_words()
 
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
@@ -93,6 +94,11 @@ class Arguments:
         )
         listing.add_argument(
             "--all", action="store_true", help="every skipped endpoint, not only the first few"
+        )
+        listing.add_argument(
+            "--hosts",
+            action="store_true",
+            help="the names instead, as they stand in the hosts file or are to be put there",
         )
         key = self._add("set-api-key", "give the daemon its ngrok API key")
         key.add_argument(
@@ -154,6 +160,22 @@ class Arguments:
             default=DEFAULT_CONFIG_PATH,
             help="where no daemon answers, the configuration that names the state folder; "
             f"default {DEFAULT_CONFIG_PATH}",
+        )
+
+    def _doctor(self) -> None:
+        doctor = self._add(
+            "doctor", "check everything that ngrokd needs, and say what mends it; daemon or not"
+        )
+        doctor.add_argument(
+            "--config",
+            metavar="PATH",
+            default=DEFAULT_CONFIG_PATH,
+            help=f"the configuration to check; default {DEFAULT_CONFIG_PATH}",
+        )
+        doctor.add_argument(
+            "--bundle",
+            metavar="FILE",
+            help="also write FILE, a tar.gz for a bug report, with every secret taken out",
         )
 
     def _with_words(self) -> None:

@@ -52,7 +52,10 @@ def status(call: Call) -> Outcome:
 
 
 def list_endpoints(call: Call) -> Outcome:
-    """Every endpoint, one line each."""
+    """Every endpoint, one line each; or every name, in the form of a hosts file."""
+    if call.options.hosts:
+        answer = mapping(call.ask("hosts"))
+        return Outcome(answer, pages.hosts_page(answer))
     endpoints = mappings(call.ask("list"))
     page = pages.list_page(endpoints, call.options.all, time.time(), call.width)
     return Outcome({"endpoints": endpoints}, page)

@@ -88,6 +88,11 @@ def _run(arguments: Arguments, options: argparse.Namespace, socket_path: str) ->
         return Outcome({"help": text}, text)
     if options.command == "completion":
         return _completion(options, socket_path)
+    if options.command == "doctor":
+        # It works without a daemon, too, and looks at what only the other rooms know.
+        from ngrokd.doctor.command import doctor
+
+        return doctor(Call(options, socket_path, _width()))
     if options.command == "trust":
         # It works without a daemon, too, for which it needs more than this room.
         from ngrokd.verbs.trusting import trust

@@ -28,7 +28,7 @@ KEY_CHANGES = 5
 KEY_CHANGES_PERIOD_S = 60.0
 MAX_ECHO = 40  # characters of a client's own words in an answer
 
-_READING = frozenset({"status", "list", "ping"})
+_READING = frozenset({"status", "list", "hosts", "ping"})
 
 
 class Dispatcher:

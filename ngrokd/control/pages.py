@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Optional
 
 from ngrokd.control.answers import at, moment, number, text, texts
-from ngrokd.control.text import ABSENT, Column, count, note, pairs, size, span, table
+from ngrokd.control.text import ABSENT, Column, clean, count, note, pairs, size, span, table
 
 READY_STATES = frozenset({"ready", "degraded"})
 SHOWN_SKIPPED = 5  # a wide selector can skip hundreds
 SHOWN_CAUSES = 4  # `--json` has all
+
+HOSTS_COMMAND = "ngrokctl list --hosts"
 
 DAY_S = 86400.0
 
@@ -64,6 +66,7 @@ def status_page(status: dict[str, object], now: float, width: Optional[int]) -> 
             ("Certificate", _certificate(status)),
             ("API", _api(status, now)),
             ("Interface", _interface(status)),
+            ("Hosts file", _hosts_file(status)),
             ("Endpoints", _endpoints(status)),
             ("Connections", _connections(status)),
             ("Warm", _warm(at(status, "warm_connections"))),
@@ -76,8 +79,10 @@ def status_page(status: dict[str, object], now: float, width: Optional[int]) -> 
             ),
         ]
     )
-    lines += _remarks("Notes", texts(status, "interface", "notes"), width)
+    notes = [*texts(status, "interface", "notes"), *texts(status, "notes")]
+    lines += _remarks("Notes", notes, width)
     lines += problem_lines(status, width)
+    lines += missing_names(status)
     if text(status, "state") == "waiting_for_api_key":
         lines += ["", "Give it a key with `ngrokctl set-api-key`."]
     return "\n".join(lines)
@@ -86,6 +91,29 @@ def status_page(status: dict[str, object], now: float, width: Optional[int]) -> 
 def problem_lines(status: object, width: Optional[int]) -> list[str]:
     """What needs attention, one remark each."""
     return _remarks("Problems", texts(status, "problems"), width)
+
+
+def missing_names(status: object) -> list[str]:
+    """The lines that somebody has to add to the hosts file, as they are: they are to be copied."""
+    lines = texts(status, "hosts", "lines")
+    if not lines:
+        return []
+    told = f"Until ngrokd may write {text(status, 'hosts', 'path')}, names work with these lines"
+    shown = ["", clean(f"{told} in it:"), "", *map(_of_hosts_file, lines)]
+    more = int(number(status, "hosts", "more_lines"))
+    return [*shown, f"... {count(more, 'line')} more: `{HOSTS_COMMAND}`"] if more else shown
+
+
+def hosts_page(answer: object) -> str:
+    """`ngrokctl list --hosts`: in the form of a hosts file, also where there is nothing."""
+    lines = texts(answer, "lines")
+    if not lines:
+        return "# ngrokd has no names to publish now"
+    return "\n".join(map(_of_hosts_file, lines))
+
+
+def _of_hosts_file(line: str) -> str:
+    return "\t".join(map(clean, line.split("\t")))
 
 
 def list_page(
@@ -111,6 +139,9 @@ def list_page(
     hidden = len(others) + len(skipped) - len(shown)
     if hidden:
         lines += ["", f"{hidden} more skipped: `ngrokctl list --all`"]
+    nameless = [e for e in others if text(e, "state") == "open" and at(e, "published") is False]
+    if nameless:
+        lines += ["", f"{count(len(nameless), 'endpoint')} without a name here: use the ADDRESS"]
     return "\n".join(lines)
 
 
@@ -157,6 +188,14 @@ def _interface(status: object) -> str:
     if not name:
         return "none yet"
     return f"{name} {text(status, 'interface', 'subnet')} ({text(status, 'interface', 'mode')})"
+
+
+def _hosts_file(status: object) -> str:
+    path = text(status, "hosts", "path")
+    names = count(int(number(status, "hosts", "names")), "name")
+    if not path:
+        return ""  # an older daemon, or nothing applied yet
+    return f"{path} ({names})" if at(status, "hosts", "published") else f"{path} lacks {names}"
 
 
 def _endpoints(status: object) -> str:
@@ -217,8 +256,11 @@ def _age(found: object, key: str, now: float) -> str:
 
 
 def _why(endpoint: object, now: float) -> list[str]:
-    """Why it is not open, and why connections to it failed."""
+    """Why it is not open, what its name hides, and why connections to it failed."""
     why = [text(endpoint, "reason")]
+    elsewhere = texts(endpoint, "resolves_elsewhere")
+    if elsewhere:
+        why.append(f"the name also resolves outside of this machine, to {elsewhere[0]}")
     if number(endpoint, "errors") and text(endpoint, "last_error"):
         age = _age(endpoint, "last_error_at", now)
         why.append(f"last error{age}: {text(endpoint, 'last_error')}")

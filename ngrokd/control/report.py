@@ -11,6 +11,7 @@ from ngrokd.model import (
     Counters,
     EndpointState,
     EndpointStatus,
+    HostsStatus,
     InterfaceStatus,
     Status,
     Target,
@@ -19,6 +20,7 @@ from ngrokd.model import (
 
 DAY_S = 86400
 VIRTUAL = "virtual"
+SHOWN_HOSTS_LINES = 20  # of thousands; `ngrokctl list --hosts` has all
 
 _NONE = Counters()
 
@@ -57,10 +59,12 @@ def status_json(
         "uptime_s": int(max(0.0, now - status.started_at)),
         "state": status.state.value,
         "problems": list(status.problems),
+        "notes": list(status.notes),
         "endpoints": {state.value: states.count(state) for state in EndpointState},
         "certificate": _certificate(status.certificate_not_after, now),
         "api": _api(status, now),
         "interface": _interface(status.interface),
+        "hosts": _hosts(status.hosts),
         "connections": {
             "open": sum(c.open for c in counted),
             "total": sum(c.total for c in counted),
@@ -80,7 +84,18 @@ def endpoints_json(
     status: Status, counters: Mapping[Target, Counters]
 ) -> list[dict[str, object]]:
     """The data of `list`, every endpoint with its state, open ones and the others."""
-    return [_endpoint(endpoint, _counted(endpoint, counters)) for endpoint in status.endpoints]
+    return [
+        _endpoint(each, _counted(each, counters), _elsewhere(status, each))
+        for each in status.endpoints
+    ]
+
+
+def hosts_lines_json(status: Status) -> dict[str, object]:
+    """The data of `hosts`: every line of our section, as it is or should be in the hosts file."""
+    hosts = status.hosts
+    if hosts is None:
+        return {"path": None, "published": False, "lines": []}
+    return {"path": hosts.path, "published": hosts.published, "lines": hosts.section.lines()}
 
 
 def verdict(status: Status, forwarding: bool, reconciling: bool) -> Verdict:
@@ -140,6 +155,28 @@ def _interface(interface: Optional[InterfaceStatus]) -> dict[str, object]:
     }
 
 
+def _hosts(hosts: Optional[HostsStatus]) -> dict[str, object]:
+    """`lines` are those that somebody has to add by hand, the first of them if they are many."""
+    if hosts is None:
+        return {
+            "path": None,
+            "published": False,
+            "names": 0,
+            "problem": None,
+            "lines": [],
+            "more_lines": 0,
+        }
+    lines = [] if hosts.published else hosts.section.lines()
+    return {
+        "path": hosts.path,
+        "published": hosts.published,
+        "names": len(hosts.section.names),
+        "problem": hosts.problem or None,
+        "lines": lines[:SHOWN_HOSTS_LINES],
+        "more_lines": len(lines[SHOWN_HOSTS_LINES:]),
+    }
+
+
 def _warm(warm: WarmStatus) -> dict[str, object]:
     return {
         "setting": warm.setting,
@@ -185,7 +222,9 @@ def _counted(endpoint: EndpointStatus, counters: Mapping[Target, Counters]) -> C
     return _NONE if endpoint.target is None else counters.get(endpoint.target, _NONE)
 
 
-def _endpoint(endpoint: EndpointStatus, counted: Counters) -> dict[str, object]:
+def _endpoint(
+    endpoint: EndpointStatus, counted: Counters, elsewhere: list[str]
+) -> dict[str, object]:
     listener = endpoint.listener
     in_network = listener is not None and endpoint.listen_interface != VIRTUAL
     return {
@@ -199,6 +238,7 @@ def _endpoint(endpoint: EndpointStatus, counted: Counters) -> dict[str, object]:
         "listen_interface": endpoint.listen_interface,
         "listen_address": str(listener) if listener is not None else "",
         "published": endpoint.published,
+        "resolves_elsewhere": elsewhere,
         "state": endpoint.state.value,
         "reason": endpoint.reason,
         "connections": counted.open,
@@ -212,6 +252,13 @@ def _endpoint(endpoint: EndpointStatus, counted: Counters) -> dict[str, object]:
         "bytes_down": counted.bytes_down,
         "last_activity": iso(counted.last_activity),
     }
+
+
+def _elsewhere(status: Status, endpoint: EndpointStatus) -> list[str]:
+    """What its name means outside of this machine."""
+    if endpoint.target is None:
+        return []
+    return list(status.shadowed.get(endpoint.target.hostname, ()))
 
 
 def _health_of(endpoint: EndpointStatus, counted: Counters) -> dict[str, object]:

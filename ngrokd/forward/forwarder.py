@@ -98,6 +98,10 @@ class Forwarder:
         """Return when these accept nobody any more; their running connections go on."""
         self._ask(functools.partial(self._remove_listeners, tuple(addresses)), None)
 
+    def listening(self) -> Optional[frozenset[Address]]:
+        """Where clients are accepted now; None if the forward thread does not answer."""
+        return self._ask(self._addresses, None)
+
     def snapshot(self) -> Snapshot:
         """All its numbers at one moment."""
         self.last = self._ask(self._freeze, self.last)
@@ -190,9 +194,17 @@ class Forwarder:
         if self._closed:
             listening.close()
             return
-        listener = Listener(listening, route, self._board, self._pool, self._spare)
+        try:
+            listener = Listener(listening, route, self._board, self._pool, self._spare)
+        except OSError as exc:  # epoll_ctl(2): no memory, or the user's watches are used up
+            logger.error("%s cannot be listened on: %s", route.target, exc.strerror)
+            listening.close()
+            return
         self._listeners[listener.address] = listener
         self._count_listeners()
+
+    def _addresses(self) -> Optional[frozenset[Address]]:
+        return frozenset(self._listeners)
 
     def _retarget(self, address: Address, route: Route) -> None:
         listener = self._listeners.get(address)

@@ -18,7 +18,8 @@ from ngrokd.forward.tunnel import PLAIN_BYTES, READ_BYTES
 from ngrokd.forward.uplink import Uplink
 from ngrokd.model import Address, Failure, Ingress, Target
 
-RESERVED_DESCRIPTORS = 64  # for everything that is not a connection or listener
+RESERVED_DESCRIPTORS = 64  # for everything that is not a connection or listener;
+RESERVED_PART = 4  # of a limit of less than 256, this part
 DESCRIPTORS_EACH = 2  # of one connection
 # What all bulk flows together may move in one turn, a millisecond or so, for which a small request
 # on another connection has to wait; each flow moves at least one TLS record and a bit.
@@ -103,8 +104,8 @@ class Switchboard:
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft == resource.RLIM_INFINITY:
             soft = 1 << 20
-        reserved = min(RESERVED_DESCRIPTORS + self.listeners, soft // 2)
-        return max((soft - reserved) // DESCRIPTORS_EACH, 1)
+        reserved = min(RESERVED_DESCRIPTORS, soft // RESERVED_PART)
+        return max((soft - self.listeners - reserved) // DESCRIPTORS_EACH, 1)
 
     def join(self, connection: OpenConnection) -> None:
         """A connection begins."""

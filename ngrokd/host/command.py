@@ -20,19 +20,27 @@ _ENVIRONMENT = {
     "LC_ALL": "C",
 }
 
-_PACKAGES = {"ip": "iproute2", "ifconfig": "net-tools"}
+_PACKAGES = {"ip": "iproute2", "ifconfig": "net-tools", "route": "net-tools"}
 
 
 class CommandError(HostError):
     """A command did not do what it was asked. Handler: try the next way of doing it.
 
-    `returncode` is None where it never ran to its end; `stderr` is all that it complained of.
+    `returncode` is None where it never ran to its end; `stderr` is all that it complained of;
+    `was_started`: there is such a program here.
     """
 
-    def __init__(self, message: str, returncode: Optional[int] = None, stderr: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        returncode: Optional[int] = None,
+        stderr: str = "",
+        was_started: bool = True,
+    ) -> None:
         super().__init__(message)
         self.returncode = returncode
         self.stderr = stderr
+        self.was_started = was_started
 
 
 class Runner(Protocol):
@@ -62,14 +70,16 @@ def run(argv: Sequence[str], text: str = "") -> str:
     except FileNotFoundError as exc:
         package = _PACKAGES.get(argv[0], argv[0])
         raise CommandError(
-            f"`{line}`: there is no program {argv[0]} on this machine; install {package}"
+            f"`{line}`: there is no program {argv[0]} on this machine; install {package}",
+            was_started=False,
         ) from exc
     except subprocess.TimeoutExpired as exc:
         raise CommandError(
             f"`{line}`: did not end within {TIMEOUT_S:g} seconds; run it by hand to see why"
         ) from exc
     except OSError as exc:
-        raise CommandError(f"`{line}`: cannot be started ({exc.strerror})") from exc
+        message = f"`{line}`: cannot be started ({exc.strerror})"
+        raise CommandError(message, was_started=False) from exc
     stderr = done.stderr.decode(errors="replace")
     if done.returncode != 0:
         cause = _first_line(stderr) or f"exit status {done.returncode}"

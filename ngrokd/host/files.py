@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Optional, TypeVar
 
 from ngrokd.errors import StateError
-from ngrokd.host import inplace
+from ngrokd.host import attributes, exchange, inplace
+from ngrokd.host.exchange import ChangedMeanwhile, Shared
 
 logger = logging.getLogger(__name__)
 
@@ -26,17 +27,9 @@ Value = TypeVar("Value", str, int)
 # a new file. The file itself may then still be written.
 _ONLY_IN_PLACE = frozenset((errno.EBUSY, errno.EXDEV, errno.EROFS, errno.EACCES, errno.EPERM))
 
-_NO_SUCH_FEATURE = frozenset((errno.ENOTSUP, errno.ENODATA, errno.EINVAL, errno.ENOSYS))
-
-# A hundred thousand endpoints are a few MB; what is larger was not written by us.
-MAX_STATE_BYTES = 16 * 1024 * 1024
-
-# They are signatures of the old content: on the new one they would be false.
-_NOT_COPIED = frozenset(("security.ima", "security.evm"))
-
-
-class ChangedMeanwhile(Exception):
-    """The file is no longer what the new content was made from. Handler: read and make it again."""
+# The 131,072 names that are remembered, each of 253 characters, are 36 MB; what is larger was not
+# written by us.
+MAX_STATE_BYTES = 48 * 1024 * 1024
 
 
 def write_atomic(path: Path, content: bytes, mode: int = 0o600) -> None:
@@ -52,22 +45,32 @@ def write_atomic(path: Path, content: bytes, mode: int = 0o600) -> None:
         raise StateError(f"{path}: another program writes it too; find it with `fuser`") from exc
 
 
-def replace(path: Path, content: bytes, mode: int, expected: Optional[bytes] = None) -> bool:
+def replace(path: Path, content: bytes, mode: int, shared: Optional[Shared] = None) -> bool:
     """As `write_atomic`, but True if it had to be done in place, and with OSError.
 
-    With `expected`, raises ChangedMeanwhile if that is not what the file holds just before.
+    With `shared`, raises ChangedMeanwhile if the file is not what it was expected to be just
+    before, and one that has other names (hard links) keeps them: it is written in place.
     """
     path = real(path)
     refuse_special(path)
     try:
-        _replace_by_rename(path, content, mode, expected)
+        if shared is not None and _has_other_names(path):
+            raise OSError(errno.EXDEV, "it has other names, too", str(path))
+        _replace_by_rename(path, content, mode, shared)
     except OSError as exc:
         if exc.errno not in _ONLY_IN_PLACE or not path.exists():
             raise
         logger.debug("%s is written in place: %s", path, exc.strerror)
-        if not inplace.write(path, content, expected):
+        shared = shared or Shared(None)
+        if not inplace.write(path, content, shared.expected, shared.log, shared.insist):
             raise ChangedMeanwhile from exc
         return True
+    return False
+
+
+def _has_other_names(path: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return path.stat().st_nlink > 1
     return False
 
 
@@ -126,8 +129,9 @@ def remove_orphans(path: Path) -> list[Path]:
 def read_json_mapping(path: Path, kind: type[Value]) -> tuple[dict[str, Value], str]:
     """The file's object, in its order, and a note for the log ("": nothing to say).
 
-    A missing file is empty. One that is not a JSON object of `kind` is kept as `.corrupt` and
-    counts as empty. Raises StateError if it cannot be read: it may then not be overwritten either.
+    A missing file is empty. One that is not a JSON object of `kind` is kept as `.corrupt`, if that
+    can be, and counts as empty. Raises StateError if it cannot be read: it may then not be
+    overwritten either.
     """
     try:
         values = json.loads(read_regular(path))
@@ -143,13 +147,18 @@ def read_json_mapping(path: Path, kind: type[Value]) -> tuple[dict[str, Value], 
     # `type(...) is`: `true` is no port, although Python counts it as an int.
     if isinstance(values, dict) and all(type(value) is kind for value in values.values()):
         return values, ""
-    kept = move_aside(path)
+    try:
+        kept = move_aside(path)
+    except StateError as exc:  # to serve with other addresses is better than not to serve
+        return {}, f"{exc}; it is made anew"
     return {}, f"{path} is damaged: kept as {kept.name}, and made anew"
 
 
 def write_json_mapping(path: Path, values: Mapping[str, Value], mode: int = 0o600) -> bool:
     """Saves `values` in their order; False: the file holds them already. Raises StateError."""
-    content = (json.dumps(dict(values), indent=2) + "\n").encode()
+    # As `indent=2` makes it, which is written in Python and takes ten times as long.
+    body = json.dumps(dict(values), separators=(",\n  ", ": "))
+    content = f"{{\n  {body[1:-1]}\n}}\n".encode() if values else b"{}\n"
     # The write below says what is wrong, and mends what is too large.
     with contextlib.suppress(OSError, ValueError):
         if read_regular(path) == content:
@@ -170,34 +179,23 @@ def move_aside(path: Path) -> Path:
     return kept
 
 
-def _replace_by_rename(path: Path, content: bytes, mode: int, expected: Optional[bytes]) -> None:
+def _replace_by_rename(path: Path, content: bytes, mode: int, shared: Optional[Shared]) -> None:
     temporary = path.with_name(f".{path.name}.ngrokd-{os.getpid()}-{os.urandom(8).hex()}")
     descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
             _mark_as_being_written(descriptor)
-            _take_attributes(descriptor, path, mode)
+            attributes.take(descriptor, path, mode)
             file.write(content)
             file.flush()
             os.fsync(descriptor)
-        if expected is not None and _content(path) != expected:
-            raise ChangedMeanwhile
-        _rename(temporary, path)
+            exchange.put(temporary, path, content, shared)
+    except exchange.Stranded:
+        raise
     except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        exchange.remove(temporary)
         raise
     _sync_folder(path.parent)
-
-
-def _rename(temporary: Path, path: Path) -> None:
-    """ChangedMeanwhile: somebody took the new file for a dead one's and removed it."""
-    try:
-        temporary.replace(path)
-    except FileNotFoundError as exc:
-        if path.parent.exists():
-            raise ChangedMeanwhile from exc
-        raise
 
 
 def _mark_as_being_written(descriptor: int) -> None:
@@ -222,59 +220,13 @@ def _is_being_written(temporary: Path, pid: int) -> bool:
     return False
 
 
-def _take_attributes(descriptor: int, path: Path, mode: int) -> None:
-    """Gives the new file owner, mode and extended attributes of the one it will replace."""
-    try:
-        old = path.stat()
-    except FileNotFoundError:
-        os.fchmod(descriptor, mode)
-        return
-    os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
-    if hasattr(os, "listxattr"):
-        _copy_extended_attributes(path, descriptor)
-    new = os.fstat(descriptor)
-    # Last: without CAP_FOWNER we may change nothing any more of a file that was given away.
-    if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
-        os.fchown(descriptor, old.st_uid, old.st_gid)
-
-
-def _copy_extended_attributes(path: Path, descriptor: int) -> None:
-    """An SELinux label that is lost makes /etc/hosts unreadable for confined services."""
-    try:
-        names = os.listxattr(path)
-    except OSError as exc:
-        if exc.errno in _NO_SUCH_FEATURE:
-            return
-        raise
-    for name in set(names) - _NOT_COPIED:
-        value = os.getxattr(path, name)
-        if _extended_attribute(descriptor, name) != value:
-            os.setxattr(descriptor, name, value)
-
-
-def _extended_attribute(descriptor: int, name: str) -> Optional[bytes]:
-    try:
-        return os.getxattr(descriptor, name)
-    except OSError as exc:
-        if exc.errno in _NO_SUCH_FEATURE:
-            return None
-        raise
-
-
-def _content(path: Path) -> bytes:
-    """A missing file is an empty one, as for whoever made the new content."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return b""
-
-
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     except OSError as exc:
-        if exc.errno not in _NO_SUCH_FEATURE:  # some network file systems have no folder fsync
+        # Some network file systems have no fsync of folders.
+        if exc.errno not in attributes.NO_SUCH_FEATURE:
             raise
     finally:
         os.close(descriptor)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional
 
 from ngrokd.host import cgroups
 from ngrokd.model import Address
@@ -25,28 +26,32 @@ _GOOD_FOR_S = 2.0
 
 _LISTEN = "0A"  # TCP_LISTEN in the kernel's include/net/tcp_states.h
 _SOCKET = re.compile(r"socket:\[([0-9]+)\]")
+_TABLES = ("tcp6", "tcp")
+_ANYWHERE = ("0.0.0.0", "::")
 
 
 @dataclass(frozen=True)
 class _Listening:
-    """A listening socket: where, its inode, and the user who made it."""
+    """A listening socket: its inode, and the user who made it."""
 
-    place: Address
     inode: str
     uid: int
 
-    def of_somebody(self) -> str:
+    def of_somebody(self, place: Address) -> str:
         """As in "a program of user www-data on 0.0.0.0:80", and how root finds which."""
         try:
             user = f"user {pwd.getpwuid(self.uid).pw_name}"
         except KeyError:  # of a container, or removed
             user = f"uid {self.uid}"
-        which = f"which one: `sudo ss -ltnp sport = :{self.place.port}`"
-        return f"a program of {user} on {self.place} ({which})"
+        which = f"which one: `sudo ss -ltnp sport = :{place.port}`"
+        return f"a program of {user} on {place} ({which})"
 
 
 class Holders:
-    """Explains ports that are in use. Owner: main."""
+    """Explains ports that are in use. Owner: main.
+
+    A socket keeps its inode and its program, so what was found out of one is looked up no more.
+    """
 
     def __init__(
         self, proc: Path = Path("/proc"), clock: Callable[[], float] = time.monotonic
@@ -54,35 +59,54 @@ class Holders:
         self._proc = proc
         self._clock = clock
         self._read_at = float("-inf")
-        self._sockets: dict[Address, _Listening] = {}
-        self._programs: dict[str, str] = {}
+        self._sockets: dict[str, _Listening] = {}  # by the address as the kernel writes it
+        self._whose: dict[str, str] = {}  # inode: its program; "" where that is not told
+        self._programs: Optional[dict[str, str]] = None  # since the last look
         self._groups: dict[str, int] = {}
 
     def of(self, address: Address) -> str:
         """As in "nginx (pid 7) on 0.0.0.0:80", or whose it is; "" where /proc does not tell."""
-        now = self._clock()
-        if now - self._read_at > _GOOD_FOR_S:
-            self._read_at = now
-            self._sockets = {each.place: each for each in self._listening()}
-            self._programs = dict(self._descriptors())
-            self._groups = cgroups.of_listeners()
-        for ip in (address.ip, "0.0.0.0", "::"):
-            found = self._sockets.get(Address(ip, address.port))
-            if found is not None:
-                program = self._programs.get(found.inode) or self._of_group(found.inode)
-                return f"{program} on {found.place}" if program else found.of_somebody()
+        self._look()
+        for ip in (address.ip, *_ANYWHERE):
+            place = Address(ip, address.port)
+            for written in _as_written(place):
+                found = self._sockets.get(written)
+                if found is not None:
+                    program = self._program(found.inode)
+                    return f"{program} on {place}" if program else found.of_somebody(place)
         return ""
+
+    def ports(self) -> frozenset[int]:
+        """Every port that somebody listens on, now; none where /proc does not tell."""
+        return frozenset(int(written.rpartition(":")[2], 16) for written, _ in self._listening())
+
+    def _look(self) -> None:
+        now = self._clock()
+        if now - self._read_at <= _GOOD_FOR_S:
+            return
+        self._read_at, self._programs = now, None
+        self._sockets = dict(self._listening())
+        inodes = {each.inode for each in self._sockets.values()}
+        self._whose = {inode: whose for inode, whose in self._whose.items() if inode in inodes}
+
+    def _program(self, inode: str) -> str:
+        if inode not in self._whose:
+            if self._programs is None:
+                self._programs = dict(self._descriptors())
+                self._groups = cgroups.of_listeners()
+            self._whose[inode] = self._programs.get(inode) or self._of_group(inode)
+        return self._whose[inode]
 
     def _of_group(self, inode: str) -> str:
         return cgroups.program_in(self._groups[inode]) if inode in self._groups else ""
 
-    def _listening(self) -> Iterator[_Listening]:
-        for table in ("tcp6", "tcp"):
+    def _listening(self) -> Iterator[tuple[str, _Listening]]:
+        for table in _TABLES:
             with contextlib.suppress(OSError):  # no IPv6, or no /proc
                 for line in (self._proc / "net" / table).read_text().splitlines()[1:]:
                     words = line.split()
                     if words[3] == _LISTEN:
-                        yield _Listening(_address(words[1]), words[9], int(words[7]))
+                        yield words[1], _Listening(words[9], int(words[7]))
 
     def _descriptors(self) -> Iterator[tuple[str, str]]:
         """The inode of every socket of every process that we may look into, with its program."""
@@ -102,12 +126,19 @@ def _sockets_of(folder: Path) -> Iterator[tuple[str, str]]:
                     yield found[1], program
 
 
-def _address(text: str) -> Address:
-    """From `0100007F:0050`: words of 32 bits, each in the machine's byte order."""
-    host, _, port = text.partition(":")
-    words = [int(host[start : start + 8], 16) for start in range(0, len(host), 8)]
-    octets = b"".join(word.to_bytes(4, sys.byteorder) for word in words)
-    ip = ipaddress.ip_address(octets)
-    if isinstance(ip, ipaddress.IPv6Address):
-        ip = ip.ipv4_mapped or ip
-    return Address(str(ip), int(port, 16))
+def _as_written(place: Address) -> Iterator[str]:
+    """As in `0100007F:0050`: words of 32 bits, each in the machine's byte order.
+
+    An IPv4 address also as a socket of IPv6 has it, which takes both.
+    """
+    ip = ipaddress.ip_address(place.ip)
+    yield _words(ip.packed, place.port)
+    if ip.version == 4:
+        yield _words(ipaddress.IPv6Address(f"::ffff:{ip}").packed, place.port)
+
+
+def _words(octets: bytes, port: int) -> str:
+    numbers = (
+        int.from_bytes(octets[at : at + 4], sys.byteorder) for at in range(0, len(octets), 4)
+    )
+    return f"{''.join(f'{number:08X}' for number in numbers)}:{port:04X}"

@@ -7,13 +7,13 @@ whose last line has none, and taking the section out again gives back the very b
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
+from ngrokd.model import HostsSection
 
 # A marker is a line of its own; an editor may have given it white space or a CR at its end.
 _MARKER = re.compile(
@@ -43,6 +43,14 @@ def render(content: bytes, names: Mapping[str, str], marker: str) -> bytes:
         raise HostError(f"`{marker}` cannot mark a section; set net.interface_name to another name")
     parts = _split(content, marker)
     return parts.before + _section(names, marker) + parts.after
+
+
+def holds(content: bytes, names: Mapping[str, str], marker: str) -> bool:
+    """Our section of the file is there, and has exactly these names and nothing else."""
+    try:
+        return render(content, names, marker) == content
+    except HostError:
+        return False
 
 
 def reserved(content: bytes, marker: str) -> frozenset[str]:
@@ -96,20 +104,10 @@ class _Parts:
 
 
 def _section(names: Mapping[str, str], marker: str) -> bytes:
-    if not names:
-        return b""
-    lines = [f"# BEGIN {marker}"]
-    for name, ip in sorted(names.items(), key=_by_address):
+    for name in names:
         if not _PUBLISHABLE.fullmatch(name):
             raise HostError(f"{name!r} cannot stand in a hosts file; nothing was written")
-        lines.append(f"{ip}\t{name}")
-    lines.append(f"# END {marker}\n")
-    return "\n".join(lines).encode("ascii")
-
-
-def _by_address(entry: tuple[str, str]) -> tuple[int, int, str]:
-    address = ipaddress.ip_address(entry[1])
-    return address.version, int(address), entry[0]
+    return "".join(f"{line}\n" for line in HostsSection(marker, names).lines()).encode("ascii")
 
 
 def _split(content: bytes, marker: str) -> _Parts:

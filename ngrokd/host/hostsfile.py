@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import hashlib
 import logging
-from collections.abc import Mapping
+import os
+import stat
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Optional
 
-from ngrokd.errors import HostError
-from ngrokd.host import files, hosts
+from ngrokd.errors import HostError, StateError
+from ngrokd.host import files, hosts, lease
+from ngrokd.host.dispute import Dispute
+from ngrokd.host.exchange import ChangedMeanwhile, Shared
+from ngrokd.host.journal import Journal
+from ngrokd.model import HostsSection, HostsStatus
 
 logger = logging.getLogger(__name__)
 
-# More than that in a row is not somebody saving an edit but a program that never stops writing.
-_MAX_ROUNDS = 5
+# Between rounds somebody else gets time to finish: an editor that saves needs milliseconds. All of
+# them together hold the main thread for 0.13 s.
+_PAUSES_S = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064)
+
+# A program that has the file open for writing may be about to write all of it again: it is let
+# finish. Who only keeps it open, and has changed nothing for so long, is not waited for.
+_HELD_S = 60.0
 
 _NEW_FILE_MODE = 0o644  # every program that resolves names reads it
+
+_NIX_STORE = "/nix/store/"
 
 _MENDS = {
     errno.EACCES: "run ngrokd as root, or set net.hosts_file to a file it may write",
@@ -28,49 +45,73 @@ _MENDS = {
     errno.EDQUOT: "make room on its file system",
     errno.EINVAL: "set net.hosts_file to a regular file",
     errno.ENOENT: "create its folder, or set net.hosts_file to another file",
+    errno.EAGAIN: "compare the two, and add to {path} what it lacks",
     errno.EMFILE: "raise the descriptor limit (LimitNOFILE, `ulimit -n`)",
 }
+
+_NIX_MEND = (
+    'on NixOS set environment.etc.hosts.mode = "0644", which makes it a file of its own, '
+    "or networking.extraHosts to the lines that `ngrokctl list --hosts` prints"
+)
+
+_DISPUTED = (
+    "another program keeps removing or changing ngrokd's section of {path}: it is put back, but "
+    "after longer and longer waits, up to 10 minutes, in which names are missing. Mend: find that "
+    "program (`auditctl -w {path} -p wa`, later `ausearch -f {path}`) and have it keep the lines "
+    "that `ngrokctl list --hosts` prints, or set net.hosts_file to another file"
+)
 
 
 class HostsFile:
     """Our section of one hosts file. Owner: main."""
 
-    def __init__(self, path: Path, marker: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        marker: str,
+        state_folder: Optional[Path] = None,
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """`state_folder`: where the copy of the first file is kept, and what is half written."""
         self._path = path
         self._marker = marker
+        self._copy: Optional[Path] = None
+        self._journal: Optional[Journal] = None
+        if state_folder is not None:
+            self._copy = state_folder / f"{path.name}.ngrokd.bak"
+            self._journal = Journal(state_folder / f"{path.name}.ngrokd.journal")
+        self._clock = clock
+        self._pause = pause
+        self._dispute = Dispute()
         self._made_by_us = False
-        self._in_place_told = False
+        self._held = b""  # digest of the content that somebody has open for writing, and since when
+        self._held_since = 0.0
+        self._told: set[str] = set()  # once is enough
         # What is there after the last `publish`; while it is, there is nothing to render.
         self._content = b""
         self._names: Mapping[str, str] = {}
         # A block list has 200,000 lines: they are not read again while they are the same.
+        self._seen: Optional[int] = None
         self._outside = b""
         self._reserved: frozenset[str] = frozenset()
+        self.status = HostsStatus(str(path), HostsSection(marker))
 
     def publish(self, names: Mapping[str, str]) -> bool:
         """Makes our section exactly `names` (hostname: address); True if the file was written.
 
-        Raises HostError; no line of the file was then changed.
+        Raises HostError; no line of the file was then changed. `status` tells of both.
         """
-        for _ in range(_MAX_ROUNDS):
-            try:
-                content = self._read()
-                if content == self._content and names == self._names:
-                    return False
-                rendered = self._render(content, names)
-                if rendered != content:
-                    self._write(rendered, content)
-            except files.ChangedMeanwhile:
-                logger.info("%s was changed by another program just now; redone", self._path)
-                continue
-            except OSError as exc:
-                raise HostError(self._refused(exc, bool(names))) from exc
-            self._content, self._names = rendered, dict(names)
-            return rendered != content
-        raise HostError(
-            f"names are not published: another program rewrites {self._path} without a pause; "
-            f"find it with `fuser {self._path}`"
-        )
+        section = HostsSection(self._marker, dict(names))
+        try:
+            self.mend()
+            written = self._publish(section.names)
+        except HostError as exc:
+            self.status = HostsStatus(str(self._path), section, not names, str(exc))
+            raise
+        problem = _DISPUTED.format(path=self._path) if self._dispute.is_on and names else ""
+        self.status = HostsStatus(str(self._path), section, problem=problem)
+        return written
 
     def reserved(self) -> frozenset[str]:
         """Names the file maps outside our section; none if it cannot be read."""
@@ -79,6 +120,10 @@ class HostsFile:
         except OSError as exc:
             logger.debug("%s is not read: %s", self._path, exc.strerror)
             return frozenset()
+        seen = hash(content)  # as long as it is the same, it need not be taken apart
+        if seen == self._seen:
+            return self._reserved
+        self._seen = seen
         outside = hosts.outside(content, self._marker)
         if outside != self._outside:
             self._outside = outside
@@ -86,8 +131,71 @@ class HostsFile:
         return self._reserved
 
     def remove_orphans(self) -> list[Path]:
-        """Removes temporary files that a killed run left beside the file."""
-        return files.remove_orphans(self._path)
+        """Removes temporary files that a killed run left beside the file, and beside its copy."""
+        copies = files.remove_orphans(self._copy) if self._copy else []
+        return files.remove_orphans(self._path) + copies
+
+    def mend(self) -> str:
+        """Puts back a file that was written in place and only half; its path, "" for none.
+
+        Raises HostError: it cannot be put back now.
+        """
+        if self._journal is None or not self._journal.is_open:
+            return ""
+        try:
+            mended = self._journal.mend()
+        except OSError as exc:
+            raise HostError(f"half written before, and not mended: {self._refused(exc)}") from exc
+        if mended:
+            logger.warning("%s was half written when ngrokd was ended: it is put back", mended)
+        return mended
+
+    def _publish(self, names: Mapping[str, str]) -> bool:
+        for pause_s in (*_PAUSES_S, 0.0):
+            try:
+                return self._one_round(names)
+            except ChangedMeanwhile:
+                logger.debug("%s is being changed by another program: redone", self._path)
+                self._pause(pause_s)
+            except OSError as exc:
+                what = "names are not published" if names else "names are not withdrawn"
+                raise HostError(f"{what}: {self._refused(exc)}") from exc
+        raise HostError(
+            f"names are not published: another program rewrites {self._path} without a pause, or "
+            f"has it open for writing; find it with `fuser -v {self._path}`"
+        )
+
+    def _one_round(self, names: Mapping[str, str]) -> bool:
+        """Raises ChangedMeanwhile, OSError and HostError."""
+        content = self._read()
+        now = self._clock()
+        if content == self._content and names == self._names:
+            self._dispute.kept(now)
+            return False
+        insist = self._is_only_held(content, now)  # before: what was read may be half of something
+        rendered = self._render(content, names)
+        self._judge(content, now)
+        if rendered != content:
+            if names and self._dispute.wait_s(now):
+                raise HostError(_DISPUTED.format(path=self._path))
+            if names:
+                self._keep_copy(content)
+            self._write(rendered, Shared(content, insist, self._journal))
+        self._dispute.put_back(now)
+        self._content, self._names = rendered, dict(names)
+        return rendered != content
+
+    def _is_only_held(self, content: bytes, now: float) -> bool:
+        """Somebody has it open for writing. ChangedMeanwhile: who may be about to write."""
+        if not lease.is_being_written(self._path):
+            self._held = b""
+            return False
+        digest = hashlib.sha256(content).digest()
+        if digest != self._held:
+            self._held, self._held_since = digest, now
+        if now - self._held_since < _HELD_S:
+            raise ChangedMeanwhile
+        return True
 
     def _read(self) -> bytes:
         try:
@@ -102,21 +210,49 @@ class HostsFile:
         except HostError as exc:
             raise HostError(f"{self._path}: {exc}") from exc
 
-    def _write(self, rendered: bytes, expected: bytes) -> None:
+    def _judge(self, content: bytes, now: float) -> None:
+        """Is our section there as we left it? An edit elsewhere in the file is nobody's dispute."""
+        if not self._names:
+            return
+        if content == self._content or hosts.holds(content, self._names, self._marker):
+            self._dispute.kept(now)
+            return
+        if not self._dispute.wait_s(now):
+            logger.info("another program has removed or changed our section of %s", self._path)
+        self._dispute.lost(now)
+
+    def _write(self, rendered: bytes, shared: Shared) -> None:
         if not rendered and self._made_by_us:
             files.real(self._path).unlink()
             return
         self._made_by_us = self._made_by_us or not self._path.exists()
-        in_place = files.replace(self._path, rendered, _NEW_FILE_MODE, expected)
-        if in_place and not self._in_place_told:
-            self._in_place_told = True
-            logger.info(
-                "%s cannot be replaced (a bind mount, or its folder is closed to us): "
-                "it is written in place",
-                self._path,
+        if files.replace(self._path, rendered, _NEW_FILE_MODE, shared):
+            self._tell_once(
+                logging.INFO,
+                f"{self._path} cannot be replaced (a bind mount, its folder is closed to us, or it "
+                "has other names): it is written in place",
             )
 
-    def _refused(self, exc: OSError, publishing: bool) -> str:
+    def _keep_copy(self, content: bytes) -> None:
+        """Of the file as it is without us, before names are first put into it; never made again."""
+        if self._copy is None or os.path.lexists(self._copy) or not self._path.exists():
+            return
+        mode = stat.S_IMODE(self._path.stat().st_mode) & 0o666
+        try:
+            files.write_atomic(self._copy, hosts.outside(content, self._marker), mode)
+        except StateError as exc:
+            self._tell_once(logging.WARNING, f"no copy of {self._path} is kept: {exc}")
+            return
+        logger.info("%s as it was is kept as %s", self._path, self._copy)
+
+    def _tell_once(self, level: int, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            logger.log(level, "%s", text)
+
+    def _refused(self, exc: OSError) -> str:
         mend = _MENDS.get(exc.errno or 0, "see `ls -l {path}`").format(path=self._path)
-        what = "names are not published" if publishing else "names are not withdrawn"
-        return f"{what}: {self._path} cannot be read or written ({exc.strerror}). Mend: {mend}"
+        with contextlib.suppress(OSError):
+            if _NIX_STORE in str(files.real(self._path)):
+                mend = _NIX_MEND
+        return f"{self._path} cannot be read or written ({exc.strerror}). Mend: {mend}"

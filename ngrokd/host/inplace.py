@@ -1,4 +1,9 @@
-"""Writing over a file that cannot be replaced: a bind mount, or a file in a folder closed to us."""
+"""Writing over a file that cannot be replaced: a bind mount, or a file in a folder closed to us.
+
+Bytes are changed from the first difference on, so a crash within the write leaves a file whose
+parts are the old ones or the new. A `Log` that was begun before knows both, and lets the next start
+mend it. While the kernel gives us the file alone (`lease.alone`), readers wait, and never see half.
+"""
 
 from __future__ import annotations
 
@@ -7,29 +12,71 @@ import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Protocol
+
+from ngrokd.host import lease
 
 # No room can be reserved on this file system; the write itself will find out.
 _CANNOT_RESERVE = frozenset((errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL))
 
 
-def write(path: Path, content: bytes, expected: Optional[bytes] = None) -> bool:
+class Log(Protocol):
+    """Remembers a write until it is done."""
+
+    def begin(self, path: Path, old: bytes, new: bytes) -> None:
+        """Before the first byte is changed."""
+
+    def end(self) -> None:
+        """The file is whole."""
+
+
+def write(
+    path: Path,
+    content: bytes,
+    expected: Optional[bytes] = None,
+    log: Optional[Log] = None,
+    insist: bool = True,
+) -> bool:
     """Writes and reads back. False: somebody else writes too (before: nothing was changed).
 
     Room is reserved first, so a full disk is found before a byte is changed; if the write fails
-    even so, the old content is put back. Raises OSError.
+    even so, the old content is put back. Not `insist`: only if nobody else has the file open.
+    Raises OSError.
     """
     with _opened(path) as descriptor:
-        previous = _read(descriptor)
-        if expected is not None and previous != expected:
-            return False
-        try:
-            _reserve(descriptor, len(content))
-            _write(descriptor, content)
-        except OSError:
-            _write(descriptor, previous)
-            raise
-    return path.read_bytes() == content
+        with lease.alone(descriptor) as is_alone:
+            if not (is_alone and lease.lock(descriptor)) and not insist:
+                return False
+            previous = _read(descriptor)
+            if expected is not None and previous != expected:
+                return False
+            if log is not None:
+                log.begin(path, previous, content)
+            try:
+                _reserve(descriptor, len(content))
+                _write(descriptor, content, _first_difference(previous, content))
+            except OSError:
+                _write(descriptor, previous, 0)  # if that fails, too, the log stays
+                if log is not None:
+                    log.end()
+                raise
+        # Not under the lease, which would have ourselves wait.
+        is_whole = path.read_bytes() == content
+    if log is not None:
+        log.end()
+    return is_whole
+
+
+def _first_difference(old: bytes, new: bytes) -> int:
+    """The length of what both begin with."""
+    low, high = 0, min(len(old), len(new))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if old[low:middle] == new[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 @contextlib.contextmanager
@@ -61,9 +108,9 @@ def _reserve(descriptor: int, size: int) -> None:
             raise
 
 
-def _write(descriptor: int, content: bytes) -> None:
-    position = 0
+def _write(descriptor: int, content: bytes, start: int) -> None:
+    view, position = memoryview(content), start
     while position < len(content):
-        position += os.pwrite(descriptor, content[position:], position)
+        position += os.pwrite(descriptor, view[position:], position)
     os.ftruncate(descriptor, len(content))
     os.fsync(descriptor)

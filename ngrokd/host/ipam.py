@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Optional
@@ -13,6 +14,10 @@ from ngrokd.host.slots import Slots, share_out
 _LOOPBACK_IN_USE = frozenset(
     int(ipaddress.IPv4Address(ip)) for ip in ("127.0.0.1", "127.0.0.53", "127.0.0.54", "127.0.1.1")
 )
+
+# Names that are gone are kept by the million in a subnet of /8, if nobody forgets them: each poll
+# would compare them all, and the file outgrow what is read of it. Those that are there always stay.
+MOST_REMEMBERED = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -32,8 +37,9 @@ def gateway(subnet: str) -> str:
 def assign(hostnames: Iterable[str], remembered: Mapping[str, str], subnet: str) -> Assignment:
     """One address per hostname, the same one for as long as the hostname is remembered.
 
-    An address of another subnet is carried over by its host part where that is free, so a start on
-    the loopback range and one on `net.subnet` do not shuffle the addresses.
+    Of more than MOST_REMEMBERED the names that have been gone longest are forgotten. An address of
+    another subnet is carried over by its host part where that is free, so a start on the
+    loopback range and one on `net.subnet` do not shuffle the addresses.
     """
     network = _network(subnet)
     first = int(network.network_address)
@@ -49,7 +55,11 @@ def assign(hostnames: Iterable[str], remembered: Mapping[str, str], subnet: str)
         name: first + (number & host_mask) for name, number in known.items() if number not in slots
     }
     shares = share_out(hostnames, known, moved, slots)
-    texts = {name: _text(number) for name, number in shares.remembered.items()}
+    excess = max(len(shares.remembered) - max(MOST_REMEMBERED, len(shares.given)), 0)
+    texts = {
+        name: _text(number)
+        for name, number in itertools.islice(shares.remembered.items(), excess, None)
+    }
     reason = (
         f"no address is left in {network}: all {len(shares.given)} are in use; "
         "set net.subnet to a larger range"

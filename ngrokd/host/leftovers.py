@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
+from typing import Optional
 
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
-from ngrokd.host import command, hosts, netif
+from ngrokd.host import command, files, hosts, netif
 from ngrokd.host.claims import Claims
 from ngrokd.host.hostsfile import HostsFile
 
 
 def remove(
-    net: NetSettings, known: frozenset[str], run: command.Runner = command.run
+    net: NetSettings,
+    known: frozenset[str],
+    run: command.Runner = command.run,
+    state_folder: Optional[Path] = None,
 ) -> tuple[list[str], list[str]]:
     """Removes them and makes nothing new: a line for each thing removed, one for each that stays.
 
@@ -22,18 +27,23 @@ def remove(
     claims = Claims(net)
     claims.take()
     try:
-        return _remove(net, known, run)
+        file = HostsFile(
+            Path(net.hosts_file), hosts.marker_of(net.interface_name), state_folder
+        )
+        return _remove(net, known, run, file)
     finally:
         claims.release()
 
 
 def _remove(
-    net: NetSettings, known: frozenset[str], run: command.Runner
+    net: NetSettings, known: frozenset[str], run: command.Runner, file: HostsFile
 ) -> tuple[list[str], list[str]]:
     removed: list[str] = []
     faults: list[str] = []
-    file = HostsFile(Path(net.hosts_file), hosts.marker_of(net.interface_name))
     try:
+        mended = file.mend()
+        if mended:
+            removed.append(f"{mended} was half written: it is put back")
         if file.publish({}):
             removed.append(f"{net.hosts_file}: ngrokd's section is removed")
     except HostError as exc:
@@ -44,3 +54,32 @@ def _remove(
     except HostError as exc:
         faults.append(str(exc))
     return removed, faults
+
+
+def look(
+    net: NetSettings, known: frozenset[str], run: command.Runner = command.run
+) -> tuple[list[str], list[str]]:
+    """What `remove` would do, and what would stay, as lines; nothing is changed."""
+    would: list[str] = []
+    stays: list[str] = []
+    try:
+        content = _content(Path(net.hosts_file))
+        if hosts.render(content, {}, hosts.marker_of(net.interface_name)) != content:
+            would.append(f"# take ngrokd's section out of {net.hosts_file}")
+    except (HostError, OSError) as exc:
+        stays.append(f"{net.hosts_file}: {exc}")
+    try:
+        commands, left = netif.would_remove(net, known, run)
+    except HostError as exc:
+        stays.append(str(exc))
+    else:
+        would += [shlex.join(argv) for argv in commands]
+        stays += left
+    return would, stays
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return files.read_regular(path)
+    except FileNotFoundError:
+        return b""

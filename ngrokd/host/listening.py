@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 from ngrokd.errors import BindError, PortForbidden
+from ngrokd.host import lowports
 from ngrokd.host.holders import Holders
+from ngrokd.host.lowports import Start
 from ngrokd.model import Address
 
 # As many as the kernel allows (net.core.somaxconn): a client for whom it has no room in a burst
@@ -20,15 +23,18 @@ _UNPRIVILEGED_START = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 _DESCRIPTOR_LIMIT = frozenset((errno.EMFILE, errno.ENFILE))
 
 
-def listen(address: Address, holders: Holders) -> socket.socket:
-    """A bound, listening, non-blocking socket. Raises BindError or PortForbidden."""
-    family = socket.AF_INET
-    if ipaddress.ip_address(address.ip).version == 6:
-        family = socket.AF_INET6
+def listen(
+    address: Address, holders: Holders, how_started: Callable[[], Start] = lowports.how_started
+) -> socket.socket:
+    """A bound, listening, non-blocking socket. Raises BindError or PortForbidden.
+
+    `how_started` is asked where a low port is refused, to say what would allow it.
+    """
+    family = socket.AF_INET6 if ":" in address.ip else socket.AF_INET
     try:
         listener = socket.socket(family, socket.SOCK_STREAM)
     except OSError as exc:
-        raise _explained(address, exc, holders) from exc
+        raise _explained(address, exc, holders, how_started) from exc
     try:
         # A port whose last connections are still in TIME_WAIT must not stop a restart.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -39,11 +45,13 @@ def listen(address: Address, holders: Holders) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as exc:
         listener.close()
-        raise _explained(address, exc, holders) from exc
+        raise _explained(address, exc, holders, how_started) from exc
     return listener
 
 
-def _explained(address: Address, exc: OSError, holders: Holders) -> BindError:
+def _explained(
+    address: Address, exc: OSError, holders: Holders, how_started: Callable[[], Start]
+) -> BindError:
     what = f"{address} cannot be listened on"
     if exc.errno == errno.EADDRINUSE:
         holder = holders.of(address) or "another program (see `ss -ltnp`)"
@@ -55,11 +63,10 @@ def _explained(address: Address, exc: OSError, holders: Holders) -> BindError:
         if ipaddress.ip_address(address.ip).is_loopback:
             mend = "ip link set lo up"
         return BindError(f"{what}: this machine does not have {address.ip}. Mend: {mend}")
-    if exc.errno == errno.EACCES and address.port < _first_free_port():
-        return PortForbidden(
-            f"{what}: ports below {_first_free_port()} need root. Mend: run ngrokd as root, or "
-            f"sysctl -w net.ipv4.ip_unprivileged_port_start={address.port}"
-        )
+    if exc.errno == errno.EACCES and address.port < first_free_port():
+        start = how_started()
+        need = "it is refused" if start.permitted else f"ports below {first_free_port()} need root"
+        return PortForbidden(f"{what}: {need}. Mend: {lowports.mend(address.port, start)}")
     if exc.errno in _DESCRIPTOR_LIMIT:
         return BindError(
             f"{what}: descriptor limit. Mend: raise LimitNOFILE of the service, or `ulimit -n`"
@@ -67,7 +74,7 @@ def _explained(address: Address, exc: OSError, holders: Holders) -> BindError:
     return BindError(f"{what}: {exc.strerror}")
 
 
-def _first_free_port() -> int:
+def first_free_port() -> int:
     """From which port on no right is needed; 1024 but where the administrator says otherwise."""
     try:
         return int(_UNPRIVILEGED_START.read_text())

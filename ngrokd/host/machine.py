@@ -5,22 +5,28 @@ Everything that needs root goes through it, and it takes and returns plain value
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Optional
 
 from ngrokd.config import NetSettings
-from ngrokd.errors import HostError
-from ngrokd.host import command, hosts, listening, netif
+from ngrokd.errors import HostError, InterfaceTaken
+from ngrokd.host import command, elsewhere, hosts, listening, lowports, netif
 from ngrokd.host.claims import Claims
+from ngrokd.host.elsewhere import Places
 from ngrokd.host.holders import Holders
 from ngrokd.host.hostsfile import HostsFile
+from ngrokd.host.lowports import Start
 from ngrokd.host.netif.backend import Backend
 from ngrokd.host.netif.loopback import Loopback
 from ngrokd.host.netif.scene import Reader
-from ngrokd.model import Address, InterfaceStatus
+from ngrokd.model import Address, HostsStatus, InterfaceMode, InterfaceStatus
+
+logger = logging.getLogger(__name__)
 
 
 class Machine:
@@ -31,20 +37,25 @@ class Machine:
         net: NetSettings,
         run: command.Runner = command.run,
         open_reader: Callable[[NetSettings, command.Runner], Reader] = netif.open_reader,
+        state_folder: Optional[Path] = None,
     ) -> None:
+        """`state_folder`: where a copy of the hosts file is kept; None: nowhere."""
         self._net = net
         self._run = run
         self._open_reader = open_reader
         self._reader: Optional[Reader] = None
-        self._hosts = HostsFile(Path(net.hosts_file), hosts.marker_of(net.interface_name))
+        marker = hosts.marker_of(net.interface_name)
+        self._hosts = HostsFile(Path(net.hosts_file), marker, state_folder)
         self._holders = Holders()
+        self._start: Optional[Start] = None  # not asked for yet
         self._claims = Claims(net)
         self._is_anothers = False  # another daemon has the interface or the section
         self._backend: Backend = Loopback(net.subnet)  # nothing to take away until `prepare`
 
-    def prepare(self) -> InterfaceStatus:
+    def prepare(self, known: Collection[str] = ()) -> InterfaceStatus:
         """Makes the interface, or adopts what a crashed run left; else the loopback range.
 
+        `known`: addresses of earlier runs, which help to prove that what is there is ours.
         Raises HostError only for another daemon that has this interface or this section of the
         hosts file; else the notes of the status say what is not as configured, and the mend.
         """
@@ -54,7 +65,11 @@ class Machine:
             self._is_anothers = True
             raise
         self._hosts.remove_orphans()
-        self._backend = netif.prepare(self._net, self._run, self._reading())
+        try:
+            self._hosts.mend()
+        except HostError as exc:
+            logger.warning("%s", exc)  # tried again, and told in the status, at each publication
+        self._backend = netif.prepare(self._net, self._run, self._reading(), known)
         return self._backend.status
 
     def status(self) -> InterfaceStatus:
@@ -62,9 +77,18 @@ class Machine:
         return self._backend.status
 
     def addresses(self) -> frozenset[str]:
-        """Endpoint addresses on the interface now, without the gateway. Raises HostError."""
+        """Endpoint addresses on the interface now, without the gateway. Raises HostError.
+
+        InterfaceTaken: they are surely not there. A name that led to one would lead out of this
+        machine, by its default route.
+        """
         self._claims.answer()
-        return self._backend.addresses()
+        try:
+            return self._backend.addresses()
+        except HostError as exc:
+            if self._is_gone():
+                raise InterfaceTaken(str(exc)) from exc
+            raise
 
     def add_addresses(self, ips: Iterable[str]) -> dict[str, str]:
         """Adds them; returns those refused, with the reason."""
@@ -81,17 +105,36 @@ class Machine:
         """
         return self._hosts.publish(names)
 
+    def hosts(self) -> HostsStatus:
+        """What came of the last `publish`."""
+        return self._hosts.status
+
     def reserved_names(self) -> frozenset[str]:
         """Names, in lower case, that mean something else on this machine already."""
         own = socket.gethostname().lower()
-        return self._hosts.reserved() | {own, own.partition(".")[0], os.uname().nodename.lower()}
+        short = own.partition(".")[0]
+        full = {f"{short}.{domain}" for domain in elsewhere.search_domains(Places())}
+        return self._hosts.reserved() | full | {own, short, os.uname().nodename.lower()}
 
     def bind(self, address: Address) -> socket.socket:
         """A listening, non-blocking socket. Raises BindError or PortForbidden."""
-        return listening.listen(address, self._holders)
+        return listening.listen(address, self._holders, self._how_started)
+
+    def _how_started(self) -> Start:
+        if self._start is None:
+            self._start = lowports.how_started()
+        return self._start
+
+    def first_free_port(self) -> int:
+        """From which port on listening needs no right."""
+        return listening.first_free_port()
+
+    def ports_in_use(self) -> frozenset[int]:
+        """Where anybody listens, on whichever address; none where /proc does not tell."""
+        return self._holders.ports()
 
     def interface_address(self, name: str) -> str:
-        """The first IPv4 address of any interface. Raises HostError."""
+        """The first IPv4 address of any interface. Raises NoAddress, or HostError: not known."""
         return netif.interface_address(name, self._reading())
 
     def close(self) -> None:
@@ -112,6 +155,13 @@ class Machine:
             self._reader.close()
         if faults:
             raise HostError("\n".join(faults))
+
+    def _is_gone(self) -> bool:
+        """For sure: what cannot be looked at may well be there."""
+        if self._backend.status.mode is not InterfaceMode.LOOPBACK:
+            with contextlib.suppress(HostError):
+                return self._reading().look().index_of(self._net.interface_name) is None
+        return False
 
     def _reading(self) -> Reader:
         if self._reader is None:

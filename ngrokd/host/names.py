@@ -10,6 +10,8 @@ from ngrokd.config import DEFAULT_INGRESS, ApiSettings
 MAX_NAME = 253  # RFC 1035 section 2.3.4, without the final dot
 MAX_LABEL = 63
 
+# What nearly every name is, for lists of thousands; only others are looked at more closely.
+_PLAIN = re.compile(r"(?!.{254})[a-z0-9]{1,63}(?:[.][a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?")
 
 # inet_aton(3) takes `127.1` and `0x7f.1` for addresses, so no resolver ever asks for such a name.
@@ -31,6 +33,9 @@ _LOCAL_NAMES = frozenset(
     )
 )
 
+# systemd's nss-myhostname(8) and resolved answer for these on every machine that has them.
+_SYSTEMDS_NAMES = frozenset(("_gateway", "_outbound", "_localdnsstub", "_localdnsproxy"))
+
 # Other programs of this machine ask for them, too: never ours to answer for, even while this
 # daemon is configured for another API or ingress.
 _NGROKS_OWN = frozenset((ApiSettings.url.partition("://")[2], DEFAULT_INGRESS.partition(":")[0]))
@@ -42,7 +47,7 @@ def refusal(hostname: str, reserved: Collection[str], loops: Collection[str]) ->
     `reserved`, in lower case: names this machine already has. `loops`: hosts the daemon itself
     must reach at ngrok.
     """
-    malformed = _malformed(hostname)
+    malformed = "" if _PLAIN.fullmatch(hostname) else _malformed(hostname)
     if malformed:
         return malformed
     name = hostname.lower()
@@ -51,6 +56,8 @@ def refusal(hostname: str, reserved: Collection[str], loops: Collection[str]) ->
         return "it reads as an address, not as a name"
     if labels[-1] in _LOCAL_DOMAINS or name in _LOCAL_NAMES:
         return "this name always means the machine itself"
+    if name in _SYSTEMDS_NAMES:
+        return "systemd gives this name a meaning of its own on every machine"
     if name in _NGROKS_OWN or name in {host.lower().rstrip(".") for host in loops}:
         return "ngrokd itself must reach ngrok under this name"
     if name in reserved:

@@ -25,19 +25,21 @@ def assign_ports(
     remembered: Mapping[str, int],
     start_port: int,
     taken: Collection[int] = (),
+    avoided: Collection[int] = (),
 ) -> PortAssignment:
     """One port per target from `start_port` up, the same one for as long as it is remembered.
 
     `taken` are ports that other programs hold: a target whose port is one of them gets another.
+    `avoided` are not given out anew, but who has one keeps it: clients know it.
     """
     by_key = {str(target): target for target in targets}
-    held_by_others = frozenset(taken)
-    slots = Slots(
-        numbers=range(max(start_port, 1), MAX_PORT + 1),
-        usable=lambda port: port not in held_by_others,
-    )
     # `type(...) is int`: a damaged file may say `true`, which Python counts as 1.
     known = {key: port for key, port in remembered.items() if type(port) is int}
+    unusable = frozenset(taken) | (frozenset(avoided) - set(known.values()))
+    slots = Slots(
+        numbers=range(max(start_port, 1), MAX_PORT + 1),
+        usable=lambda port: port not in unusable,
+    )
     shares = share_out(by_key, known, {}, slots)
     reason = (
         f"no port is left from {start_port} to {MAX_PORT}: {len(shares.given)} endpoints hold one; "

@@ -122,7 +122,8 @@ class Repeats:
 
     def wait_s(self, now: float) -> float:
         """How long `due` need not be called; infinite if nothing can become due."""
-        return max(0.0, min(self._next_due() - now, LONGEST_SETTLE_S if self._seen else math.inf))
+        due = self._next_due() if self._look_at < math.inf else math.inf
+        return max(0.0, min(due - now, LONGEST_SETTLE_S if self._seen else math.inf))
 
     def _next_due(self) -> float:
         return min((seen.due_at for seen in self._seen.values()), default=math.inf)

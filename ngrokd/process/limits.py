@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 import resource
 import sys
+from collections.abc import Mapping
 
 from ngrokd.errors import HostError
 
 logger = logging.getLogger(__name__)
 
-
-# For polls, name resolution, state files, the control socket and some connections: without them a
+# For polls, name resolution, state files, the control socket and connections: without them a
 # daemon that listens everywhere could do nothing else, not even learn that endpoints have gone.
-RESERVED_DESCRIPTORS = 128
+RESERVED_PART = 8  # of the limit, this part, within these bounds; of one so low that the reserve
+LEAST_RESERVED, MOST_RESERVED = 128, 1024  # would be most of it, half
 LEAST_DESCRIPTORS = 64  # below that not even the daemon itself has enough
-RESERVED_PART = 2  # of a limit so low that the reserve would be most of it, this part is kept
+ENOUGH = 131072  # for 100,000 endpoints, more than which the daemon takes from no list
 
 
 def listeners_allowed() -> int:
@@ -23,7 +24,38 @@ def listeners_allowed() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return sys.maxsize
-    return max(soft - RESERVED_DESCRIPTORS, soft // RESERVED_PART)
+    reserved = min(max(soft // RESERVED_PART, LEAST_RESERVED), MOST_RESERVED)
+    return max(soft - reserved, soft // 2)
+
+
+def too_many(environ: Mapping[str, str], pid: int) -> str:
+    """Why an endpoint has no listener, and how the limit is raised for the way of this start."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return (
+        f"descriptor limit: {soft} open files leave room for {listeners_allowed()} listeners. "
+        f"Mend: {_mend(environ, pid)}"
+    )
+
+
+def _mend(environ: Mapping[str, str], pid: int) -> str:
+    if "NOTIFY_SOCKET" in environ or environ.get("SYSTEMD_EXEC_PID") == str(pid):
+        return (
+            f"`systemctl edit ngrokd`, there LimitNOFILE={ENOUGH} below [Service], then "
+            "`systemctl restart ngrokd`"
+        )
+    if environ.get("XPC_SERVICE_NAME", "0") != "0":
+        return (
+            f"NumberOfFiles {ENOUGH} in SoftResourceLimits and HardResourceLimits of the plist in "
+            "/Library/LaunchDaemons, then load it anew"
+        )
+    if "RC_SVCNAME" in environ:
+        service = environ["RC_SVCNAME"]
+        return (
+            f'rc_ulimit="-n {ENOUGH}" in /etc/conf.d/{service}, then `rc-service {service} restart`'
+        )
+    if pid == 1:
+        return f"run the container with --ulimit nofile={ENOUGH}"
+    return f"`ulimit -n {ENOUGH}` as root in the shell or script that starts ngrokd"
 
 
 def raise_descriptor_limit() -> None:

@@ -156,6 +156,14 @@ def remove_stale(pid_file: str) -> bool:
     return True
 
 
+def is_one(pid_file: str) -> bool:
+    """Whether there is a pid file that we may read, and not something else."""
+    descriptor = _open_if_ours(Path(pid_file), os.O_RDONLY)
+    if descriptor is not None:
+        os.close(descriptor)
+    return descriptor is not None
+
+
 def is_ngrokd(pid: int) -> bool:
     """Whether that process lives and is an ngrokd."""
     try:

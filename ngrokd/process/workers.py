@@ -9,7 +9,8 @@ from typing import Callable, Optional
 Job = Callable[[], object]
 Done = Callable[[object, Optional[BaseException]], None]
 
-WORKERS = 5  # enrolment, poll, resolution, a key and the ingress being checked, all at once
+# Enrolment, poll, resolution, a key and the ingress being checked, names elsewhere: all at once.
+WORKERS = 6
 
 
 class Workers:

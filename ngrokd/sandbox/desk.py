@@ -84,11 +84,13 @@ class Desk:
     def _seen(
         self, request: Request, delivery: Delivery, fault: Optional[ApiFault]
     ) -> dict[str, object]:
+        now = self._books.now()
         headers = dict(request.headers)
         if "authorization" in headers:
             headers["authorization"] = "(not shown)"
         return {
-            "time": rfc3339(self._books.now()),
+            "time": rfc3339(now),
+            "at": now,
             "method": request.method,
             "path": request.path,
             "query": request.query,

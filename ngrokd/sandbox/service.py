@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import json
 import secrets
 from collections import Counter, deque
@@ -128,12 +129,13 @@ class Service:
         urls = Counter(item.spec.url for item in known.values())
         binding = operator.binding
         wanted = [compile_selector(text) for text in (binding and binding.endpoint_selectors) or ()]
-        for identifier in sorted(known, reverse=True):
+        identifiers = list(known)  # which grow with time, so they are sorted
+        end = bisect.bisect_left(identifiers, before_id) if before_id else len(identifiers)
+        for identifier in reversed(identifiers[:end]):
             item = known[identifier]
-            if not before_id or identifier < before_id:
-                shown = endpoints.to_json(item, self.api_url, urls[item.spec.url] > 1)
-                if selects(wanted, shown):
-                    yield identifier, shown
+            shown = endpoints.to_json(item, self.api_url, urls[item.spec.url] > 1)
+            if selects(wanted, shown):
+                yield identifier, shown
 
     def _page(
         self,

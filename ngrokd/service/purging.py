@@ -21,6 +21,8 @@ _WORDS = "|".join(re.escape(name) for name in ownership.STATE)
 _HALF = r"\.(?:{})\.(?:ngrokd-[0-9]+-[0-9a-f]{{16}}|[0-9a-f]{{16}}\.tmp)"
 # The trust anchor, and what `ngrokctl trust` has replaced.
 _ANCHOR = r"ca\.crt(?:\.before(?:-[0-9]+)?)?"
+# The hosts file as it was, and one that was being written when a crash came.
+_OF_HOSTS = re.compile(r".+\.ngrokd\.(?:bak|journal)(?:\.ngrokd-[0-9]+-[0-9a-f]{16})?")
 _ASIDE = re.compile(rf"(?:{_WORDS})\.corrupt")
 
 _LOG = re.compile(r"ngrokd[\w.-]*\.log")
@@ -132,7 +134,8 @@ class _Folder:
         found = {
             name
             for name, regular in self._names.items()
-            if regular and (half.fullmatch(name) or _ASIDE.fullmatch(name))
+            if regular
+            and (half.fullmatch(name) or _ASIDE.fullmatch(name) or _OF_HOSTS.fullmatch(name))
         }
         found |= {name for name in ownership.STATE if self._is_state(name)}
         return found | self._pair()

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import Any, Callable, Optional
 
 from ngrokd.cloud.identity import Identity
-from ngrokd.cloud.polling import poll
+from ngrokd.cloud.polling import Polled, poll
 from ngrokd.cloud.registration import RegistrationState
 from ngrokd.cloud.transport import is_loopback
 from ngrokd.config import Config
@@ -62,6 +62,7 @@ class Poller:
             identity, self._access, submit, self._enrolment.let_in, self._joined
         )
         self._about = ""  # the operator of the poll that is under way
+        self._seen = Polled()  # by the last good poll
         self._again = False  # a poll was asked for while one was under way
         self.requests: dict[str, int] = {}  # HTTP status or "error": how many
         self.last_success: Optional[float] = None  # Unix seconds
@@ -122,7 +123,7 @@ class Poller:
         if self._can_poll() and self._polls.due(now):
             self._polls.begin(now)
             self._about = self._identity.operator_id
-            job = functools.partial(poll, self._access.api(), self._about)
+            job = functools.partial(poll, self._access.api(), self._about, self._seen)
             self._submit(JobKind.POLL, job)
 
     def settle(self, uptime_s: float, serving: bool) -> None:
@@ -232,14 +233,15 @@ class Poller:
         if done.error is not None:
             self._poll_failed(done.error, now, asked_again)
             return None
-        assert isinstance(done.result, Discovered)
+        assert isinstance(done.result, Polled)
         if not self.has_key:
             return None  # it was under way when this machine was taken out
         wait = self._polls.succeeded()
         self._enrolment.confirmed()
         self.last_success, self.last_error = time.time(), ""
         self._polls.not_before = now if asked_again else now + wait
-        return done.result
+        self._seen = done.result
+        return done.result.discovered
 
     def _poll_failed(self, error: BaseException, now: float, asked_again: bool) -> None:
         if not isinstance(error, ApiError):

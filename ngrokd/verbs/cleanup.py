@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,6 +32,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default=argparse.SUPPRESS,
         help=f"default: {DEFAULT_CONFIG_PATH}",
     )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print what would be removed, and do nothing"
+    )
     parser.set_defaults(run=run)
 
 
@@ -41,8 +45,8 @@ def run(args: argparse.Namespace) -> int:
     if faults:
         _say(sys.stderr, *faults)
         _say(sys.stderr, "ngrokd: cleaning up by what could be read, and the defaults")
-    _refuse_running(config)
-    removed, left = _remove(config)
+    refuse_running(config)
+    removed, left = _look(config) if args.dry_run else _remove(config)
     _say(sys.stdout, *removed)
     _say(sys.stderr, *(f"ngrokd: {line}" for line in left))
     if left:
@@ -56,7 +60,7 @@ def cleanup(config: Config) -> list[str]:
     Every step runs; then raises HostError with what stays, if anything. Raises HostError at once,
     with nothing touched, if a daemon of this configuration runs.
     """
-    _refuse_running(config)
+    refuse_running(config)
     removed, left = _remove(config)
     if left:
         raise HostError("\n".join(left))
@@ -71,7 +75,9 @@ def _remove(config: Config) -> tuple[list[str], list[str]]:
     from ngrokd.process import pidfile
 
     memory = Memory(config.state_folder)
-    removed, left = leftovers.remove(config.net, memory.known_addresses())
+    removed, left = leftovers.remove(
+        config.net, memory.known_addresses(), state_folder=config.state_folder
+    )
     steps: tuple[tuple[str, Callable[[str], bool], str], ...] = (
         ("socket", socketfile.remove_stale, config.server.socket_path),
         ("pid file", pidfile.remove_stale, config.server.pid_file),
@@ -84,6 +90,22 @@ def _remove(config: Config) -> tuple[list[str], list[str]]:
             left.append(str(exc))
     removed += [f"{path} is removed: it was written half" for path in memory.remove_orphans()]
     return removed, left
+
+
+def _look(config: Config) -> tuple[list[str], list[str]]:
+    """What `_remove` would do, and what would stay."""
+    from ngrokd.host import leftovers
+    from ngrokd.memory import Memory
+    from ngrokd.process import pidfile
+
+    would, stays = leftovers.look(config.net, Memory(config.state_folder).known_addresses())
+    server = config.server
+    ours = (
+        (server.socket_path, Path(server.socket_path).is_socket()),
+        (server.pid_file, pidfile.is_one(server.pid_file)),
+    )
+    would += [f"rm {shlex.quote(path)}" for path, is_ours in ours if is_ours]
+    return would, stays
 
 
 def settings(path: Path, environ: Mapping[str, str]) -> tuple[Config, tuple[str, ...]]:
@@ -122,7 +144,7 @@ def _as_far_as_possible(path: Path, environ: Mapping[str, str]) -> Config:
         return Config()
 
 
-def _refuse_running(config: Config) -> None:
+def refuse_running(config: Config) -> None:
     """Raises HostError naming the pid."""
     from ngrokd.control import socketfile
     from ngrokd.process import pidfile

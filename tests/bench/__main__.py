@@ -19,15 +19,17 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Optional
 
-from tests.bench import table, workloads
+from tests.bench import host, hostfigures, table, workloads
+from tests.bench.launcher import choose_python
 from tests.bench.proxies import NGROKD, Proxy, start
-from tests.bench.stage import NATIVE_INGRESS, SANDBOX, Stage, Way, choose_python
+from tests.bench.stage import NATIVE_INGRESS, SANDBOX, Stage, Way
 from tests.bench.surroundings import described, niceness, profiled
 from tests.bench.workloads import QUICK, WORKLOADS, Numbers, Size, Workload
 from tests.namespace import why_not
 
 ROUNDS = {NATIVE_INGRESS: 5, SANDBOX: 3}
 QUICK_ROUNDS = 2
+HOST = "host"  # no workload of the proxies: what thousands of endpoints cost
 Found = dict[str, dict[str, dict[str, list[Numbers]]]]  # by ingress, workload, proxy
 
 
@@ -56,8 +58,31 @@ def main() -> Optional[str]:
     args = parse()
     if why_not():
         return why_not()
-    ingresses = (NATIVE_INGRESS, SANDBOX) if args.ingress == "both" else (args.ingress,)
     began = time.monotonic()
+    kept: dict[str, object] = {}
+    if _chosen_names(args) != [HOST]:
+        kept.update(_compare(args))
+    if not _chosen_names(args) or HOST in _chosen_names(args):
+        with niceness(args.nice):
+            kept[HOST] = found = host.run(_for_host(args))
+        print(f"\n{hostfigures.render(found)}", flush=True)
+    print(f"\n{time.monotonic() - began:.0f} s")
+    if args.json:
+        args.json.write_text(json.dumps(kept, indent=1))
+    return None
+
+
+def _for_host(args: argparse.Namespace) -> argparse.Namespace:
+    words = ["--rounds", str(args.rounds)] if args.rounds else []
+    quick = ["--rounds", "1", "--sizes", "2000"] if args.quick else []
+    python = ["--python", args.python] if args.python else []
+    profile = ["--profile", str(args.profile)] if args.profile else []
+    return host.parse([*quick, *words, *python, *profile])
+
+
+def _compare(args: argparse.Namespace) -> dict[str, object]:
+    """With the other proxies: what ran, and what was found."""
+    ingresses = (NATIVE_INGRESS, SANDBOX) if args.ingress == "both" else (args.ingress,)
     found: Found = {}
     with contextlib.ExitStack() as stack:
         stack.enter_context(niceness(args.nice))
@@ -70,10 +95,7 @@ def main() -> Optional[str]:
         for ingress in ingresses:
             found[ingress] = _measure(stage, ingress, args)
             print(f"\n{table.render(found[ingress], ingress)}", flush=True)
-    print(f"\n{time.monotonic() - began:.0f} s")
-    if args.json:
-        args.json.write_text(json.dumps({"environment": dict(about), "found": found}, indent=1))
-    return None
+    return {"environment": dict(about), "found": found}
 
 
 def _measure(
@@ -97,15 +119,19 @@ def _measure(
 
 
 def _chosen(args: argparse.Namespace, ingress: str) -> list[Workload]:
-    names = list(filter(None, args.only.split(",")))
+    names = _chosen_names(args)
     if names:
         return [each for each in WORKLOADS if each.name in names]
     spared = args.ingress == "both" and ingress == SANDBOX
     return [each for each in WORKLOADS if not (spared and each.native)]
 
 
+def _chosen_names(args: argparse.Namespace) -> list[str]:
+    return list(filter(None, args.only.split(",")))
+
+
 def _names() -> list[str]:
-    return [each.name for each in WORKLOADS]
+    return [*(each.name for each in WORKLOADS), HOST]
 
 
 if __name__ == "__main__":

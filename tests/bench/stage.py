@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
 import signal
 import subprocess
-import sys
-import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -17,11 +14,11 @@ from typing import Any, Optional
 from ngrokd.forward import wire
 from ngrokd.model import Target
 from tests.bench.counters import Busy
+from tests.bench.launcher import write_launcher
 from tests.integration.netns import Network
 from tests.integration.programs import Program
 from tests.namespace import Namespace
 
-ROOT = Path(__file__).parent.parent.parent
 NATIVE = Path(__file__).parent / "native"
 WARNINGS = ("-std=c11", "-O2", "-Wall", "-Wextra")
 LIBRARIES = {"load": ("-pthread",), "far": ("-lssl", "-lcrypto"), "delay": ()}
@@ -34,18 +31,6 @@ ROUND_TRIP_MS = 50.0
 CONGESTION_CONTROL = "cubic"
 TARGET = Target("bench.example", 7000)
 LOAD_TIMEOUT_S = 150.0  # load ends itself before
-
-_LAUNCHER = """\
-import sys
-
-# Before Debian's own packages, which may be older than what ngrokd asks for.
-sys.path[:0] = {path!r}
-sys.argv[0] = "ngrokd"
-from ngrokd.cli import main
-
-sys.exit(main())
-"""
-
 
 @dataclass(frozen=True)
 class Way:
@@ -74,7 +59,7 @@ class Stage:
         self.environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
         self.request = wire.encode_request(TARGET)
         self._prepare_network()
-        self._write_launcher()
+        self._launcher = write_launcher(folder, python)
         self._start_cloud()
         self._start_far()
         for ingress in ingresses:
@@ -87,7 +72,7 @@ class Stage:
 
     def ngrokd(self, *words: object) -> list[object]:
         """The command line of this checkout's ngrokd, run by the chosen Python."""
-        return [self.python, "-I", self.folder / "launcher", *words]
+        return [self.python, "-I", self._launcher, *words]
 
     def start(self, argv: list[object]) -> Program:
         """A program inside; who starts it ends it."""
@@ -138,13 +123,6 @@ class Stage:
             route = (*words, "scope", "host", "src", HOST)
             self.namespace.run("ip", "route", "change", *route, "congctl", CONGESTION_CONTROL)
 
-    def _write_launcher(self) -> None:
-        packages = {sysconfig.get_paths()[kind] for kind in ("purelib", "platlib")}
-        launcher = _LAUNCHER.format(path=[str(ROOT), *sorted(packages)])
-        (self.folder / "launcher").write_text(launcher)
-        compile_all = [self.python, "-I", "-m", "compileall", "-q", str(ROOT / "ngrokd")]
-        subprocess.run(compile_all, check=True)
-
     def _keep(self, program: Program) -> Program:
         self._stack.enter_context(program)
         return program
@@ -174,15 +152,3 @@ class Stage:
         argv += ["--listen", f"{HOST}:{DISTANT_PORTS[ingress]}"]
         argv += ["--to", f"{HOST}:{INGRESS_PORTS[ingress]}"]
         self._keep(self.start(argv)).expect("^ready$")
-
-
-def choose_python(args: argparse.Namespace) -> str:
-    """What runs daemon and sandbox: as asked, else Debian's, else ours.
-
-    The packages are those of this interpreter, and some are compiled: the version must be ours.
-    """
-    if args.python:
-        return str(args.python)
-    ours = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    debian = f"/usr/bin/python{ours}"
-    return debian if Path(debian).exists() else sys.executable

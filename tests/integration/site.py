@@ -228,6 +228,13 @@ class Site:
         """A program on this machine, to its end."""
         return self.namespace.run(*argv, **options)
 
+    def ask_names_of(self, server: str) -> None:
+        """This machine's programs ask that name server, until the site ends."""
+        file = self.namespace.etc / "resolv.conf"
+        before = file.read_bytes()
+        self._stack.callback(file.write_bytes, before)
+        file.write_text(f"nameserver {server}\n")
+
     def has_section(self) -> bool:
         """ngrokd's section stands in the hosts file."""
         return SECTION in self.namespace.hosts.read_bytes()

@@ -21,7 +21,8 @@ def test_a_first_start_without_an_api_waits_and_becomes_ready_when_it_is_there(
 
     daemon = site.start_daemon()
     daemon.expect("WARNING.*http://127.0.0.1:4040.*refused")
-    status = daemon.status()
+    # The line comes a moment before the status that says so.
+    status = daemon.eventually(lambda now: bool(now["problems"]), "no problem is told")
     assert status["state"] == "registering"
     assert "127.0.0.1:4040" in status["problems"][0]
     assert daemon.ready_page() == 503

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Optional
 
@@ -21,6 +22,8 @@ from tests.integration.site import (
 )
 
 pytestmark = pytest.mark.root
+
+PAIR = (("client_cert", "crt"), ("client_key", "key"))
 
 
 class Second:
@@ -201,6 +204,125 @@ def test_a_second_instance_with_the_same_socket_is_refused_and_the_first_is_name
     assert _picture(site) == before
     assert not second.pid_file.exists()
     assert one.stop() == 0
+
+
+OWN: dict[str, object] = {"interface_name": "ngrokd1", "subnet": "10.108.0.0/16"}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("shared", "words"),
+    [
+        ("pid file", "ngrokd already runs with pid {pid} ({folder}/ngrokd.pid)"),
+        ("state folder", "another ngrokd uses the state folder {folder}/state"),
+        ("hosts section", "(pid {pid}) has ngrokd's section in /etc/hosts"),
+    ],
+)
+def test_what_two_instances_share_by_mistake_is_refused_and_the_first_is_named(
+    site: Site, shared: str, words: str
+) -> None:
+    _serving(site)
+    second = Second(site)
+    net: dict[str, object] = dict(OWN)
+    server: dict[str, object] = {}
+    quiet: dict[str, Mapping[str, object]] = {"bound_endpoints": {"poll_interval": 600}}
+    if shared == "pid file":
+        server = {"pid_file": str(site.folder / "ngrokd.pid")}
+    elif shared == "state folder":
+        server = {name: str(site.state / f"tls.{end}") for name, end in PAIR}
+    else:
+        quiet["net"] = {"subnet": "127.109.0.0/16"}
+        net = {"interface_name": "ngrokd0", "subnet": "127.108.0.0/16"}
+    second.write_config(net, server)
+    one = site.start_daemon(quiet).ready()
+    before = _picture(site)
+
+    two = second.start()
+
+    assert two.wait() == 1
+    said = " ".join(two.lines)
+    assert words.format(pid=one.pid, folder=site.folder) in said
+    assert two.matching("Traceback") == []
+    assert _picture(site) == before
+    assert not second.socket_path.exists()
+    _must_serve(site, "one.ns")
+    assert one.stop() == 0
+    site.assert_nothing_is_left(one)
+
+
+@pytest.mark.long
+def test_a_subnet_or_a_health_port_that_two_share_is_told_and_both_serve(site: Site) -> None:
+    _serving(site)
+    site.cloud.add("tcp://two.ns:7000", "127.0.0.1:7000")
+    second = Second(site)
+    second.write_config({**OWN, "subnet": "10.107.0.0/16"}, {"health_port": HEALTH_PORT})
+    one = site.start_daemon({"net": {"overrides": {}}}).ready()
+
+    two = second.start().ready()
+
+    status = two.status()
+    assert status["state"] == "degraded" and status["interface"]["mode"] == "loopback"
+    assert any("set net.subnet" in note for note in status["interface"]["notes"])
+    assert any(str(HEALTH_PORT) in problem for problem in status["problems"])
+    for daemon in (one, two):
+        for endpoint in daemon.endpoints().values():
+            if endpoint["state"] != "skipped":  # the other one's name
+                _must_serve(site, endpoint["ip"])
+    assert two.stop() == 0
+    _must_serve(site, "one.ns")
+    assert one.status()["problems"] == []
+    assert one.stop() == 0
+    site.assert_nothing_is_left(one)
+
+
+@pytest.mark.long
+def test_a_loopback_range_that_two_share_costs_the_later_one_what_is_taken(site: Site) -> None:
+    _serving(site)
+    second = Second(site)
+    second.write_config({**OWN, "subnet": "127.108.0.0/16", "hosts_file": "/etc/hosts.second"})
+    shared: Overrides = {"net": {"subnet": "127.108.0.0/16"}}
+    one, two = site.start_daemon(shared).ready(), second.start().ready()
+
+    (failed,) = two.endpoints().values()
+    assert failed["state"] == "failed"
+    assert "127.108.0.2:7000 cannot be listened on" in failed["reason"]
+    assert "sudo ss -ltnp sport = :7000" in failed["reason"] or str(one.pid) in failed["reason"]
+    _must_serve(site, "one.ns")
+    assert one.stop() == 0
+    two.wait_for("--for", "one.ns", "--timeout", 10)
+    _must_serve(site, "127.108.0.2")
+    assert two.stop() == 0
+
+
+@pytest.mark.long
+def test_a_killed_instance_is_cleaned_up_after_while_connections_of_the_other_run(
+    site: Site,
+) -> None:
+    site.keep(programs.peers(site.namespace, site.network, "echo=7000"))
+    site.start_cloud("tcp://one.ns:7000=127.0.0.1:7000", "tcp://two.ns:7000=127.0.0.1:7000")
+    second = Second(site)
+    second.write_config(OWN)
+    one, two = site.start_daemon().ready(), second.start().ready()
+    client = site.network.connect("one.ns", 7000)
+    section = site.namespace.hosts.read_bytes()
+
+    two.send(signal.SIGKILL)
+    two.wait()
+    assert "10.108.0.1/16" in site.run("ip", "addr").stdout
+    cleaned = run_ngrokd(site, "cleanup", "--config", second.config)
+
+    assert (cleaned.returncode, cleaned.stderr) == (0, "")
+    assert "10.108." not in site.run("ip", "addr").stdout
+    assert not second.socket_path.exists() and not second.pid_file.exists()
+    assert site.namespace.hosts.read_bytes() == section
+    client.sendall(b"still")
+    assert receive_exactly(client, 5) == b"still"
+    client.close()
+    assert one.status()["state"] == "ready" and one.ready_page() == 200
+    again = run_ngrokd(site, "cleanup", "--config", second.config)
+    assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
+    assert one.stop() == 0
+    site.assert_nothing_is_left(one)
 
 
 def test_while_it_runs_cleaning_up_is_refused_and_touches_nothing(site: Site) -> None:

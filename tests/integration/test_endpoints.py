@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
+from tests import nameserver
 from tests.integration import programs
 from tests.integration.crowd import Crowd
 from tests.integration.netns import receive_all, receive_exactly
@@ -21,6 +25,7 @@ CONNECTIONS = 500
 PAYLOAD_BYTES = 20_000
 LISTED = 250  # three pages of the API
 STREAM_BYTES = 40_000_000
+NAME_SERVER = Path(nameserver.__file__)
 
 
 def test_500_connections_at_once_over_20_endpoints_each_get_their_own_bytes(site: Site) -> None:
@@ -235,6 +240,25 @@ def test_an_international_name_is_published_as_programs_ask_for_it(site: Site) -
     assert "Host: xn--bcher-kva.ns:7000" in asked.stdout
     with site.network.connect("xn--bcher-kva.ns", 7000) as client:
         assert receive_exactly(client, 8) == b"goodbye\n"
+
+
+def test_a_name_that_hides_a_public_one_is_published_and_told_once(site: Site) -> None:
+    argv = [sys.executable, NAME_SERVER, "db.example.com=93.184.216.34"]
+    server = programs.Program(site.namespace, argv)
+    site.keep(server)
+    server.expect("ready")
+    site.ask_names_of("127.0.0.1")
+    site.start_cloud("tcp://db.example.com:7000=127.0.0.1:7000", "tcp://api.ns:7000=127.0.0.1:7000")
+    daemon = site.start_daemon().ready()
+    assert site.network.address_of("db.example.com") == "10.107.0.3"  # ours, as any program sees it
+    told = "db.example.com (93.184.216.34) also resolves outside of this machine"
+    daemon.expect(re.escape(told))
+    for _ in range(2):
+        daemon.refresh()
+    listed = {e["hostname"]: e["resolves_elsewhere"] for e in daemon.endpoints().values()}
+    assert listed == {"db.example.com": ["93.184.216.34"], "api.ns": []}
+    assert daemon.output().count("also resolve") == 1
+    assert daemon.status()["state"] == "ready"
 
 
 def test_an_endpoint_that_cannot_be_served_is_skipped_and_the_others_are_fine(site: Site) -> None:

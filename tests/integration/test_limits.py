@@ -31,6 +31,7 @@ CLOSING_S = 240.0
 LOOK_S = 3.0  # how long CPU time is looked at
 IDLE_SHARE = 0.25  # of one processor: polls, ticks and ten pauses a second, but no spinning
 DESCRIPTORS = 256
+FEW_DESCRIPTORS, ROOM, AT_ONCE = 200, 100, 8
 RESET = b"\1\0\0\0\0\0\0\0"  # linger for 0 s: close(2) sends RST
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -253,3 +254,51 @@ def test_without_descriptors_the_daemon_waits_answers_and_recovers(site: Site, l
     daemon.eventually(lambda _: held(daemon) <= before + 2, "descriptors leak")
     assert daemon.matching("Traceback|CRITICAL") == []
     assert daemon.stop() == 0
+
+
+def test_of_more_endpoints_than_descriptors_as_many_as_fit_are_open_and_stay_so(
+    site: Site,
+) -> None:
+    site.keep(programs.peers(site.namespace, site.network, "echo=7000"))
+    cloud = site.start_cloud()
+    listed = [
+        {"url": f"tcp://e{n}.ns:7000", "upstream": "127.0.0.1:7000"} for n in range(3 * ROOM // 2)
+    ]
+    cloud.replace(*listed)
+    daemon = site.start_daemon(under=["prlimit", f"--nofile={FEW_DESCRIPTORS}"]).ready()
+
+    def by_state() -> dict[str, set[str]]:
+        endpoints = daemon.endpoints()
+        assert all(
+            each["reason"].startswith(f"descriptor limit: {FEW_DESCRIPTORS} open files")
+            and "ulimit -n" in each["reason"]
+            for each in endpoints.values()
+            if each["state"] == "failed"
+        )
+        return {
+            state: {url for url, each in endpoints.items() if each["state"] == state}
+            for state in ("open", "failed")
+        }
+
+    first = by_state()
+    assert (len(first["open"]), len(first["failed"])) == (ROOM, ROOM // 2)
+    for _ in range(3):
+        assert daemon.refresh()["opened"] == []
+        assert by_state() == first
+    names = [url.partition("//")[2].partition(":")[0] for url in sorted(first["open"])]
+    with ExitStack() as stack:  # beside all listeners, some connections at once
+        for name in names[:AT_ONCE]:
+            client = stack.enter_context(site.network.connect(name, 7000))
+            client.sendall(b"hello")
+            assert receive_exactly(client, 5) == b"hello"
+        assert daemon.refresh()["endpoints"] == ROOM
+    assert by_state() == first
+
+    others = [each for each in listed if each["url"] in first["failed"]]
+    cloud.replace(*others)  # all make room for those who waited, at one poll
+    assert len(daemon.refresh()["opened"]) == ROOM // 2
+    assert by_state() == {"open": first["failed"], "failed": set()}
+    assert descriptors(daemon.pid) <= FEW_DESCRIPTORS
+    assert daemon.matching("Traceback|CRITICAL") == []
+    assert daemon.stop() == 0
+    site.assert_nothing_is_left(daemon)

@@ -22,6 +22,7 @@ GATEWAY = "10.107.0.1/16"
 STATE_FILES = {
     "api_key",
     "endpoints.json",
+    "hosts.ngrokd.bak",
     "installation_id",
     "ip_mappings.json",
     "network_ports.json",

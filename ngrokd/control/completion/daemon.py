@@ -31,6 +31,10 @@ NGROKD = Program(
                 help="with --sandbox: keep its state in DIR",
                 values=(Value(name="DIR"),),
             ),
+            Option(
+                flags=("--dry-run",),
+                help="print what a start would do on this machine, and do nothing",
+            ),
         ),
     ),
     commands=(
@@ -142,6 +146,7 @@ NGROKD = Program(
                     help="default: /etc/ngrokd/config.yml",
                     values=(Value(name="PATH"),),
                 ),
+                Option(flags=("--dry-run",), help="print what would be removed, and do nothing"),
             ),
         ),
         Command(

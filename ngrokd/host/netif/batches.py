@@ -16,9 +16,10 @@ _BATCH_SIZE = 1000
 class Batches:
     """Runs one command for each of many addresses. Owner: main."""
 
-    def __init__(self, run: Runner) -> None:
+    def __init__(self, run: Runner, takes_batches: bool = True) -> None:
+        """`takes_batches`: it may be able to."""
         self._run = run
-        self._takes_batches = True
+        self._takes_batches = takes_batches
 
     def each(self, commands: dict[str, list[str]]) -> dict[str, str]:
         """Runs the command of each address; the addresses whose command failed, with the reason."""

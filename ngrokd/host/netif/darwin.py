@@ -11,6 +11,7 @@ from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
 from ngrokd.host.command import CommandError, Runner
 from ngrokd.host.netif import loopback
+from ngrokd.host.netif.rehearsal import Rehearsal
 from ngrokd.host.netif.scene import Scene
 from ngrokd.model import InterfaceMode, InterfaceStatus
 
@@ -59,14 +60,31 @@ def prepare(net: NetSettings, run: Runner) -> Aliases:
 
 def remove_leftovers(net: NetSettings, known: frozenset[str], run: Runner) -> list[str]:
     """Removes the aliases of our range that ngrokd remembers. Raises HostError."""
-    subnet = net.subnet if loopback.holds(net.subnet) else loopback.FALLBACK_SUBNET
-    network = ipaddress.IPv4Network(subnet, strict=False)
     removed = []
-    for ip in held_addresses(run(show(INTERFACE))):
-        if ip in known and ipaddress.IPv4Address(ip) in network:
-            run(remove_alias(ip))
-            removed.append(f"{INTERFACE}: the address {ip} is removed")
+    for ip in left(net, known, run):
+        run(remove_alias(ip))
+        removed.append(f"{INTERFACE}: the address {ip} is removed")
     return removed
+
+
+def left(net: NetSettings, known: frozenset[str], run: Runner) -> list[str]:
+    """The aliases of our range that ngrokd remembers. Raises HostError."""
+    network = ipaddress.IPv4Network(_subnet(net), strict=False)
+    held = held_addresses(run(show(INTERFACE)))
+    return [ip for ip in held if ip in known and ipaddress.IPv4Address(ip) in network]
+
+
+def rehearse(net: NetSettings, run: Runner) -> Rehearsal:
+    """What the first addresses would be; an alias that is there is used, and not removed."""
+    try:
+        held = held_addresses(run(show(INTERFACE)))
+    except HostError as exc:
+        return Rehearsal(_subnet(net), refused=(str(exc),))
+    return Rehearsal(_subnet(net), add=lambda ip: [] if ip in held else [add_alias(ip)])
+
+
+def _subnet(net: NetSettings) -> str:
+    return net.subnet if loopback.holds(net.subnet) else loopback.FALLBACK_SUBNET
 
 
 class IfconfigReader:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Optional
 
+from ngrokd.host.netif import links as marks
 from ngrokd.host.netif.scene import SEVERAL, Way
 
 # They lead nowhere, so nobody loses anything to a subnet of ours.
@@ -40,37 +41,21 @@ class Held:
         return self.text.partition("/")[0]
 
 
-@dataclass(frozen=True)
-class Link:
-    """One interface: `kind` is "dummy", "tun", or another word for what is not ours."""
+def add_link(name: str, kind: str) -> list[str]:
+    """A dummy or a bridge, marked as ours from its first moment.
 
-    index: int
-    kind: str
-
-
-def show_link(name: str) -> list[str]:
-    """Shows one interface with its kind."""
-    return ["ip", "-d", "-o", "link", "show", "dev", name]
-
-
-def show_link_of_busybox(name: str) -> list[str]:
-    """Shows one interface; BusyBox does not know `-d`."""
-    return ["ip", "-o", "link", "show", "dev", name]
-
-
-def show_addresses_of(name: str) -> list[str]:
-    """Of both families: an address of either may be somebody else's."""
-    return ["ip", "-o", "addr", "show", "dev", name]
-
-
-def add_dummy(name: str) -> list[str]:
-    """The kernel loads its module by itself where it has one."""
-    return ["ip", "link", "add", name, "type", "dummy"]
+    The kernel loads the module by itself where it has one.
+    """
+    return ["ip", "link", "add", name, "address", marks.MARK_ADDRESS, "type", kind]
 
 
 def add_tun(name: str) -> list[str]:
-    """A tun device that lives on without a reader: its own addresses are reachable all the same."""
-    return ["ip", "tuntap", "add", "dev", name, "mode", "tun"]
+    """A tun device that lives on without a reader: its own addresses are reachable all the same.
+
+    With an owner, or any user who may open /dev/net/tun could read it, write to it and remove it.
+    """
+    owner = ["user", marks.MARK_OWNER, "group", marks.MARK_OWNER]
+    return ["ip", "tuntap", "add", "dev", name, "mode", "tun", *owner]
 
 
 def without_ipv6(name: str) -> list[str]:
@@ -140,54 +125,14 @@ def complaint(stderr: str) -> str:
 
 
 def mend_for_making(complaint: str) -> str:
-    """What a person can do where neither a dummy nor a tun device can be made."""
+    """What a person can do where no kind of interface can be made."""
     if is_taken(complaint):
         return "set net.interface_name to another name; another program just made one of this name"
     if _NOT_PERMITTED.search(complaint):
         return "run ngrokd as root or with CAP_NET_ADMIN, or set net.subnet to 127.107.0.0/16"
     if is_busybox(complaint):
         return "install iproute2, or load the kernel's module: modprobe dummy"
-    return "load one of the kernel's modules: modprobe dummy, or modprobe tun"
-
-
-def link(answer: str) -> Link:
-    """The interface that an answer of `show_link` shows."""
-    return Link(_index(answer), link_kind(answer))
-
-
-def link_of_busybox(answer: str) -> Link:
-    """The same from an answer of `show_link_of_busybox`."""
-    return Link(_index(answer), link_kind_of_busybox(answer))
-
-
-def link_kind(answer: str) -> str:
-    """What kind of interface an answer of `show_link` shows: "dummy", "tun", or another word.
-
-    A tun device counts only while it is persistent and carries no frames: without that it belongs
-    to a program that reads it, or is a tap.
-    """
-    parts = [part.split() for part in answer.split("\\")]
-    for words in parts[2:]:
-        if words[:1] == ["dummy"]:
-            return "dummy"
-        if words[:1] == ["tun"]:
-            details = " ".join(words)
-            foreign = "type tap" in details or "persist off" in details
-            return "tun of another program" if foreign else "tun"
-    kinds = [words[0] for words in parts[2:] if words]
-    return kinds[0] if kinds else _link_type(answer)
-
-
-def link_kind_of_busybox(answer: str) -> str:
-    """The same from `show_link_of_busybox`, which names no kind: by flags and link type."""
-    found = _LINK.match(answer)
-    flags = set(found["flags"].split(",")) if found else set()
-    link_type = _link_type(answer)
-    if {"POINTOPOINT", "NOARP"} <= flags and link_type in ("none", "[65534]"):
-        return "tun"
-    if {"BROADCAST", "NOARP"} <= flags and link_type == "ether":
-        return "dummy"
-    return link_type
+    return "load one of the kernel's modules: modprobe dummy, modprobe tun, or modprobe bridge"
 
 
 def links(answer: str) -> dict[int, str]:
@@ -204,7 +149,7 @@ def held_addresses(answer: str) -> list[Held]:
         if len(words) < 4 or words[2] not in ("inet", "inet6"):
             continue
         if not words[3].lower().startswith("fe80:"):
-            held.append(Held(words[1].partition("@")[0], words[3], _index(line)))
+            held.append(Held(words[1].partition("@")[0], words[3], marks.index(line)))
     return held
 
 
@@ -228,14 +173,3 @@ def _network(text: str) -> Optional[ipaddress.IPv4Network]:
         return ipaddress.IPv4Interface(text).network
     except ValueError:
         return None
-
-
-def _index(answer: str) -> int:
-    """0, which the kernel gives to none, where the answer does not begin with a number."""
-    number = answer.partition(":")[0].strip()
-    return int(number) if number.isdecimal() else 0
-
-
-def _link_type(answer: str) -> str:
-    found = re.search(r"link/(\S+)", answer)
-    return found[1] if found else "unknown"

@@ -2,47 +2,99 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import socket
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Optional
 
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
 from ngrokd.host.command import CommandError, Runner
-from ngrokd.host.netif import iproute, lookup
+from ngrokd.host.netif import iproute, linuxreader, proof, tool
 from ngrokd.host.netif.batches import Batches
-from ngrokd.host.netif.iproute import Held
-from ngrokd.model import InterfaceMode
 
 logger = logging.getLogger(__name__)
 
-_KINDS = frozenset((InterfaceMode.DUMMY.value, InterfaceMode.TUN.value))
+
+@dataclass(frozen=True)
+class Removal:
+    """What is to be done about an interface of our name.
+
+    `stays`: why the interface does, with the mend; "": it goes, with all that is on it.
+    """
+
+    deletion: list[str]
+    addresses: dict[str, list[str]]  # the command that takes each from it, where it stays
+    count: int = 0  # of addresses that go with it
+    stays: str = ""
+    takes_batches: bool = False
+
+    @property
+    def commands(self) -> list[list[str]]:
+        return list(self.addresses.values()) if self.stays else [self.deletion]
 
 
-def remove(net: NetSettings, run: Runner) -> list[str]:
+def plan(net: NetSettings, known: Collection[str], run: Runner) -> Optional[Removal]:
+    """What proves to be ours is to go; None: there is no such interface. Raises CommandError."""
+    layout = proof.layout_of(net)
+    name = layout.name
+    if not _is_there(name):
+        return None
+    using, found = tool.choose(name, run)
+    if found is None:
+        return None
+    deletion = using.delete(name)
+    mend = f"Mend, if nobody needs it: {' '.join(deletion)}"
+    held = _held(net, run)
+    strange = layout.strange(held)
+    ours = [text for text in held if text not in strange]
+    doubt = proof.doubt(found, ours, layout, known)
+    if doubt or (strange and not ours):
+        doubt = doubt or f"has the address {strange[0]}, and none of ngrokd's"
+        return Removal(deletion, {}, stays=f"{name} stays: it {doubt}. {mend}")
+    if strange:
+        stays = (
+            f"{name} has the address {strange[0]}, which ngrokd did not add: it stays, "
+            f"without ngrokd's addresses. {mend}"
+        )
+        commands = {text: using.remove(layout, text) for text in ours}
+        return Removal(deletion, commands, 0, stays, using.takes_batches)
+    return Removal(deletion, {}, len(held))
+
+
+def remove(net: NetSettings, known: Collection[str], run: Runner) -> list[str]:
     """Removes `net.interface_name` if a daemon would adopt it; one line for each thing removed.
 
     What another program made stays. HostError: it cannot be removed, or stays for what others
     added to it; our addresses are then taken from it.
     """
-    name = net.interface_name
-    if not _is_there(name):
+    removal = plan(net, known, run)
+    if removal is None:
         return []
-    found = lookup.find(name, run)
-    if found is None or found.kind not in _KINDS:
+    if not removal.stays:
+        _delete(net.interface_name, removal.deletion, run)
+        return [told(net, removal)]
+    if not removal.addresses:
+        logger.info("%s", removal.stays)
         return []
-    network = ipaddress.IPv4Network(net.subnet, strict=False)
-    held = lookup.held_by(name, run)
-    ours = [one for one in held if ipaddress.ip_address(one.ip) in network]
-    strange = [one for one in held if one not in ours]
-    if strange and not ours:
-        logger.info("%s stays: ngrokd did not give it %s", name, strange[0].text)
-        return []
-    if strange:
-        return _take_addresses(name, ours, strange[0], run)
-    _delete(name, run)
-    addresses = f", with {len(ours)} addresses of {network}" if ours else ""
-    return [f"interface {name} is removed{addresses}"]
+    failed = Batches(run, removal.takes_batches).each(removal.addresses)
+    left = f" Still there: {', '.join(f'{ip} ({why})' for ip, why in failed.items())}"
+    raise HostError(removal.stays + (left if failed else ""))
+
+
+def told(net: NetSettings, removal: Removal) -> str:
+    """What is removed with the interface."""
+    addresses = f", with {removal.count} addresses of {net.subnet}" if removal.count else ""
+    return f"interface {net.interface_name} is removed{addresses}"
+
+
+def _held(net: NetSettings, run: Runner) -> tuple[str, ...]:
+    reader = linuxreader.open_reader(net, run)
+    try:
+        return reader.look().addresses_of(net.interface_name)
+    finally:
+        reader.close()
 
 
 def _is_there(name: str) -> bool:
@@ -54,21 +106,9 @@ def _is_there(name: str) -> bool:
     return True
 
 
-def _take_addresses(name: str, ours: list[Held], strange: Held, run: Runner) -> list[str]:
-    commands = {one.text: iproute.delete_address(name, one.text) for one in ours}
-    failed = Batches(run).each(commands)
-    left = f", but for {', '.join(failed)}" if failed else ""
-    raise HostError(
-        f"{name} has the address {strange.text}, which ngrokd did not add: it stays, without "
-        f"ngrokd's addresses{left}. Mend, if nobody needs it: ip link delete dev {name}"
-    )
-
-
-def _delete(name: str, run: Runner) -> None:
+def _delete(name: str, deletion: list[str], run: Runner) -> None:
     try:
-        run(iproute.delete_link(name))
+        run(deletion)
     except CommandError as exc:
         if not iproute.is_missing(exc.stderr):
-            raise HostError(
-                f"{name} is left behind: {exc}. Mend: ip link delete dev {name}"
-            ) from exc
+            raise HostError(f"{name} is left behind: {exc}. Mend: {' '.join(deletion)}") from exc

@@ -1,0 +1,99 @@
+"""What one check found, and all of them together: for people and as JSON. Pure."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Optional
+
+from ngrokd.control.text import clean, count, note
+
+
+class Grade(enum.Enum):
+    """How bad it is. The values are words for scripts."""
+
+    OK = "ok"
+    WARNING = "warning"  # it works, or will not for long
+    FAILED = "failed"  # it does not work
+    SKIPPED = "skipped"  # it could not be looked at, or makes no sense here
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check. `mend`: the command or setting that mends it, "" where nothing is to be mended."""
+
+    check: str
+    grade: Grade
+    text: str
+    mend: str = ""
+
+
+def ok(check: str, text: str) -> Finding:
+    """Nothing to do."""
+    return Finding(check, Grade.OK, text)
+
+
+def warning(check: str, text: str, mend: str) -> Finding:
+    """To be seen to, some day."""
+    return Finding(check, Grade.WARNING, text, mend)
+
+
+def failed(check: str, text: str, mend: str) -> Finding:
+    """To be mended."""
+    return Finding(check, Grade.FAILED, text, mend)
+
+
+def skipped(check: str, why: str, mend: str = "") -> Finding:
+    """Not looked at."""
+    return Finding(check, Grade.SKIPPED, why, mend)
+
+
+def how_many(findings: Sequence[Finding], grade: Grade) -> int:
+    """Of that grade."""
+    return sum(each.grade is grade for each in findings)
+
+
+def as_json(findings: Sequence[Finding]) -> dict[str, object]:
+    """The data of `ngrokctl doctor --json`."""
+    return {
+        "ok": not how_many(findings, Grade.FAILED),
+        "failed": how_many(findings, Grade.FAILED),
+        "warnings": how_many(findings, Grade.WARNING),
+        "skipped": how_many(findings, Grade.SKIPPED),
+        "checks": [
+            {"check": f.check, "grade": f.grade.value, "text": f.text, "mend": f.mend}
+            for f in findings
+        ],
+    }
+
+
+def page(findings: Sequence[Finding], width: Optional[int]) -> str:
+    """One line for each check; below it what mends it. The sum comes last."""
+    grades = max((len(each.grade.value) for each in findings), default=0)
+    checks = max((len(each.check) for each in findings), default=0)
+    lines = []
+    for each in findings:
+        first, *rest = each.text.split("\n")
+        lead = f"{each.grade.value.ljust(grades)}  {each.check.ljust(checks)}  "
+        lines.append(clean(lead + first).rstrip())
+        lines += [line for part in rest for line in note(part, width)]
+        lines += [line for part in _parts(each.mend) for line in note(part, width)]
+    return "\n".join([*lines, "", _sum(findings)])
+
+
+def _parts(mend: str) -> list[str]:
+    first, *rest = mend.split("\n")
+    return [f"mend: {first}", *rest] if mend else []
+
+
+def _sum(findings: Sequence[Finding]) -> str:
+    bad = how_many(findings, Grade.FAILED)
+    told = [f"{count(bad, 'check')} failed" if bad else "Nothing failed"]
+    warnings = how_many(findings, Grade.WARNING)
+    if warnings:
+        told.append(count(warnings, "warning"))
+    unseen = how_many(findings, Grade.SKIPPED)
+    if unseen:
+        told.append(f"{unseen} not looked at")
+    return f"{', '.join(told)}."

@@ -1,0 +1,112 @@
+"""Looks at this machine: its networks, the hosts file, its resolver, what listens, limits."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import resource
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Optional
+
+from ngrokd.config import Config, NetSettings
+from ngrokd.control.answers import number, text
+from ngrokd.doctor import proctables
+from ngrokd.doctor.daemon import Asked
+from ngrokd.doctor.host import HostsFacts, InterfaceFacts, Limits, published
+from ngrokd.errors import HostError
+from ngrokd.host import command, files, hosts, netif
+from ngrokd.host.command import CommandError, Runner
+from ngrokd.host.netif import loopback, scene
+from ngrokd.model import Address
+
+SYSTEM_HOSTS = "/etc/hosts"
+MAX_HOSTS_BYTES = 64 << 20  # a block list of 200,000 lines has 8 MB
+ASKED_NAMES = 5  # each is a process
+GETENT_FINDS_NONE = 2  # its exit status: getent(1)
+PROC = Path("/proc")
+
+
+def at_interface(config: Config, asked: Asked, run: Runner = command.run) -> InterfaceFacts:
+    """What there is under its name now, and who else uses the subnet."""
+    net = config.net
+    name = text(asked.status, "interface", "name") or net.interface_name
+    if loopback.holds(net.subnet):
+        return InterfaceFacts(name, net.subnet)
+    try:
+        seen = _look(net, run)
+    except (HostError, OSError) as exc:
+        return InterfaceFacts(name, net.subnet, fault=f"networks cannot be looked at: {exc}")
+    texts = seen.addresses_of(net.interface_name)
+    ips = frozenset(each.partition("/")[0] for each in texts)
+    conflict = scene.conflict(seen, net.interface_name, ipaddress.IPv4Network(net.subnet))
+    is_there = seen.index_of(net.interface_name) is not None
+    return InterfaceFacts(net.interface_name, net.subnet, is_there, ips, conflict)
+
+
+def at_hosts(net: NetSettings) -> HostsFacts:
+    """Our section, as it stands there."""
+    path, marker = Path(net.hosts_file), hosts.marker_of(net.interface_name)
+    is_the_resolvers = os.path.realpath(path) == os.path.realpath(SYSTEM_HOSTS)
+    try:
+        content = files.read_regular(path, MAX_HOSTS_BYTES)
+        hosts.render(content, {}, marker)  # says what is wrong with the markers
+    except FileNotFoundError:
+        return HostsFacts(str(path), is_the_resolvers)
+    except (OSError, ValueError) as exc:
+        return HostsFacts(str(path), is_the_resolvers, fault=f"{path} cannot be read: {exc}")
+    except HostError as exc:
+        return HostsFacts(str(path), is_the_resolvers, fault=f"{path}: {exc}")
+    return HostsFacts(str(path), is_the_resolvers, proctables.section(content, marker))
+
+
+def at_resolver(
+    asked: Asked, run: Runner = command.run
+) -> dict[str, Optional[tuple[str, ...]]]:
+    """What programs get for some of the names: first, last and some between."""
+    names = sorted(published(asked))
+    step = max(1, (len(names) - 1) // (ASKED_NAMES - 1))
+    return {name: _resolved(name, run) for name in names[::step][:ASKED_NAMES]}
+
+
+def at_listeners(proc: Path = PROC) -> Optional[dict[Address, int]]:
+    """Where this machine listens, and how many clients wait there; nobody is connected to."""
+    try:
+        return proctables.listening((proc / "net" / "tcp").read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def at_limits(asked: Asked, proc: Path = PROC) -> Limits:
+    """Of the daemon's process; with none, what one started by this user would get."""
+    pid = int(number(asked.status, "pid"))
+    if not pid:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return Limits(None if hard == resource.RLIM_INFINITY else hard)
+    try:
+        allowed = proctables.open_files((proc / str(pid) / "limits").read_text())
+    except OSError:
+        return Limits(None)
+    try:
+        return Limits(allowed, sum(1 for _ in (proc / str(pid) / "fd").iterdir()))
+    except OSError:
+        return Limits(allowed)
+
+
+def _look(net: NetSettings, run: Runner) -> scene.Scene:
+    reader = netif.open_reader(net, run)
+    try:
+        return reader.look()
+    finally:
+        reader.close()
+
+
+def _resolved(name: str, run: Runner) -> Optional[tuple[str, ...]]:
+    try:
+        return tuple(_first_words(run(["getent", "hosts", name]).splitlines()))
+    except CommandError as exc:
+        return () if exc.returncode == GETENT_FINDS_NONE else None
+
+
+def _first_words(lines: Iterable[str]) -> list[str]:
+    return [line.split()[0] for line in lines if line.strip()]

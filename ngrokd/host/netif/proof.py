@@ -1,0 +1,80 @@
+"""Whose an interface of our name is, and whose its addresses are. Pure."""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from ngrokd.config import NetSettings
+from ngrokd.host.netif import links
+from ngrokd.host.netif.links import Link
+
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")  # IFNAMSIZ is 16 with the final NUL
+
+# Made by versions that gave no mark.
+_UNMARKED_KINDS = frozenset(("dummy", "tun"))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What ngrokd has on its interface: the gateway, and endpoint addresses of 32 bits."""
+
+    name: str
+    network: ipaddress.IPv4Network
+
+    @functools.cached_property  # asked for every address at every poll
+    def gateway_ip(self) -> str:
+        return str(self.network.network_address + 1)
+
+    @functools.cached_property
+    def gateway(self) -> str:
+        """With its prefix length."""
+        return f"{self.gateway_ip}/{self.network.prefixlen}"
+
+    def is_gateway(self, text: str) -> bool:
+        """Also with the length of another subnet, set before."""
+        return text.partition("/")[0] == self.gateway_ip
+
+    def is_endpoint(self, text: str) -> bool:
+        """It has the form of an address that ngrokd adds."""
+        ip, _, prefix = text.partition("/")
+        if prefix != "32" or ip == self.gateway_ip:
+            return False
+        return ipaddress.ip_address(ip) in self.network
+
+    def strange(self, held: Iterable[str]) -> list[str]:
+        """Those that ngrokd cannot have added."""
+        return [text for text in held if not (self.is_gateway(text) or self.is_endpoint(text))]
+
+
+def layout_of(net: NetSettings) -> Layout:
+    """What the settings say."""
+    return Layout(net.interface_name, ipaddress.IPv4Network(net.subnet, strict=False))
+
+
+def doubt(link: Link, held: Collection[str], layout: Layout, known: Collection[str]) -> str:
+    """What speaks against the interface being ours, as in "it ..."; "": it is, and may be deleted.
+
+    `held`: the addresses on it; `known`: those that the state folder remembers. Without our mark,
+    as released versions left it, everything else has to prove it.
+    """
+    if link.kind not in links.KINDS:
+        return f"is of kind {link.kind}"
+    strange = layout.strange(held)
+    if strange:
+        return f"has the address {strange[0]}, which ngrokd did not give it"
+    if link.is_marked:
+        return ""
+    if link.kind not in _UNMARKED_KINDS:
+        return f"is a {link.kind} without ngrokd's mark, the address {links.MARK_ADDRESS}"
+    if layout.gateway not in held:
+        return f"has neither ngrokd's mark nor its address {layout.gateway}"
+    unknown = [text for text in held if layout.is_endpoint(text) and text[:-3] not in known]
+    if unknown:
+        return f"has no mark of ngrokd, and the address {unknown[0]}, which ngrokd never gave"
+    if not known:
+        return "has no mark of ngrokd, and the state folder remembers no address"
+    return ""

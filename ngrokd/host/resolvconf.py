@@ -1,0 +1,66 @@
+"""Whom this machine asks for names, as its configuration says. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+MAX_SERVERS = 3  # MAXNS of the C library, which reads no more
+
+# systemd-resolved answers here, and answers from the hosts file first.
+STUBS = frozenset(("127.0.0.53", "127.0.0.54"))
+
+# macOS writes a resolv.conf for old programs and asks by rules of its own, per domain.
+_NOT_CONSULTED = "not consulted for DNS"
+
+
+@dataclass(frozen=True)
+class Resolvers:
+    """systemd-resolved where it is to be had, else the servers, one after the other."""
+
+    resolved: bool = False
+    servers: tuple[str, ...] = ()
+
+
+def resolvers(resolv_conf: str, nsswitch: str) -> Resolvers:
+    """Whom a program of this machine asks for a name that is not in the hosts file.
+
+    Texts of resolv.conf(5) and nsswitch.conf(5); "" for a file that is not there.
+    """
+    if _NOT_CONSULTED in resolv_conf:
+        return Resolvers()
+    services = _services(nsswitch) or ["dns"]
+    servers: tuple[str, ...] = ()
+    if "dns" in services:  # without any, the C library asks this machine
+        servers = tuple(_values(resolv_conf, "nameserver"))[:MAX_SERVERS] or ("127.0.0.1",)
+    by_stub = bool(servers) and set(servers) <= STUBS
+    return Resolvers("resolve" in services or by_stub, servers)
+
+
+def domains(resolv_conf: str) -> tuple[str, ...]:
+    """What is put behind a short name, in lower case; the last `domain` or `search` line counts."""
+    found: tuple[str, ...] = ()
+    for line in resolv_conf.splitlines():
+        words = line.split()
+        if words[:1] == ["search"]:
+            found = tuple(words[1:])
+        elif words[:1] == ["domain"]:
+            found = tuple(words[1:2])
+    return tuple(each.lower().strip(".") for each in found if each.strip("."))
+
+
+def _values(text: str, keyword: str) -> Iterator[str]:
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) > 1 and words[0] == keyword:
+            yield words[1]
+
+
+def _services(nsswitch: str) -> list[str]:
+    """Of the last `hosts:` line; none where there is no such file, as with musl."""
+    found: list[str] = []
+    for line in nsswitch.splitlines():
+        words = line.partition("#")[0].replace("hosts:", "hosts: ", 1).split()
+        if words[:1] == ["hosts:"]:
+            found = [word for word in words[1:] if not word.startswith("[")]
+    return found

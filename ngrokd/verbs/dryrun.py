@@ -1,0 +1,158 @@
+"""`ngrokd --dry-run`: prints what a start would do on this machine, and changes nothing."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+from urllib.parse import urlsplit
+
+from ngrokd import configfile
+from ngrokd import plan as planning
+from ngrokd.config import DEFAULT_CONFIG_PATH, DEFAULT_INGRESS, Config
+from ngrokd.desired import VIRTUAL, Desired, Facts, desire, listen_interface
+from ngrokd.errors import ConfigError, HostError
+from ngrokd.host import command, files, hosts, netif
+from ngrokd.host.holders import Holders
+from ngrokd.host.machine import Machine
+from ngrokd.host.netif.rehearsal import Rehearsal, Step
+from ngrokd.host.netif.scene import Reader
+from ngrokd.memory import Memory
+from ngrokd.model import Address, Discovered
+from ngrokd.verbs.cleanup import refuse_running
+
+DONE = 0
+
+
+@dataclass(frozen=True)
+class Script:
+    """What is told, in the order of a start."""
+
+    remarks: tuple[str, ...]
+    interface: tuple[Step, ...]
+    addresses: tuple[Step, ...]
+    section: str
+    refused: tuple[str, ...]
+
+
+def run(args: argparse.Namespace) -> int:
+    """The exit status. Raises ConfigError where a start would."""
+    path = Path(args.config or DEFAULT_CONFIG_PATH)
+    environ = os.environ
+    remarks = []
+    if os.path.lexists(path):
+        config = configfile.load(path, environ)
+    elif str(path) == DEFAULT_CONFIG_PATH:
+        config = configfile.parse("", str(path), environ)
+        remarks.append(f"{path} would be written, with the defaults")
+    else:
+        raise ConfigError([f"{path}: there is no such file"])
+    reader = netif.open_reader(config.net, command.run)
+    try:
+        script = rehearse(config, command.run, reader)
+    finally:
+        reader.close()
+    sys.stdout.write("".join(f"{line}\n" for line in lines(config, script, remarks)))
+    return DONE
+
+
+def rehearse(config: Config, runner: command.Runner, reader: Reader) -> Script:
+    """From the last known endpoints and addresses, without a question to ngrok."""
+    remembered, found, unread = Memory(config.state_folder).glimpse()
+    made = netif.rehearse(config.net, runner, reader, frozenset(remembered.addresses.values()))
+    machine = Machine(config.net, runner, lambda net, run: reader)
+    desired = desire(found, config.net, _facts(config, made, machine, found), remembered)
+    taken = _taken(desired)
+    listening = {at: route for at, route in desired.listeners.items() if at not in taken}
+    names = planning.published_names(listening, desired.addresses)
+    refused = [*_running(config), *made.refused]
+    refused += [f"{each.url or each.id}: {each.reason}" for each in desired.skipped]
+    refused += [f"{to}: {why}" for to, why in desired.failed.items()]
+    refused += [f"{desired.listeners[at].target}: {why}" for at, why in taken.items()]
+    refused += _unwritable(config, names)
+    remarks = [*unread, *made.remarks]
+    if not found.endpoints:
+        remarks.append("no endpoints are known yet: ngrok is asked for them at a start")
+    return Script(
+        tuple(remarks),
+        made.steps,
+        tuple(made.for_addresses(desired.addresses)),
+        hosts.render(b"", names, hosts.marker_of(config.net.interface_name)).decode(),
+        tuple(refused),
+    )
+
+
+def lines(config: Config, script: Script, remarks: list[str]) -> Iterator[str]:
+    """A shell would take them: what is no command is a comment."""
+    yield "# what a start would do on this machine; nothing is changed"
+    for remark in [*remarks, *script.remarks]:
+        yield f"# {remark}"
+    for title, steps in (("interface", script.interface), ("addresses", script.addresses)):
+        if steps:
+            yield f"# {title}:"
+        for step in steps:
+            text = shlex.join(step.argv)
+            yield f"# or, where that is refused: {text}" if step.instead else text
+    if script.section:
+        yield f"# to stand in {config.net.hosts_file}:"
+        yield from (f"#\t{line}" for line in script.section.splitlines())
+    for refused in script.refused:
+        yield f"# refused: {refused}"
+
+
+def _facts(config: Config, made: Rehearsal, machine: Machine, found: Discovered) -> Facts:
+    interfaces = {listen_interface(config.net, e.target.hostname) for e in found.endpoints}
+    ips = {name: _interface_ip(name, machine) for name in sorted(interfaces - {VIRTUAL})}
+    ingress = config.ingress_endpoint or DEFAULT_INGRESS
+    return Facts(
+        subnet=made.subnet,
+        reserved_names=machine.reserved_names(),
+        loop_names=frozenset((urlsplit(config.api.url).hostname or "", ingress.rpartition(":")[0])),
+        interface_ips={name: ip for name, ip in ips.items() if ip is not None},
+    )
+
+
+def _interface_ip(name: str, machine: Machine) -> Optional[str]:
+    try:
+        return str(ipaddress.IPv4Address(name))
+    except ipaddress.AddressValueError:
+        pass  # not an address, so an interface's name
+    try:
+        return machine.interface_address(name)
+    except HostError:
+        return None
+
+
+def _taken(desired: Desired) -> Mapping[Address, str]:
+    """Where something listens already, as far as /proc tells."""
+    holders = Holders()
+    held = {at: holders.of(at) for at in desired.listeners}
+    return {at: f"{at} is in use by {who}" for at, who in held.items() if who}
+
+
+def _running(config: Config) -> list[str]:
+    try:
+        refuse_running(config)
+    except HostError as exc:
+        return [f"a start: {exc}"]
+    return []
+
+
+def _unwritable(config: Config, names: Mapping[str, str]) -> list[str]:
+    """Why the names would not be published."""
+    path = Path(config.net.hosts_file)
+    try:
+        hosts.render(files.read_regular(path), names, hosts.marker_of(config.net.interface_name))
+    except FileNotFoundError:
+        return []
+    except OSError as exc:
+        return [f"names: {path} cannot be read ({exc.strerror})"]
+    except HostError as exc:
+        return [f"names: {path}: {exc}"]
+    return []

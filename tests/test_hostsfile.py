@@ -1,0 +1,297 @@
+"""The hosts file as the daemon meets it: others who write it, and places where it cannot."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ngrokd.errors import HostError
+from ngrokd.host import hosts
+from ngrokd.host.hostsfile import HostsFile
+from ngrokd.host.journal import Entry, decode, encode, is_torn
+
+MARKER = "ngrokd managed section"
+NAMES = {"web.ns": "10.107.0.2"}
+LINES = [f"# BEGIN {MARKER}", "10.107.0.2\tweb.ns", f"# END {MARKER}"]
+FIRST = b"127.0.0.1 localhost\r\n# caf\xe9 \x00"
+
+
+class Place:
+    """A hosts file with a daemon's state, and a clock."""
+
+    def __init__(self, folder: Path) -> None:
+        self.now = 1000.0
+        self.path = folder / "etc" / "hosts"
+        self.state = folder / "state"
+        for each in (self.path.parent, self.state):
+            each.mkdir()
+        self.path.write_bytes(FIRST)
+        self.paused: list[float] = []
+        self.file = self.daemon()
+
+    def daemon(self) -> HostsFile:
+        return HostsFile(self.path, MARKER, self.state, lambda: self.now, self.paused.append)
+
+    @property
+    def copy(self) -> Path:
+        return self.state / "hosts.ngrokd.bak"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def test_a_section_that_is_always_removed_is_put_back_less_and_less_often_and_told(
+    place: Place,
+) -> None:
+    written, told = 0, set()
+    for _ in range(120):  # polls of 30 s: an hour
+        place.path.write_bytes(FIRST)
+        place.now += 30
+        try:
+            written += place.file.publish(NAMES)
+        except HostError as exc:
+            told.add(str(exc))
+            assert not place.file.status.published
+            assert place.file.status.section.lines() == LINES
+    assert 5 < written < 14
+    assert len(told) == 1 and "net.hosts_file" in told.pop()
+    while not place.file.status.published:
+        place.now += 30
+        with contextlib.suppress(HostError):  # not yet
+            place.file.publish(NAMES)
+    assert "another program keeps removing" in place.file.status.problem
+    for _ in range(11):
+        place.now += 30
+        place.file.publish(NAMES)
+    assert place.file.status.problem == ""
+
+
+def test_edits_elsewhere_in_the_file_are_nobodys_dispute(place: Place) -> None:
+    place.file.publish(NAMES)
+    for number in range(20):
+        place.path.write_bytes(b"10.0.0.%d mine\n" % number + place.path.read_bytes())
+        place.now += 1
+        assert not place.file.publish(NAMES)
+        assert place.file.status.problem == ""
+
+
+def test_names_that_change_meanwhile_wait_with_the_others_and_withdrawing_never_waits(
+    place: Place,
+) -> None:
+    for _ in range(3):
+        place.file.publish(NAMES)
+        place.path.write_bytes(FIRST)
+        place.now += 1
+    with pytest.raises(HostError):
+        place.file.publish({**NAMES, "new.ns": "10.107.0.3"})
+    assert place.path.read_bytes() == FIRST
+    assert not place.file.publish({})
+    assert place.file.status.published
+
+
+def test_lines_that_were_added_by_hand_are_taken_for_ours(place: Place) -> None:
+    place.path.write_bytes(FIRST + b"\n" + "\n".join([*LINES, ""]).encode())
+    before = place.path.stat()
+    assert not place.file.publish(NAMES)
+    assert place.file.status.published
+    assert place.path.stat() == before
+
+
+@pytest.mark.parametrize("broken", [LINES[:1], LINES[2:], [*LINES, *LINES]])
+def test_broken_markers_leave_the_lines_in_the_status_until_they_are_mended(
+    place: Place, broken: list[str]
+) -> None:
+    content = FIRST + b"\n" + "\n".join([*broken, ""]).encode()
+    place.path.write_bytes(content)
+    with pytest.raises(HostError, match="Mend"):
+        place.file.publish(NAMES)
+    assert place.path.read_bytes() == content
+    assert place.file.status.section.lines() == LINES
+    place.path.write_bytes(FIRST)
+    assert place.file.publish(NAMES)
+    assert place.file.status.published and place.file.status.problem == ""
+
+
+def test_a_copy_is_kept_once_without_our_section_and_never_again(place: Place) -> None:
+    place.path.chmod(0o640)
+    place.path.write_bytes(hosts.render(FIRST, {"old.ns": "10.107.0.9"}, MARKER))
+    assert not place.daemon().publish({"old.ns": "10.107.0.9"})
+    assert not place.copy.exists()
+    place.file.publish(NAMES)
+    assert place.copy.read_bytes() == FIRST
+    assert place.copy.stat().st_mode & 0o7777 == 0o640
+    place.path.write_bytes(b"another\n")
+    place.daemon().publish(NAMES)
+    assert place.copy.read_bytes() == FIRST
+
+
+def test_a_copy_that_cannot_be_made_is_told_once_and_names_are_published(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.state.rmdir()
+    assert place.file.publish(NAMES)
+    assert place.file.publish({})
+    assert place.file.publish(NAMES)
+    told = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert len(told) == 1 and "no copy of" in told[0]
+
+
+def test_there_is_no_copy_of_nothing(place: Place) -> None:
+    place.path.unlink()
+    assert place.file.publish(NAMES)
+    assert not place.copy.exists()
+
+
+def test_whoever_has_it_open_for_writing_is_waited_for_and_after_a_minute_of_nothing_not(
+    place: Place,
+) -> None:
+    with place.path.open("r+b") as file:
+        with pytest.raises(HostError, match="open for writing"):
+            place.file.publish(NAMES)
+        assert sum(place.paused) < 0.2
+        place.now += 59
+        file.write(b"x")
+        file.flush()
+        with pytest.raises(HostError):
+            place.file.publish(NAMES)
+        place.now += 59
+        with pytest.raises(HostError):
+            place.file.publish(NAMES)
+        place.now += 2
+        assert place.file.publish(NAMES)
+
+
+def test_a_link_that_leads_nowhere_stays_and_its_file_is_made(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    link = tmp_path / "hosts"
+    link.symlink_to("store/hosts")
+    HostsFile(link, MARKER).publish(NAMES)
+    assert link.is_symlink() and (tmp_path / "store" / "hosts").is_file()
+    link.unlink()
+    link.symlink_to("gone/hosts")
+    with pytest.raises(HostError, match="create its folder"):
+        HostsFile(link, MARKER).publish(NAMES)
+    assert os.readlink(link) == "gone/hosts"
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_no_file_is_refused_with_the_lines_to_add(
+    place: Place, make: Callable[[Path], None]
+) -> None:
+    place.path.unlink()
+    make(place.path)
+    with pytest.raises(HostError, match="regular file"):
+        place.file.publish(NAMES)
+    assert place.file.status.section.lines() == LINES
+    assert not place.path.is_file()
+
+
+def test_other_names_of_the_file_stay_names_of_it(place: Place) -> None:
+    other = place.path.with_name("other")
+    other.hardlink_to(place.path)
+    place.file.publish(NAMES)
+    assert other.samefile(place.path)
+    assert b"web.ns" in other.read_bytes()
+    place.file.publish({})
+    assert other.read_bytes() == FIRST
+    assert os.listdir(place.state) == ["hosts.ngrokd.bak"]
+
+
+def test_an_acl_is_kept_and_one_of_the_folder_is_not_taken_on(place: Place) -> None:
+    entries = [(1, 6), (4, 4), (16, 4), (32, 0)]
+    acl = struct.pack("<I", 2) + b"".join(
+        struct.pack("<HHI", tag, rights, 0xFFFFFFFF) for tag, rights in entries
+    ) + struct.pack("<HHI", 8, 6, 65534)  # group nogroup
+    parts = acl[4:20] + acl[-8:] + acl[20:-8]
+    default = acl[:4] + parts
+    os.setxattr(place.path.parent, "system.posix_acl_default", default)
+    assert os.listxattr(place.path) == []
+    place.file.publish(NAMES)
+    assert os.listxattr(place.path) == []
+    os.setxattr(place.path, "system.posix_acl_access", default)
+    os.setxattr(place.path, "user.note", b"\x00label")
+    before = place.path.stat().st_mode
+    place.file.publish({})
+    assert os.getxattr(place.path, "system.posix_acl_access") == default
+    assert os.getxattr(place.path, "user.note") == b"\x00label"
+    assert place.path.stat().st_mode == before
+
+
+def test_a_block_list_of_200000_lines_takes_less_than_a_second_and_little_memory(
+    place: Place,
+) -> None:
+    content = b"".join(b"0.0.0.0 ads%d.example.com\n" % number for number in range(200_000))
+    content += b"# " + b"x" * 5_000_000  # and a huge line without an end
+    place.path.write_bytes(content)
+    began = time.process_time()
+    assert place.file.publish(NAMES)
+    took = time.process_time() - began
+    assert len(place.file.reserved()) == 200_000
+    before = place.path.stat()
+    began = time.process_time()
+    assert not place.file.publish(NAMES)
+    again = time.process_time() - began
+    assert place.path.stat() == before
+    assert took < 1 and again < 0.2
+    tracemalloc.start()
+    try:
+        place.file.publish({"other.ns": "10.107.0.3"})
+        assert tracemalloc.get_traced_memory()[1] < 8 * len(content)
+    finally:
+        tracemalloc.stop()
+    place.file.publish({})
+    assert place.path.read_bytes() == content
+
+
+# What is written in place
+
+
+OLD = b"".join(b"old line %d\n" % number for number in range(300))
+NEW = OLD[:700] + b"".join(b"new line %d\n" % number for number in range(400)) + OLD[700:]
+
+
+@pytest.mark.parametrize(("old", "new"), [(OLD, NEW), (NEW, OLD), (b"", NEW), (OLD, b"")])
+def test_every_half_of_a_write_is_told_from_what_somebody_else_wrote(
+    old: bytes, new: bytes
+) -> None:
+    entry = Entry("/etc/hosts", old, new)
+    padded = old.ljust(max(len(old), len(new)), b"\0")
+    for cut in range(0, len(new), 512):
+        torn = new[:cut] + padded[cut:]
+        assert is_torn(torn, entry) or torn in (old, new)
+        assert not is_torn(torn + b"10.0.0.1 mine\n", entry)
+        assert not is_torn(b"10.0.0.1 mine\n" + torn, entry)
+    assert not is_torn(old, entry) and not is_torn(new, entry)
+
+
+def test_a_journal_is_read_back_and_nothing_else_is_taken_for_one() -> None:
+    entry = Entry("/etc/hosts", OLD, NEW)
+    content = encode(entry)
+    assert decode(content) == entry
+    for broken in (b"", b"{}", content[:-1], content + b"x", b"[]\n", b"\xff\n", b"[" * 100_000):
+        assert decode(broken) is None
+
+
+def test_a_half_written_file_is_mended_at_the_next_look_and_an_edit_since_is_kept(
+    place: Place,
+) -> None:
+    journal = place.state / "hosts.ngrokd.journal"
+    torn = NEW[:1024] + OLD.ljust(len(NEW), b"\0")[1024:]
+    for content, expected in ((torn, OLD), (torn + b"10.0.0.1 mine\n", torn + b"10.0.0.1 mine\n")):
+        journal.write_bytes(encode(Entry(str(place.path), OLD, NEW)))
+        place.path.write_bytes(content)
+        file = place.daemon()
+        assert file.mend() == (str(place.path) if content == torn else "")
+        assert place.path.read_bytes() == expected
+        assert not journal.exists()
+        file.publish({})
+        assert place.path.read_bytes() == expected
