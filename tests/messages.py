@@ -1,9 +1,9 @@
 """What ngrokd says when something is wrong, read from its code: for test_troubleshooting.py.
 
-A text is found where it is logged with severity warning or above, or put into an error of ours. What
-is only known when it runs stands as `…` in it. Where a text is made elsewhere and only handed on, the
-place that hands it on stands in `RELAYS` and the functions that make it in `TELLERS`: whoever adds
-such a place completes these two.
+A text is found where it is logged with severity warning or above, or put into an error of ours.
+What is only known when it runs stands as `…` in it. Where a text is made elsewhere and only handed
+on, the place that hands it on stands in `RELAYS` and the functions that make it in `TELLERS`:
+whoever adds such a place completes these two.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ PACKAGE = Path(__file__).parent.parent / "ngrokd"
 HOLE = "…"
 LOUD = frozenset(("warning", "error", "critical", "exception"))
 FORMAT = re.compile(r"%(?:\([a-z_]+\))?[-0-9.]*[a-zA-Z]")
+LEVEL = re.compile(r"\blogging\.(WARNING|ERROR|CRITICAL)\b")
+FIELD = re.compile(r"\{[^}]*\}")
 ENOUGH = re.compile(r"[A-Za-z].*[A-Za-z].*[A-Za-z]")  # less is no text of its own
 # A peer's fault ends one connection and is told by its cause, which forward/faults.py words; what a
-# command of `ngrokctl` says of an answer that is none is in a row by itself.
-UNTOLD = frozenset({("forward", "ProtocolError")})
+# command of `ngrokctl` says of an answer that is none is in a row by itself. A name server's is no
+# news.
+UNTOLD = frozenset({("forward", "ProtocolError"), ("host", "ProtocolError")})
 
-# Where the text is not the first argument; and what is told like an error, and is none of errors.py.
+# Where the text is not the first argument; and what is told like an error, but not of errors.py.
 TEXT_AT = {"ControlError": 1, "Failure": 1}
 LIKE_ERRORS = frozenset({"Failure", "Unusable", "complain"})
 
@@ -38,13 +41,12 @@ RELAYS = frozenset(
         ("cloud/identity.py", "exc"),
         ("cloud/identity.py", "fault"),
         ("cloud/pair.py", "statefile.set_aside(self._key, 'cannot be used for a request')"),
+        ("doctor/collecting.py", "f'{path}: {exc.strerror}'"),
         ("cloud/statefile.py", "f'{path} {what}: {exc.strerror or exc}; {mend}'"),
         ("commands.py", "str(exc)"),
         ("conductor.py", "note"),
         ("conductor.py", "problem"),
         ("configtext/settings.py", "[*shown, *([f'and {more} faults more'] if more > 0 else [])]"),
-        ("control/answers.py", "_STRANGE.format('a list')"),
-        ("control/answers.py", "_STRANGE.format('an object')"),
         ("control/client.py", "f'{socket_path}: {exc}'"),
         ("control/client.py", "f'{socket_path}: {os.strerror(exc.errno or 0)}'"),
         ("control/protocol.py", "str(answer.get('error', 'no reason given'))"),
@@ -55,11 +57,16 @@ RELAYS = frozenset(
         ("healthpages.py", "exc"),
         ("host/hostsfile.py", "f'{self._path}: {exc}'"),
         ("host/machine.py", "'\\n'.join(faults)"),
+        ("host/machine.py", "exc"),
+        ("host/machine.py", "str(exc)"),
+        ("host/netif/finding.py", "refusal"),
+        ("host/netif/linux.py", "self._found.conflict"),
         ("host/netif/darwin.py", "'; '.join(failed.values())"),
         ("host/netif/linux.py", "note"),
         ("memory.py", "note"),
         ("process/background.py", "exc"),
         ("reconciler.py", "problem"),
+        ("reconciler.py", "warning"),
         ("reconciler.py", "line"),
         ("reloader.py", "line"),
         ("reloader.py", "str(exc)"),
@@ -100,10 +107,17 @@ TELLERS = (
     ("host/names.py", "refusal"),
     ("host/names.py", "_malformed"),
     ("desired.py", ""),
-    ("serving.py", "TOO_MANY"),
     ("cloud/discovery.py", "discover"),
     ("cloud/discovery.py", "_one_per_target"),
     ("serving.py", "Serving.remove_addresses"),
+    ("serving.py", "UNSERVED"),
+    ("exposure.py", "warning"),
+    ("exposure.py", "note"),
+    ("sight.py", "Sight.look"),
+    ("process/limits.py", "too_many"),
+    ("host/netif/finding.py", "look"),
+    ("host/netif/leftovers.py", "plan"),
+    ("host/netif/ifconfigtool.py", "IfconfigTool.refusal"),
 )
 
 # What TELLERS hold that is a part of another text, or no trouble.
@@ -118,8 +132,10 @@ PARTS = frozenset(
     }
 )
 
-# Calls of `logger.log` whose level is never a loud one.
-QUIET = frozenset({"control/dispatch.py", "upkeep/enrolment.py", "upkeep/waking.py"})
+# Calls of `logger.log` whose level is never a loud one, or that is given by who calls the function.
+QUIET = frozenset(
+    {"control/dispatch.py", "host/hostsfile.py", "upkeep/enrolment.py", "upkeep/waking.py"}
+)
 
 Function = Union[ast.FunctionDef, ast.ClassDef, ast.Module]
 
@@ -178,10 +194,11 @@ class Reader:
             found = [before + text for before in found for text in texts]
         return found
 
-    def _find(self, qualified: str) -> ast.AST:
+    def _find(self, qualified: str) -> Any:
         node: Any = self._tree
         for part in filter(None, qualified.split(".")):
-            (node,) = (each for each in node.body if part in _names(each))
+            node = next((each for each in node.body if part in _names(each)), None)
+            assert node is not None, f"{self.name} has no {qualified}: see TELLERS"
         return node
 
     def _said(self, call: ast.Call) -> list[ast.expr]:
@@ -193,16 +210,18 @@ class Reader:
             at = TEXT_AT.get(func.id, 0)
             return call.args[at : at + 1]
         if not isinstance(func, ast.Attribute) or ast.unparse(func.value) != "logger":
-            return []
+            levels = [ast.unparse(each) for each in call.args[:1]]
+            return call.args[1:2] if LEVEL.search("".join(levels)) else []
         words = call.args
         if func.attr == "log":
             level, *words = words
-            if not re.search("WARNING|ERROR|CRITICAL", ast.unparse(level)):
+            if not LEVEL.search(ast.unparse(level)):
                 self.loud_at_will = True
                 return []
         elif func.attr not in LOUD:
             return []
-        return words[:1] if ENOUGH.search(FORMAT.sub("", ast.literal_eval(words[0]))) else words[1:2]
+        bare = isinstance(words[0], ast.Constant) and FORMAT.sub("", str(words[0].value))
+        return words[1:2] if isinstance(bare, str) and not ENOUGH.search(bare) else words[:1]
 
     def _texts(self, node: ast.expr, function: Function, depth: int = 0) -> list[str]:
         """What it may be, a hole for what is not known."""
@@ -210,7 +229,8 @@ class Reader:
             return [FORMAT.sub(HOLE, node.value)]
         if isinstance(node, ast.JoinedStr):
             text = _joined(node, self._constants)
-            return [text] if ENOUGH.search(text) else self._expanded(node, function, depth)
+            says = ENOUGH.search(text.replace("Mend", ""))
+            return [text] if says else self._expanded(node, function, depth)
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
             ends = self._texts(node.right, function, depth)
             return [a + b for a in self._texts(node.left, function, depth) for b in ends]
@@ -223,11 +243,16 @@ class Reader:
             inner = node.elts
         elif isinstance(node, ast.Name) and depth < 3:
             inner = [*_assigned(function, node.id), *_assigned(self._tree, node.id)]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".format"):
+            assert isinstance(node.func, ast.Attribute)
+            texts = self._texts(node.func.value, function, depth + 1)
+            return [FIELD.sub(HOLE, text) for text in texts]
         elif isinstance(node, ast.Call) and depth < 3:
             made_by = self._functions.get(ast.unparse(node.func).rpartition(".")[2])
             if made_by is not None:
                 function = made_by
-                inner = [n.value for n in ast.walk(made_by) if isinstance(n, ast.Return) and n.value]
+                returns = (n for n in ast.walk(made_by) if isinstance(n, ast.Return))
+                inner = [each.value for each in returns if each.value]
         found = [text for each in inner for text in self._texts(each, function, depth + 1)]
         return found or [HOLE]
 
@@ -301,6 +326,6 @@ def _texts_in(node: ast.AST, constants: Mapping[str, str]) -> Iterator[str]:
         if isinstance(child, ast.JoinedStr):
             yield _joined(child, constants)
         elif isinstance(child, ast.Constant) and isinstance(child.value, str):
-            yield child.value
+            yield FIELD.sub(HOLE, child.value)
         else:
             yield from _texts_in(child, constants)

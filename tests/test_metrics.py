@@ -15,6 +15,7 @@ from ngrokd.control.report import Verdict
 from ngrokd.model import Cause, Counters, EndpointState, EndpointStatus, Status, Target, WarmStatus
 
 WEB = Target("web.ns", 80)
+GOOD = Verdict(healthy=True, ready=True)
 WARM = WarmStatus("auto", ready=4, wanted=5, used=30, missed=2)
 
 
@@ -55,7 +56,7 @@ def page(
     status: Status = STATUS,
     counters: Mapping[Target, Counters] = COUNTERS,
     histogram: Histogram = Histogram(),
-    verdict: Verdict = Verdict(healthy=True, ready=True),
+    verdict: Verdict = GOOD,
 ) -> str:
     return metrics.render(status, verdict, Seen(counters, histogram), "0.1.0")
 
