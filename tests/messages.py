@@ -22,6 +22,7 @@ FORMAT = re.compile(r"%(?:\([a-z_]+\))?[-0-9.]*[a-zA-Z]")
 LEVEL = re.compile(r"\blogging\.(WARNING|ERROR|CRITICAL)\b")
 FIELD = re.compile(r"\{[^}]*\}")
 ENOUGH = re.compile(r"[A-Za-z].*[A-Za-z].*[A-Za-z]")  # less is no text of its own
+DEEPEST = 4  # names and calls that are followed for one text
 # A peer's fault ends one connection and is told by its cause, which forward/faults.py words; what a
 # command of `ngrokctl` says of an answer that is none is in a row by itself. A name server's is no
 # news.
@@ -116,6 +117,20 @@ TELLERS = (
     ("sight.py", "Sight.look"),
     ("process/limits.py", "too_many"),
     ("host/netif/finding.py", "look"),
+    ("host/netif/linux.py", "VirtualInterface._note"),
+    ("host/privileges.py", "keep_only_needed"),
+    ("host/privileges.py", "_give_up"),
+    ("host/files.py", "read_json_mapping"),
+    ("cloud/statefile.py", "set_aside"),
+    ("cloud/pair.py", "Pair._recover"),
+    ("cloud/pair.py", "Pair._examine"),
+    ("cloud/pair.py", "Pair._close_to_others"),
+    ("cloud/pair.py", "Pair._put_aside"),
+    ("upkeep/leaving.py", "UNMARKED"),
+    ("upkeep/leaving.py", "LEFT"),
+    ("upkeep/leaving.py", "CUT_SHORT"),
+    ("reloader.py", "Reloader.problems"),
+    ("assignments.py", "Assignments.keep"),
     ("host/netif/leftovers.py", "plan"),
     ("host/netif/ifconfigtool.py", "IfconfigTool.refusal"),
 )
@@ -124,6 +139,9 @@ TELLERS = (
 PARTS = frozenset(
     {
         "1 more connection",
+        "; a new key is made",
+        "; a new one is asked for",
+        "does not fit …",
         "; it is tried again",
         "; it works again",
         "endpoint … open at …",
@@ -190,7 +208,7 @@ class Reader:
         found = [""]
         for part in node.values:
             inside = part.value if isinstance(part, ast.FormattedValue) else part
-            texts = self._texts(inside, function, depth + 1) if depth < 3 else [HOLE]
+            texts = self._texts(inside, function, min(depth + 1, DEEPEST))
             found = [before + text for before in found for text in texts]
         return found
 
@@ -234,6 +252,10 @@ class Reader:
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
             ends = self._texts(node.right, function, depth)
             return [a + b for a in self._texts(node.left, function, depth) for b in ends]
+        if depth == DEEPEST:
+            return [HOLE]
+        if isinstance(node, ast.Call):
+            return self._made(node, function, depth + 1)
         inner: Iterable[ast.expr] = ()
         if isinstance(node, ast.IfExp):
             inner = (node.body, node.orelse)
@@ -241,20 +263,21 @@ class Reader:
             inner = node.values
         elif isinstance(node, (ast.List, ast.Tuple)):
             inner = node.elts
-        elif isinstance(node, ast.Name) and depth < 3:
+        elif isinstance(node, ast.Name):
             inner = [*_assigned(function, node.id), *_assigned(self._tree, node.id)]
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".format"):
-            assert isinstance(node.func, ast.Attribute)
-            texts = self._texts(node.func.value, function, depth + 1)
+        return [text for each in inner for text in self._texts(each, function, depth + 1)] or [HOLE]
+
+    def _made(self, call: ast.Call, function: Function, depth: int) -> list[str]:
+        """What a call gives: of `format`, or of a function of this module."""
+        if isinstance(call.func, ast.Attribute) and call.func.attr == "format":
+            texts = self._texts(call.func.value, function, depth)
             return [FIELD.sub(HOLE, text) for text in texts]
-        elif isinstance(node, ast.Call) and depth < 3:
-            made_by = self._functions.get(ast.unparse(node.func).rpartition(".")[2])
-            if made_by is not None:
-                function = made_by
-                returns = (n for n in ast.walk(made_by) if isinstance(n, ast.Return))
-                inner = [each.value for each in returns if each.value]
-        found = [text for each in inner for text in self._texts(each, function, depth + 1)]
-        return found or [HOLE]
+        made_by = self._functions.get(ast.unparse(call.func).rpartition(".")[2])
+        if made_by is None:
+            return [HOLE]
+        returns = (each for each in ast.walk(made_by) if isinstance(each, ast.Return))
+        values = [each.value for each in returns if each.value]
+        return [text for each in values for text in self._texts(each, made_by, depth)] or [HOLE]
 
 
 def read() -> tuple[list[Message], set[tuple[str, str]], set[str]]:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ngrokd.configtext.schema import KEYS
+from ngrokd.control.commands import COMMANDS
 from tests.messages import HOLE, QUIET, RELAYS, Message, read
 
 PAGE = Path(__file__).parent.parent / "docs" / "troubleshooting.md"
@@ -80,3 +82,14 @@ def test_the_reader_finds_what_is_logged_and_what_is_raised() -> None:
 )
 def test_a_row_covers_a_text_by_its_parts_in_order(row: str, text: str, does: bool) -> None:
     assert covers(row, Message("", text).text) is does
+
+
+def test_settings_and_commands_that_mend_exist() -> None:
+    page = PAGE.read_text() + (PAGE.parent / "metrics.md").read_text()
+    page += (PAGE.parent / "prometheus" / "ngrokd-alerts.yml").read_text()
+    sections = "|".join(sorted({key.section for key in KEYS if key.section}))
+    named = set(re.findall(rf"\b(?:{sections})\.(?!ipv4|ngrok)[a-z_]+\b", page))
+    assert named - {key.dotted for key in KEYS} == set()
+    assert len(named) > 10
+    words = set(re.findall(r"`ngrokctl ([a-z-]+)", page))
+    assert words - set(COMMANDS) - {"help", "trust", "events", "open", "config"} == set()
