@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import concurrent.futures
-import os
-import time
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Callable
 
-from ngrokd import __version__, logs
+from ngrokd import logs, snapshot
 from ngrokd.cloud import ngrokca
 from ngrokd.control import report
 from ngrokd.control.protocol import BAD_ARGUMENTS, NEEDS_OWNER
@@ -63,9 +61,7 @@ class Commands:
 
     def report_status(self) -> dict[str, Any]:
         """The answer to `status`."""
-        seen = self.forwarder.snapshot()
-        traffic = report.Traffic(seen.counters, seen.warm, seen.forgotten)
-        return report.status_json(self.status(), traffic, __version__, os.getpid(), time.time())
+        return snapshot.status_json(self.status(), self.forwarder)
 
     def _list(self, args: list[str]) -> object:
         if args and args != ["bound-endpoints"]:

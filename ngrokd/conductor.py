@@ -12,13 +12,12 @@ from collections.abc import Mapping
 from typing import Any, Callable, Optional
 from urllib.parse import urlsplit
 
-from ngrokd import __version__, logs
+from ngrokd import logs, snapshot
 from ngrokd.awaited import Awaited
 from ngrokd.cloud import transport
 from ngrokd.cloud.identity import Identity
 from ngrokd.config import Config
 from ngrokd.configfile import Source
-from ngrokd.control import report
 from ngrokd.forward.forwarder import Forwarder
 from ngrokd.healthpages import HealthPages
 from ngrokd.host import command
@@ -137,6 +136,8 @@ class Conductor:
         """The last good answer of ngrok is served until the next one comes."""
         if self._identity.registered and not self._identity.left:
             self._recall_endpoints()
+        if self._fetched is None:  # what a crashed run left leads nowhere, and nothing follows soon
+            self.reconciler.apply(Discovered(), self.config.net, self._loops())
         self._resolve()
         now = time.monotonic()
         self._poller.settle(now, serving=self._fetched is not None)
@@ -201,12 +202,8 @@ class Conductor:
             self._apply(self._fetched)
 
     def _dump_status(self) -> None:
-        logger.info("status: %s", json.dumps(self._status_json()))
-
-    def _status_json(self) -> dict[str, object]:
-        seen = self._forwarder.snapshot()
-        traffic = report.Traffic(seen.counters, seen.warm, seen.forgotten)
-        return report.status_json(self.status, traffic, __version__, os.getpid(), time.time())
+        answer = snapshot.status_json(self.status, self._forwarder)
+        logger.info("status: %s", json.dumps(answer))
 
     # Questions to the network, and its answers
 
@@ -250,9 +247,10 @@ class Conductor:
             self._fetched, self._polled, self._fresh = fetched, True, True
         elif done.error is not None and done.kind in (JobKind.ENROL, JobKind.POLL):
             self._hold_until = 0.0  # no answer comes soon
-            self._awaited.failed(done.error)
             # What others did to this machine is mended, and what it refused tried, without ngrok.
             self._fetched = self._fetched or self._applied
+            self._apply_what_may_be()
+            self._awaited.failed(done.error)
 
     def _apply(self, discovered: Discovered) -> None:
         fresh, self._fresh = self._fresh, False

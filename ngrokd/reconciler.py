@@ -124,7 +124,7 @@ class Reconciler:
         for problem in problems:
             if problem not in self.problems:
                 logger.warning("%s", problem)
-        if self.problems and not problems:
+        if self.problems and not problems and not self._stopping:
             logger.info("addresses and names are as they should be again")
         self.problems = problems
 

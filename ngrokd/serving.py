@@ -36,7 +36,9 @@ class Serving:
         self._room = room
         self._crowded = False  # there was no room for some
         self.room_came = False  # since then others were closed
-        self._refused: dict[Address, HostError] = {}  # since the last look: not tried again
+        # Since the last look, so that nothing is tried twice at one poll:
+        self._refused: dict[Address, HostError] = {}
+        self._refused_ips: dict[str, str] = {}
         self.open: dict[Address, Route] = {}
         self.present: frozenset[str] = frozenset()  # addresses on the interface, as last seen
         self.failed: dict[Target, str] = {}  # what was refused since the last look
@@ -45,7 +47,8 @@ class Serving:
 
     def look(self) -> list[str]:
         """What is there is read, not assumed: others delete addresses and whole interfaces."""
-        self.failed, self.taken_ports, self._refused = {}, frozenset(), {}
+        self.failed, self.taken_ports = {}, frozenset()
+        self._refused, self._refused_ips = {}, {}
         if self.forbidden_below:  # the administrator may have lowered it
             self.forbidden_below = self._machine.first_free_port()
         try:
@@ -59,7 +62,8 @@ class Serving:
 
     def make(self, steps: Plan, desired: Desired) -> bool:
         """Adds addresses and opens listeners; True if what it met asks for another decision."""
-        refused = self._add_addresses(steps.add_addresses)
+        self._add_addresses([ip for ip in steps.add_addresses if ip not in self._refused_ips])
+        refused = self._refused_ips
         if refused:
             broken = {at: route for at, route in self.open.items() if at.ip in refused}
             self.failed.update({route.target: refused[at.ip] for at, route in broken.items()})
@@ -84,9 +88,10 @@ class Serving:
 
     def close(self, addresses: Collection[Address]) -> None:
         """Returns when these accept nobody any more; their running connections go on."""
-        if addresses:
-            self._forwarder.remove_listeners(addresses)
-            self.open = self.without(addresses)
+        leaving = [at for at in addresses if at in self.open]
+        if leaving:
+            self._forwarder.remove_listeners(leaving)
+            self.open = self.without(leaving)
             self.room_came = self._crowded
 
     def confirm(self) -> None:
@@ -135,16 +140,15 @@ class Serving:
         counters = self._forwarder.counters()
         return {to.hostname for to, counted in counters.items() if counted.open}
 
-    def _add_addresses(self, ips: Collection[str]) -> dict[str, str]:
-        """Those refused, with the reason."""
+    def _add_addresses(self, ips: Collection[str]) -> None:
         if not ips:
-            return {}
+            return
         try:
             refused = self._machine.add_addresses(ips)
         except HostError as exc:
             refused = dict.fromkeys(ips, str(exc))
+        self._refused_ips.update(refused)
         self.present |= set(ips) - set(refused)
-        return refused
 
     def _open(self, at: Address, route: Route, met: dict[Address, HostError]) -> None:
         """One listener; if it cannot be, why not is added to `met`."""

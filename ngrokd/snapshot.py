@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Any, Optional
 
+from ngrokd import __version__
 from ngrokd.cloud.identity import Identity
+from ngrokd.control import report
+from ngrokd.forward.forwarder import Forwarder
 from ngrokd.healthpages import HealthPages
 from ngrokd.model import State, Status
 from ngrokd.reconciler import Reconciler
@@ -86,3 +90,10 @@ class Board:
         if not poll_applied or not self.identity.registered:
             return State.REGISTERING
         return State.DEGRADED if problems else State.READY
+
+
+def status_json(status: Status, forwarder: Forwarder) -> dict[str, Any]:
+    """Any thread: `status` with what the forwarder counts, as it is answered and written."""
+    seen = forwarder.snapshot()
+    traffic = report.Traffic(seen.counters, seen.warm, seen.forgotten)
+    return report.status_json(status, traffic, __version__, os.getpid(), time.time())

@@ -485,6 +485,20 @@ def test_of_many_skipped_endpoints_a_few_are_shown_unless_all_are_asked_for() ->
     assert list_page(many, True, NOW, None).count("a wildcard is no name") == 8
 
 
+def test_list_says_how_many_have_no_name_here_since_only_their_address_serves() -> None:
+    moved = _endpoint(listen_address="0.0.0.0:9080", published=False)
+    assert list_page([moved, WEB], False, NOW, None).splitlines()[-1] == (
+        "1 endpoint without a name here: use the ADDRESS"
+    )
+    assert "without a name" not in list_page([_endpoint(published=True)], False, NOW, None)
+
+
+def test_status_shows_the_notes_of_the_daemon_and_of_its_interface_together() -> None:
+    interface = {"name": "lo", "subnet": "127.107.0.0/16", "mode": "loopback", "notes": ["first"]}
+    page = status_page({**STATUS, "interface": interface, "notes": ["second"]}, NOW, None)
+    assert "\nNotes\n    first\n    second\n" in page
+
+
 def test_an_empty_list_says_where_to_look() -> None:
     assert list_page([], False, NOW, None).startswith("No endpoints. `ngrokctl status`")
 

@@ -458,6 +458,17 @@ skipped  resolver    no getent
     assert finding.page(FINDINGS[:1], None).endswith("\n\nNothing failed.")
 
 
+def test_long_lines_are_wrapped_at_the_terminals_width_and_at_no_other() -> None:
+    long = [finding.failed("ingress", "one two three four five six seven eight nine", "mend it")]
+    assert finding.page(long, 40).splitlines()[:4] == [
+        "failed  ingress  one two three four five",
+        "    six seven eight nine",
+        "    mend: mend it",
+        "",
+    ]
+    assert finding.page(long, None).splitlines()[0].endswith("eight nine")
+
+
 def test_the_json_has_every_word_of_the_schema() -> None:
     data = finding.as_json(FINDINGS)
     assert {key: data[key] for key in ("ok", "failed", "warnings", "skipped")} == {

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from ngrokd.config import ForwardSettings
 from ngrokd.forward import bursts, relay, sockets, wire
 from ngrokd.forward.connection import Connection
 from ngrokd.forward.forwarder import ANSWER_TIMEOUT_S, Forwarder
@@ -1339,3 +1340,41 @@ def gone(client: socket.socket) -> bool:
     except OSError as exc:
         assert exc.errno == errno.ECONNRESET
         return True
+
+
+class NoRoom(selectors.DefaultSelector):
+    """As epoll_ctl(2) once the user's watches are used up: only for listeners here."""
+
+    def register(self, fileobj, events, data=None):  # type: ignore[no-untyped-def]
+        with socket.socket(fileno=os.dup(fileobj)) as sock:
+            if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().register(fileobj, events, data)
+
+
+def test_a_listener_that_cannot_be_watched_is_closed_and_not_among_those_that_serve(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    crashes: list[BaseException] = []
+    forwarder = Forwarder(ForwardSettings(warm_connections="off"), crashes.append, NoRoom)
+    forwarder.start()
+    try:
+        listening = socket.create_server(("127.0.0.1", 0))
+        forwarder.add_listener(listening, Route(TARGET))
+        assert forwarder.listening() == frozenset()
+        assert listening.fileno() == -1
+        assert f"{TARGET} cannot be listened on: No space left" in caplog.text
+    finally:
+        forwarder.stop()
+    assert crashes == []
+
+
+def test_what_serves_is_told_and_after_the_end_it_is_nothing() -> None:
+    forwarder = Forwarder(ForwardSettings(warm_connections="off"), lambda error: None)
+    forwarder.start()
+    listening = socket.create_server(("127.0.0.1", 0))
+    address = Address(*listening.getsockname())
+    forwarder.add_listener(listening, Route(TARGET))
+    assert forwarder.listening() == frozenset({address})
+    forwarder.stop()
+    assert forwarder.listening() == frozenset()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -170,7 +171,7 @@ def test_a_writer_that_opened_it_just_before_the_exchange_keeps_its_file(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     swap = exchange._swap
-    writers = []
+    writers: list[BinaryIO] = []
 
     def open_then_swap(new: Path, at: Path) -> bool:
         if not writers:

@@ -19,7 +19,8 @@ OURS = {"INVOCATION_ID": "7", "SYSTEMD_EXEC_PID": str(os.getpid())}
         (Start(), ("run ngrokd as root", SYSCTL, "setcap does nothing for a Python script")),
         (Start(unit="x.service"), ("AmbientCapabilities=", "`systemctl edit x.service`", SYSCTL)),
         (Start(program="/opt/ngrokd"), ("setcap cap_net_bind_service=+ep /opt/ngrokd", SYSCTL)),
-        (Start(container=True), ("--cap-add=NET_BIND_SERVICE", "ip_unprivileged_port_start=80")),
+        (Start(container=True), ("--sysctl net.ipv4.ip_unprivileged_port_start=80", "as root")),
+        (Start(container=True, root=True), ("--cap-add=NET_BIND_SERVICE", "_port_start=80")),
         (Start(permitted=True), ("SELinux",)),
     ],
 )

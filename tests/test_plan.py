@@ -59,10 +59,6 @@ def test_an_address_whose_listener_failed_is_removed_all_the_same() -> None:
     assert plan({}, (), {}, {"10.107.0.9"}).remove_addresses == ("10.107.0.9",)
 
 
-def test_an_address_with_running_connections_stays() -> None:
-    assert plan({}, (), {}, {"10.107.0.9"}, {"10.107.0.9"}).remove_addresses == ()
-
-
 @given(listeners, listeners)
 def test_carrying_a_plan_out_gets_there(
     wanted: dict[Address, Route], actual: dict[Address, Route]

@@ -133,6 +133,18 @@ def test_a_hosts_file_that_refuses_at_the_stop_is_told_and_the_listeners_go() ->
     assert not house.forwarder.listeners
 
 
+def test_a_problem_that_ends_with_the_stop_is_not_called_mended(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    house = House()
+    house.machine.unreadable = True
+    house.apply()
+    caplog.clear()
+    house.reconciler.stop_accepting()
+    assert caplog.records == [] and house.reconciler.problems == ()
+
+
 def test_an_address_whose_listener_fails_goes_with_its_endpoint() -> None:
     house = House()
     house.machine.refuse_binds = {Address("10.107.0.2", 80)}
@@ -198,6 +210,18 @@ def test_what_is_refused_is_tried_once_a_poll_however_often_it_is_decided() -> N
     house.apply(API, ON_LAN, net=LAN)
     assert house.states()[ON_LAN] is OPEN
     assert house.machine.binds == 1 + 4
+
+
+def test_an_address_that_is_refused_is_asked_for_once_a_poll() -> None:
+    house = House()
+    house.machine.refuse_addresses = {"10.107.0.2"}
+    house.machine.refuse_binds = {Address("192.168.7.1", 9080)}
+    asked: list[str] = []
+    house.machine.meet = asked.append
+    for polls in (1, 2):
+        house.apply(API, ON_LAN, net=LAN)
+        assert house.states() == {API: FAILED, ON_LAN: OPEN}
+        assert asked.count("add_addresses") == polls
 
 
 @pytest.mark.parametrize("hidden", [frozenset(), frozenset(range(9080, 9100))])
@@ -348,3 +372,20 @@ def test_any_walk_between_the_modes_serves_every_endpoint_that_can_be_served(
         writes, binds = house.machine.writes, house.machine.binds
         house.apply(*urls, net=net)
         assert (house.machine.writes, house.machine.binds) == (writes, binds)
+
+
+def test_what_is_learned_between_two_equal_answers_counts() -> None:
+    house = House()
+    house.apply(API, DB)
+    house.machine.reserved = frozenset({"api.ns"})
+    house.apply(API, DB)
+    assert house.states() == {API: EndpointState.SKIPPED, DB: OPEN}
+    house.apply(API, DB, loops=["db.ns"])
+    assert house.states() == {API: EndpointState.SKIPPED, DB: EndpointState.SKIPPED}
+    house.machine.reserved = frozenset()
+    house.apply(API, DB)
+    assert house.states() == {API: OPEN, DB: OPEN}
+    house.machine.refuse_hosts = True
+    house.machine.names = {}
+    house.apply(API, DB)
+    assert not any(status.published for status in house.reconciler.endpoints)

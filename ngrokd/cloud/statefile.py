@@ -137,9 +137,10 @@ def held(folder: Path) -> Iterator[None]:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as exc:
+        who = _holder(descriptor)
         os.close(descriptor)
         raise StateError(
-            f"another ngrokd uses the state folder {folder}: end that one, or name a file of"
+            f"another ngrokd{who} uses the state folder {folder}: end that one, or name a file of"
             " another folder in server.client_cert"
         ) from exc
     except OSError as exc:  # a file system without locks; who shares one knows
@@ -204,3 +205,16 @@ def _sync_folder(folder: Path) -> None:
 def _fault(path: Path, what: str, exc: OSError) -> StateError:
     mend = _MENDS.get(exc.errno or 0, _OTHER_MEND)
     return StateError(f"{path} {what}: {exc.strerror or exc}; {mend}")
+
+
+def _holder(descriptor: int) -> str:
+    """Who has locked what this is open on, as in " (pid 7)"; "" where /proc does not tell."""
+    found = os.fstat(descriptor)
+    file = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/locks").read_text().splitlines():
+            words = line.split()
+            pid = words[words.index(file) - 1] if file in words else ""
+            if pid.isdigit() and pid != "0":  # 0: of another namespace
+                return f" (pid {pid})"
+    return ""

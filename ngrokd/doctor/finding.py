@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import enum
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional
 
-from ngrokd.control.text import clean, count, note
+from ngrokd.control.text import INDENT, clean, count, note
+
+NARROWEST = 40  # columns; a narrower terminal breaks the lines itself
 
 
 class Grade(enum.Enum):
@@ -76,10 +79,22 @@ def page(findings: Sequence[Finding], width: Optional[int]) -> str:
     for each in findings:
         first, *rest = each.text.split("\n")
         lead = f"{each.grade.value.ljust(grades)}  {each.check.ljust(checks)}  "
-        lines.append(clean(lead + first).rstrip())
+        lines += _wrapped(clean(lead + first), width)
         lines += [line for part in rest for line in note(part, width)]
         lines += [line for part in _parts(each.mend) for line in note(part, width)]
     return "\n".join([*lines, "", _sum(findings)])
+
+
+def _wrapped(line: str, width: Optional[int]) -> list[str]:
+    if width is None or len(line) <= width:
+        return [line.rstrip()]
+    return textwrap.wrap(
+        line,
+        max(NARROWEST, width),
+        subsequent_indent=INDENT,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _parts(mend: str) -> list[str]:

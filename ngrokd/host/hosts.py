@@ -17,8 +17,9 @@ from ngrokd.model import HostsSection
 
 # A marker is a line of its own; an editor may have given it white space or a CR at its end.
 _MARKER = re.compile(
-    rb"^[ \t]*# (BEGIN|END) (ngrokd managed section(?: \([^()\r\n]*\))?)[ \t]*\r?$", re.MULTILINE
+    rb"[ \t]*# (BEGIN|END) (ngrokd managed section(?: \([^()\r\n]*\))?)[ \t]*\r?"
 )
+_WORDS = b" ngrokd managed section"
 
 # What we write, also after an editor turned it into CRLF. Anything else between our markers was
 # put there by somebody, and is kept.
@@ -143,12 +144,16 @@ def _place_for_section(content: bytes, marks: list[_Mark]) -> int:
 
 
 def _marks(content: bytes, marker: str = "") -> Iterator[_Mark]:
-    """The marker lines of all instances, or of one."""
-    for found in _MARKER.finditer(content):
-        if marker and found[2] != marker.encode():
-            continue
-        end = found.end()
-        yield _Mark(found[1], found[2], found.start(), end + (content[end : end + 1] == b"\n"))
+    """The marker lines of all instances, or of one; a block list is not looked at line by line."""
+    at = content.find(_WORDS)
+    while at >= 0:
+        start = content.rfind(b"\n", 0, at) + 1
+        end = content.find(b"\n", at)
+        end = len(content) if end < 0 else end
+        found = _MARKER.fullmatch(content, start, end)
+        if found and (not marker or found[2] == marker.encode()):
+            yield _Mark(found[1], found[2], start, min(end + 1, len(content)))
+        at = content.find(_WORDS, end)
 
 
 def _line_at(content: bytes, position: int) -> bytes:

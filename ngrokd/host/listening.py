@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -55,18 +56,30 @@ def _explained(
     what = f"{address} cannot be listened on"
     if exc.errno == errno.EADDRINUSE:
         holder = holders.of(address) or "another program (see `ss -ltnp`)"
+        if f"(pid {os.getpid()})" in holder:
+            return BindError(
+                f"{what}: ngrokd itself listens there. Mend: another server.health_address or "
+                "server.health_port"
+            )
         return BindError(
             f"{what}: {holder} listens there; stop it, or have it listen on an address of its own"
         )
     if exc.errno == errno.EADDRNOTAVAIL:
-        mend = "an endpoint's own address is added again at the next poll; else see `ip addr`"
+        mend = (
+            "an endpoint's own address is added again at the next poll; one of "
+            "net.listen_interface must be among those of `ip addr`"
+        )
         if ipaddress.ip_address(address.ip).is_loopback:
             mend = "ip link set lo up"
         return BindError(f"{what}: this machine does not have {address.ip}. Mend: {mend}")
     if exc.errno == errno.EACCES and address.port < first_free_port():
         start = how_started()
-        need = "it is refused" if start.permitted else f"ports below {first_free_port()} need root"
-        return PortForbidden(f"{what}: {need}. Mend: {lowports.mend(address.port, start)}")
+        mend = lowports.mend(address.port, start)
+        if start.permitted:  # so it is about this port, and says nothing of the other low ones
+            return BindError(f"{what}: a security policy refuses it. Mend: {mend}")
+        return PortForbidden(
+            f"{what}: ports below {first_free_port()} need root. Mend: {mend}"
+        )
     if exc.errno in _DESCRIPTOR_LIMIT:
         return BindError(
             f"{what}: descriptor limit. Mend: raise LimitNOFILE of the service, or `ulimit -n`"

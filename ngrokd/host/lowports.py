@@ -17,6 +17,7 @@ _CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
 class Start:
     """How this process came to be, as far as that says who can give it a right."""
 
+    root: bool = False
     permitted: bool = False  # it holds CAP_NET_BIND_SERVICE
     container: bool = False
     unit: str = ""  # of systemd's system manager
@@ -25,16 +26,17 @@ class Start:
 
 def mend(port: int, start: Start) -> str:
     """The command or setting after which `port` can be listened on."""
-    sysctl = f"sysctl -w net.ipv4.ip_unprivileged_port_start={port}"
+    setting = f"net.ipv4.ip_unprivileged_port_start={port}"
+    sysctl = f"sysctl -w {setting}"
     if start.permitted:
-        return "a security policy refuses it (SELinux, AppArmor): `ausearch -m AVC -ts recent`"
-    if start.container:
-        option = f"--sysctl net.ipv4.ip_unprivileged_port_start={port}"
-        return f"start the container with --cap-add=NET_BIND_SERVICE, or with {option}"
+        return "allow it in SELinux or AppArmor: `ausearch -m AVC -ts recent`, `dmesg`"
     if start.unit:
         right = "CAP_NET_BIND_SERVICE"
         where = f"AmbientCapabilities= and CapabilityBoundingSet= (`systemctl edit {start.unit}`)"
         return f"add {right} to {where}, or {sysctl}"
+    if start.container:  # --cap-add gives nothing to a user who is not root
+        other = "start it with --cap-add=NET_BIND_SERVICE" if start.root else "run ngrokd as root"
+        return f"start the container with --sysctl {setting}, or {other}"
     if start.program:
         return f"setcap cap_net_bind_service=+ep {start.program}, or {sysctl}"
     return f"run ngrokd as root, or {sysctl} (setcap does nothing for a Python script)"
@@ -47,6 +49,7 @@ def how_started(
     held = privileges.read()
     in_container = os.getpid() == 1 or any(mark.exists() for mark in _CONTAINER_MARKS)
     return Start(
+        root=os.geteuid() == 0,
         permitted=held is not None and bool(held.effective & privileges.NET_BIND_SERVICE),
         container=in_container,
         unit=_unit(environ, cgroup),

@@ -214,7 +214,7 @@ OWN: dict[str, object] = {"interface_name": "ngrokd1", "subnet": "10.108.0.0/16"
     ("shared", "words"),
     [
         ("pid file", "ngrokd already runs with pid {pid} ({folder}/ngrokd.pid)"),
-        ("state folder", "another ngrokd uses the state folder {folder}/state"),
+        ("state folder", "another ngrokd (pid {pid}) uses the state folder {folder}/state"),
         ("hosts section", "(pid {pid}) has ngrokd's section in /etc/hosts"),
     ],
 )

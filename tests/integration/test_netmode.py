@@ -184,3 +184,37 @@ def test_no_port_past_the_last_one_is_given_and_the_rest_says_what_to_do(lan: Si
     assert sorted(one["network_port"] for one in found) == [0, 65534, 65535]
     (failed,) = (one for one in found if one["state"] == "failed")
     assert "set net.start_port lower" in failed["reason"]
+
+
+@pytest.mark.long
+def test_without_ngrok_what_others_take_away_still_comes_back(lan: Site) -> None:
+    taken = lan.network.listen("0.0.0.0", 80)
+    daemon = lan.start_daemon({"net": {"overrides": {"db.ns": "lan0"}}}).ready()
+    assert daemon.endpoints()[WEB]["state"] == "failed"
+    lan.cloud.stop()
+    taken.close()
+    lan.run("ip", "addr", "del", "10.107.0.3/32", "dev", "ngrokd0")
+    lan.run("ip", "addr", "flush", "dev", "lan0")
+    lan.run("ip", "addr", "add", f"{OTHER_IP}/24", "dev", "lan0")
+
+    daemon.ctl("refresh", check=False)
+
+    assert "10.107.0.3/32" in lan.interface_words()
+    assert daemon.endpoints()[WEB]["state"] == "open"
+    assert where(daemon, DB)[2] == f"{OTHER_IP}:9080"
+
+
+@pytest.mark.long
+def test_names_that_a_killed_run_left_go_at_once_if_nothing_can_be_served(lan: Site) -> None:
+    daemon = lan.start_daemon().ready()
+    daemon.send(signal.SIGKILL)
+    daemon.wait()
+    lan.cloud.stop()
+    (lan.state / "endpoints.json").unlink()
+    assert lan.has_section()
+
+    daemon = lan.start_daemon()
+
+    daemon.expect("WARNING.*http://127.0.0.1:4040.*refused")
+    assert not lan.has_section()
+    assert "10.107.0.2/32" not in lan.interface_words()

@@ -194,3 +194,32 @@ def test_an_ordinary_user_serves_on_the_loopback_range_and_is_told_what_that_cos
     assert not site.has_section()
     assert sorted(os.listdir(site.state)) != []
     assert all(path.stat().st_uid == NOBODY for path in site.state.iterdir())
+
+
+@pytest.mark.long
+def test_a_low_port_that_is_freed_for_everybody_is_used_at_the_next_poll(users_site: Site) -> None:
+    site = users_site
+    site.keep(programs.peers(site.namespace, site.network, "echo=7000"))
+    cloud = site.start_cloud("http://web.ns=127.0.0.1:7000", "tls://web.ns=127.0.0.1:7000")
+    authority = site.folder / "ca.crt"
+    shutil.copy(cloud.ca_file, authority)
+    site.write_config({"server": {"ca_file": str(authority)}})
+    for path in (site.folder, site.config, authority):
+        os.chown(path, NOBODY, NOBODY)
+    daemon = UsersDaemon(site)
+    site.keep(daemon)
+    daemon.ready()
+    (line,) = daemon.matching("WARNING.*ip_unprivileged_port_start")
+    found = re.search(r"net\.ipv4\.ip_unprivileged_port_start=\d+", line)
+    assert found and found[0].endswith("=80"), "of 80 and 443, what frees the lower one"
+    assert any("ports below 1024 are refused" in note for note in daemon.status()["notes"])
+
+    before = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()
+    site.run("sysctl", "-w", found[0])  # of the namespace's own network
+    assert Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text() == before
+    daemon.refresh()
+
+    web = daemon.endpoints()["http://web.ns"]
+    assert web["listen_address"] == f"{web['ip']}:80"
+    assert greets(site, web["ip"], 80) and greets(site, web["ip"], 443)
+    assert daemon.status()["notes"] == []
