@@ -42,7 +42,8 @@ RUN_TOOLS  := curl=curl nc=netcat-openbsd
 TEST_TOOLS := $(RUN_TOOLS) ip=iproute2 unshare=util-linux nginx=nginx-light redis-server=redis-server \
               redis-cli=redis-tools iperf3=iperf3 busybox=busybox jq=jq openssl=openssl setpriv=util-linux \
               man=man-db mandoc=mandoc zsh=zsh fish=fish shellcheck=shellcheck rsyslogd=rsyslog crun=crun \
-              strace=strace tmux=tmux logrotate=logrotate systemd-analyze=systemd service=init-system-helpers
+              strace=strace tmux=tmux logrotate=logrotate systemd-analyze=systemd service=init-system-helpers \
+              promtool=prometheus
 
 BENCH_TOOLS := ip=iproute2 unshare=util-linux haproxy=haproxy stunnel=stunnel4 cc=gcc
 # header=Debian package

@@ -31,8 +31,6 @@ from ngrokd.process.workers import Job, Workers
 
 logger = logging.getLogger(__name__)
 
-LONGEST_NAP_S = 60.0  # the main thread looks at its deadlines at least this often
-
 
 class Daemon:
     """Owner: main thread, which calls `run` once. Other threads only `post`."""
@@ -54,11 +52,12 @@ class Daemon:
         self._workers = Workers()
         self._forwarder = Forwarder(config.forward, self._forward_died)
         self._conductor = Conductor(config, source, self._forwarder, self._submit, self.post)
+        self._pulse = self._conductor.pages.pulse
         self._commands = Commands(lambda: self._conductor.status, self._forwarder, self.post)
         self._server = config.server
         self._notes = notes
         self._supervision = Supervision(
-            Notifier(source.environ), self._conductor.pages.forwarding, time.monotonic()
+            Notifier(source.environ), self._pulse.forwarding, time.monotonic()
         )
         self._pending = signals.Pending()
         self._stopping = False
@@ -106,6 +105,7 @@ class Daemon:
         stack.callback(self._forwarder.stop)
         self._workers.start()
         stack.callback(self._conductor.pages.stop)
+        self._beat()
         self._conductor.pages.open(self._server, time.monotonic())
         self._conductor.begin()
         self._on_up()
@@ -128,11 +128,15 @@ class Daemon:
 
     # The loop
 
+    def _beat(self) -> None:
+        self._pulse.beat(self._conductor.config.bound_endpoints.poll_interval)
+
     def _turn(self) -> None:
         now = time.monotonic()
+        self._beat()
         wait = self._conductor.tick(now)
         self._supervision.tick(self._conductor.status, now)
-        wait = min(wait, self._supervision.wait_s(now), logs.flush_repeats(now), LONGEST_NAP_S)
+        wait = min(wait, self._supervision.wait_s(now), logs.flush_repeats(now), self._pulse.nap_s)
         message = self._next(wait)
         if message is None:
             return
@@ -197,15 +201,17 @@ class Daemon:
         self._forwarder.when_idle(lambda: self.post(Drained()))
         until = time.monotonic() + timeout
         while (now := time.monotonic()) < until:
+            self._beat()
             self._supervision.show_life(now)
-            message = self._next(min(until - now, self._supervision.wait_s(now)))
+            wait = min(until - now, self._supervision.wait_s(now), self._pulse.nap_s)
+            message = self._next(wait)
             if isinstance(message, (Drained, Stop, Crashed)):
                 break
             if message is not None:
                 _turn_away(message)
         left = self._forwarder.open_connections()
         if left:
-            logger.warning("%s cut", _connections(left))
+            logger.warning("%s cut: forward.drain_timeout is over", _connections(left))
 
     def _next(self, wait: float) -> Optional[Message]:
         message = self._mailbox.get(wait)

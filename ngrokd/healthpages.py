@@ -5,21 +5,22 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Mapping
 from typing import Callable, Optional
 
 from ngrokd import __version__
 from ngrokd.config import ServerSettings
-from ngrokd.control import metrics
-from ngrokd.control.health import HealthServer
-from ngrokd.control.report import HealthReport, health_report
+from ngrokd.control import metrics, report
+from ngrokd.control.health import HealthServer, Told
 from ngrokd.errors import HostError
 from ngrokd.forward.forwarder import Forwarder
+from ngrokd.forward.ledger import Snapshot
 from ngrokd.model import Status
+from ngrokd.process.pulse import Pulse
 
 logger = logging.getLogger(__name__)
 
 RETRY_S = 10.0  # what is missing at boot may come: an address, a port that is let go of
-HEARTBEAT_LIMIT_S = 5.0  # a forwarding thread that has not turned for this long is stuck
 
 
 class HealthPages:
@@ -28,6 +29,8 @@ class HealthPages:
     def __init__(self, status: Callable[[], Status], forwarder: Forwarder) -> None:
         self._status = status
         self._forwarder = forwarder
+        self.pulse = Pulse(forwarder.heartbeat)
+        self._told = Told(self._verdict, self._health, self._metrics)
         self._at: Optional[tuple[str, int]] = None
         self._server: Optional[HealthServer] = None
         self._next_try = math.inf  # `time.monotonic()`
@@ -84,22 +87,23 @@ class HealthPages:
     def _serve(self, at: tuple[str, int]) -> Optional[HealthServer]:
         if not at[1]:
             return None
-        server = HealthServer(*at, self._health, self._metrics)
+        server = HealthServer(*at, self._told)
         server.start()
         return server
 
-    def forwarding(self) -> bool:
-        """Any thread: whether the forwarding thread turns."""
-        return time.monotonic() - self._forwarder.heartbeat() < HEARTBEAT_LIMIT_S
-
     # ON A CONNECTION'S THREAD
 
-    def _health(self) -> HealthReport:
-        counters = self._forwarder.counters()
-        return health_report(self._status(), counters, self.forwarding(), time.time())
+    def _verdict(self) -> report.Verdict:
+        pulse = self.pulse
+        return report.verdict(self._status(), pulse.forwarding(), pulse.reconciling())
+
+    def _health(self) -> Mapping[str, object]:
+        counters = self._seen().counters
+        return report.health_json(self._status(), counters, self._verdict(), time.time())
+
+    def _seen(self) -> Snapshot:
+        """A forwarding thread that is stuck is not waited for: what it told last stands."""
+        return self._forwarder.snapshot() if self.pulse.forwarding() else self._forwarder.last
 
     def _metrics(self) -> str:
-        seen = self._forwarder.snapshot()
-        return metrics.render(
-            self._status(), seen.counters, seen.connect_seconds, __version__, seen.warm
-        )
+        return metrics.render(self._status(), self._verdict(), self._seen(), __version__)

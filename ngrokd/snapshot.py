@@ -98,5 +98,5 @@ class Board:
 def status_json(status: Status, forwarder: Forwarder) -> dict[str, Any]:
     """Any thread: `status` with what the forwarder counts, as it is answered and written."""
     seen = forwarder.snapshot()
-    traffic = report.Traffic(seen.counters, seen.warm)
+    traffic = report.Traffic(seen.counters, seen.warm, seen.forgotten)
     return report.status_json(status, traffic, __version__, os.getpid(), time.time())

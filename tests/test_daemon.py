@@ -31,9 +31,9 @@ NETWORK_PORTS_FROM = 19080
 class House:
     """Where a daemon of the test keeps everything."""
 
-    def __init__(self, folder: Path, cloud: Sandbox) -> None:
+    def __init__(self, folder: Path, cloud: Sandbox, health_port: int = 0) -> None:
         settings = cloud.config()
-        settings["server"]["health_port"] = 0
+        settings["server"]["health_port"] = health_port
         settings["net"].update(
             {
                 "subnet": SUBNET,

@@ -19,30 +19,33 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ngrokd.control import connections, health
+from ngrokd.control import connections, health, room
 from ngrokd.control.connections import Connections
-from ngrokd.control.health import HealthReport, HealthServer
+from ngrokd.control.health import HealthServer, Told
+from ngrokd.control.report import Verdict
 from ngrokd.control.server import ControlServer
 from ngrokd.control.visit import Visit
 from ngrokd.errors import HostError
 from tests.control_room import PATIENCE_S, read_all
 
-GOOD = HealthReport(healthy=True, ready=True, status={"healthy": True, "endpoints": {}})
-BAD = HealthReport(healthy=False, ready=False, status={"healthy": False})
+GOOD, BAD = Verdict(healthy=True, ready=True), Verdict(healthy=False, ready=False)
+NOTHING = Told(lambda: GOOD, dict, str)
 
 
 class Daemon:
     """What the pages tell can be changed while they are served."""
 
     def __init__(self) -> None:
-        self.report = GOOD
+        self.verdict = GOOD
+        self.status: dict[str, object] = {"healthy": True, "endpoints": {}}
         self.fault: Optional[Exception] = None
-        self.server = HealthServer("127.0.0.1", 0, self._report, lambda: "ngrokd_up 1\n")
+        told = Told(self._verdict, lambda: self.status, lambda: "ngrokd_up 1\n")
+        self.server = HealthServer("127.0.0.1", 0, told)
 
-    def _report(self) -> HealthReport:
+    def _verdict(self) -> Verdict:
         if self.fault is not None:
             raise self.fault
-        return self.report
+        return self.verdict
 
     def get(self, path: str, method: str = "GET") -> tuple[HTTPResponse, str]:
         http = HTTPConnection("127.0.0.1", self.server.port, timeout=PATIENCE_S)
@@ -71,7 +74,7 @@ def daemon() -> Iterator[Daemon]:
 
 
 @pytest.mark.parametrize(
-    ("path", "report", "code", "body"),
+    ("path", "verdict", "code", "body"),
     [
         ("/health", GOOD, 200, "healthy\n"),
         ("/healthz", GOOD, 200, "healthy\n"),
@@ -86,9 +89,9 @@ def daemon() -> Iterator[Daemon]:
     ],
 )
 def test_each_page_answers(
-    daemon: Daemon, path: str, report: HealthReport, code: int, body: str
+    daemon: Daemon, path: str, verdict: Verdict, code: int, body: str
 ) -> None:
-    daemon.report = report
+    daemon.verdict = verdict
     response, got = daemon.get(path)
     assert (response.status, got) == (code, body)
     assert response.headers["Connection"] == "close"
@@ -97,7 +100,7 @@ def test_each_page_answers(
 def test_the_status_page_is_json(daemon: Daemon) -> None:
     response, body = daemon.get("/status")
     assert response.headers["Content-Type"] == "application/json"
-    assert json.loads(body) == GOOD.status
+    assert json.loads(body) == {"healthy": True, "endpoints": {}}
 
 
 def test_the_metrics_page_names_its_format(daemon: Daemon) -> None:
@@ -157,7 +160,7 @@ def test_a_fault_in_one_connection_costs_that_one_and_one_line(
 
 
 def test_a_status_that_is_no_json_is_a_page_that_fails(daemon: Daemon) -> None:
-    daemon.report = HealthReport(healthy=True, ready=True, status={"no json": {1, 2}})
+    daemon.status = {"no json": {1, 2}}
     assert daemon.get("/status")[0].status == 500
 
 
@@ -176,7 +179,7 @@ def test_a_client_that_leaves_early_is_no_news(
     daemon: Daemon, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.INFO)
-    daemon.report = HealthReport(healthy=True, ready=True, status={"large": "x" * 8_000_000})
+    daemon.status = {"large": "x" * 8_000_000}
     for sent in (b"", b"GET /hea", b"GET /status HTTP/1.1\r\n\r\n"):
         with daemon.connect() as conn:
             conn.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -244,6 +247,7 @@ def test_over_the_limit_a_client_is_told_to_come_again(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "SLOT_WAIT_S", 0.05)
+    monkeypatch.setattr(room, "HURRY_S", PATIENCE_S)
     held = [daemon.connect() for _ in range(health.MAX_CONNECTIONS)]
     with daemon.connect() as conn:
         assert read_all(conn).startswith(b"HTTP/1.1 503 ")
@@ -253,7 +257,7 @@ def test_over_the_limit_a_client_is_told_to_come_again(
 
 
 def test_a_busy_port_is_named_with_its_mend(daemon: Daemon) -> None:
-    second = HealthServer("127.0.0.1", daemon.server.port, lambda: GOOD, lambda: "")
+    second = HealthServer("127.0.0.1", daemon.server.port, NOTHING)
     with pytest.raises(HostError) as refused:
         second.start()
     second.stop()
@@ -265,7 +269,7 @@ def test_a_busy_port_is_named_with_its_mend(daemon: Daemon) -> None:
 
 def test_an_address_that_is_no_address_is_named() -> None:
     with pytest.raises(HostError, match="health pages on no such host:1: "):
-        HealthServer("no such host", 1, lambda: GOOD, lambda: "").start()
+        HealthServer("no such host", 1, NOTHING).start()
 
 
 def test_stop_frees_the_port_and_leaves_no_thread() -> None:
@@ -279,13 +283,13 @@ def test_stop_frees_the_port_and_leaves_no_thread() -> None:
     daemon.server.stop()
     idle.close()
     assert set(threading.enumerate()) == before
-    again = HealthServer("127.0.0.1", daemon.server.port, lambda: GOOD, lambda: "")
+    again = HealthServer("127.0.0.1", daemon.server.port, NOTHING)
     again.start()
     again.stop()
 
 
 def _health_server(_: Path) -> HealthServer:
-    return HealthServer("127.0.0.1", 0, lambda: GOOD, lambda: "")
+    return HealthServer("127.0.0.1", 0, NOTHING)
 
 
 def _control_server(folder: Path) -> ControlServer:
@@ -314,3 +318,16 @@ def test_a_fault_that_ends_a_server_reaches_the_hook_of_the_daemon(
     assert error is fault
     assert thread is not None
     assert thread.name == make.__name__.split("_")[1]
+
+
+def test_half_a_surrogate_pair_from_somewhere_fails_no_page() -> None:
+    server = HealthServer("127.0.0.1", 0, Told(lambda: GOOD, dict, lambda: "m \ud800\n"))
+    server.start()
+    try:
+        http = HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_S)
+        http.request("GET", "/metrics")
+        response = http.getresponse()
+        assert (response.status, response.read()) == (200, b"m ?\n")
+        http.close()
+    finally:
+        server.stop()

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ngrokd.control.metrics import render
+from ngrokd.control import metrics
+from ngrokd.control.report import Verdict
 from ngrokd.model import Cause, Counters, EndpointState, EndpointStatus, Status, Target, WarmStatus
 
 WEB = Target("web.ns", 80)
+GOOD = Verdict(healthy=True, ready=True)
 WARM = WarmStatus("auto", ready=4, wanted=5, used=30, missed=2)
 
 
@@ -27,7 +29,7 @@ class Histogram:
 
 STATUS = Status(
     endpoints=(
-        EndpointStatus("ep_1", "http://web.ns", EndpointState.OPEN, target=WEB),
+        EndpointStatus("ep_1", "http://web.ns", EndpointState.OPEN, target=WEB, published=True),
         EndpointStatus("ep_2", "tcp://idle:1", EndpointState.OPEN, target=Target("idle", 1)),
         EndpointStatus("ep_3", "tls://*", EndpointState.SKIPPED),
     ),
@@ -35,22 +37,40 @@ STATUS = Status(
     api_last_success=1_700_000_000.5,
     certificate_not_after=1_800_000_000.0,
     hosts_writes=3,
+    started_at=1_600_000_000.0,
+    problems=("one", "another"),
 )
 FAILURES = ((Cause.CERTIFICATE_REFUSED, 2), (Cause.UPGRADE_TIMEOUT, 3))
 COUNTERS = {
     WEB: Counters(open=2, total=17, failed=5, bytes_up=10, bytes_down=20, failures=FAILURES)
 }
 
+@dataclass(frozen=True)
+class Seen:
+    counters: Mapping[Target, Counters]
+    connect_seconds: Histogram
+    warm: WarmStatus = WARM
+
+
+def page(
+    status: Status = STATUS,
+    counters: Mapping[Target, Counters] = COUNTERS,
+    histogram: Histogram = Histogram(),
+    verdict: Verdict = GOOD,
+) -> str:
+    return metrics.render(status, verdict, Seen(counters, histogram), "0.1.0")
+
+
 _SAMPLE = re.compile(r'([a-z_]+)(?:\{((?:[a-z_]+="(?:[^"\\\n]|\\.)*",?)*)\})? (\S+)')
 _LABEL = re.compile(r'([a-z_]+)="((?:[^"\\]|\\.)*)"')
 
 
-def parse(page: str) -> dict[str, float]:
+def parse(text: str) -> dict[str, float]:
     """`name{sorted labels}` -> value. Fails on any line the format does not have."""
-    assert page.endswith("\n")
+    assert text.endswith("\n")
     found: dict[str, float] = {}
     typed: dict[str, str] = {}
-    for line in page[:-1].split("\n"):
+    for line in text[:-1].split("\n"):
         if line.startswith("# HELP "):
             continue
         if line.startswith("# TYPE "):
@@ -74,11 +94,12 @@ def _unescape(value: str) -> str:
 
 
 def test_every_metric_of_the_interface_reads_back() -> None:
-    assert parse(render(STATUS, COUNTERS, Histogram(), "0.1.0", WARM)) == {
+    assert parse(page()) == {
         "ngrokd_build_info[version=0.1.0]": 1,
         "ngrokd_endpoints[state=open]": 2,
         "ngrokd_endpoints[state=failed]": 0,
         "ngrokd_endpoints[state=skipped]": 1,
+        "ngrokd_endpoints_unpublished": 1,
         "ngrokd_connections_open[hostname=idle][port=1]": 0,
         "ngrokd_connections_open[hostname=web.ns][port=80]": 2,
         "ngrokd_connections_total[hostname=idle][port=1][result=ok]": 0,
@@ -97,6 +118,10 @@ def test_every_metric_of_the_interface_reads_back() -> None:
         "ngrokd_connect_seconds_bucket[le=+Inf]": 4,
         "ngrokd_connect_seconds_sum": 7.25,
         "ngrokd_connect_seconds_count": 4,
+        "ngrokd_start_time_seconds": 1_600_000_000,
+        "ngrokd_healthy": 1,
+        "ngrokd_ready": 1,
+        "ngrokd_problems": 2,
         "ngrokd_api_requests_total[code=200]": 9,
         "ngrokd_api_requests_total[code=error]": 2,
         "ngrokd_poll_last_success_timestamp_seconds": 1_700_000_000.5,
@@ -109,32 +134,31 @@ def test_every_metric_of_the_interface_reads_back() -> None:
 
 
 def test_what_is_not_known_yet_has_no_sample() -> None:
-    found = parse(render(Status(), {}, Histogram(), "0.1.0", WARM))
+    found = parse(page(Status(), {}))
     assert "ngrokd_poll_last_success_timestamp_seconds" not in found
     assert "ngrokd_certificate_expiry_timestamp_seconds" not in found
 
 
 def test_a_counter_does_not_fall_when_an_open_connection_fails() -> None:
     key = "ngrokd_connections_total[hostname=web.ns][port=80][result=ok]"
-    before = parse(render(STATUS, {WEB: Counters(open=1, total=5)}, Histogram(), "1", WARM))
-    after = parse(render(STATUS, {WEB: Counters(total=5, failed=1)}, Histogram(), "1", WARM))
+    before = parse(page(STATUS, {WEB: Counters(open=1, total=5)}))
+    after = parse(page(STATUS, {WEB: Counters(total=5, failed=1)}))
     assert before[key] == after[key] == 4
 
 
 def test_every_metric_has_help_and_type() -> None:
-    lines = render(STATUS, COUNTERS, Histogram(), "1", WARM).splitlines()
+    lines = page().splitlines()
     named = [line.split()[2] for line in lines if line.startswith("# TYPE")]
     assert [line.split()[2] for line in lines if line.startswith("# HELP")] == named
-    assert len(named) == 13
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_label_value_reads_back(name: str) -> None:
-    found = parse(render(Status(), {Target(name, 1): Counters(open=1)}, Histogram(), "1", WARM))
+    found = parse(page(Status(), {Target(name, 1): Counters(open=1)}))
     assert found[f"ngrokd_connections_open[hostname={name}][port=1]"] == 1
 
 
 @pytest.mark.parametrize(("total", "shown"), [(float("inf"), "+Inf"), (0.1, "0.1"), (3.0, "3")])
 def test_numbers_are_written_as_prometheus_reads_them(total: float, shown: str) -> None:
-    page = render(Status(), {}, Histogram(sum=total), "1", WARM)
-    assert f"ngrokd_connect_seconds_sum {shown}\n" in page
+    text = page(Status(), {}, Histogram(sum=total))
+    assert f"ngrokd_connect_seconds_sum {shown}\n" in text

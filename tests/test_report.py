@@ -11,11 +11,13 @@ import pytest
 
 from ngrokd.control.report import (
     Traffic,
+    Verdict,
     endpoints_json,
-    health_report,
+    health_json,
     hosts_lines_json,
     iso,
     status_json,
+    verdict,
 )
 from ngrokd.model import (
     Address,
@@ -318,10 +320,9 @@ def test_failed_and_skipped_endpoints_are_listed_with_their_reason() -> None:
 
 
 def test_the_health_page_has_every_key_of_the_interface() -> None:
-    report = health_report(STATUS, COUNTERS, healthy=True, now=NOW)
-    assert (report.healthy, report.ready) == (True, True)
-    endpoints = report.status["endpoints"]
-    assert {**report.status, "endpoints": {}} == {
+    page = health_json(STATUS, COUNTERS, Verdict(healthy=True, ready=True), NOW)
+    endpoints = page["endpoints"]
+    assert {**page, "endpoints": {}} == {
         "healthy": True,
         "ready": True,
         "uptime": "26h3m4s",
@@ -343,10 +344,27 @@ def test_the_health_page_has_every_key_of_the_interface() -> None:
     assert endpoints["ep_4"]["active"] is False
 
 
-def test_before_the_first_poll_it_is_not_ready() -> None:
-    assert health_report(Status(), {}, healthy=True, now=5.0).ready is False
-    assert health_report(Status(), {}, healthy=True, now=5.0).status["uptime"] == "5s"
-    assert health_report(Status(), {}, healthy=True, now=65.0).status["uptime"] == "1m5s"
+@pytest.mark.parametrize(
+    ("status", "forwarding", "reconciling", "healthy", "ready"),
+    [
+        (STATUS, True, True, True, True),
+        (STATUS, True, False, False, True),  # what is open is still served
+        (STATUS, False, True, False, False),
+        (Status(), True, True, True, False),  # before the first poll
+        (Status(state=State.DEGRADED), True, True, True, True),
+        (Status(state=State.STOPPING), True, True, True, False),
+        (Status(state=State.WAITING_FOR_API_KEY), True, True, True, False),
+    ],
+)
+def test_healthy_is_about_the_threads_and_ready_about_serving(
+    status: Status, forwarding: bool, reconciling: bool, healthy: bool, ready: bool
+) -> None:
+    assert verdict(status, forwarding, reconciling) == Verdict(healthy, ready)
+
+
+def test_the_uptime_is_told_as_the_existing_daemon_does() -> None:
+    assert health_json(Status(), {}, Verdict(True, False), 5.0)["uptime"] == "5s"
+    assert health_json(Status(), {}, Verdict(True, False), 65.0)["uptime"] == "1m5s"
 
 
 def test_times_are_in_utc_to_the_second() -> None:

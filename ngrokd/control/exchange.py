@@ -37,6 +37,9 @@ class Exchange(BaseHTTPRequestHandler):
         self.raw_requestline = self.rfile.readline()
         try:
             if self.parse_request() and self.request_version:
+                if self.request_version == "HTTP/0.9":  # it would be answered without a head, too
+                    self.request_version = ""
+                    return self.refuse(400, "that is not an HTTP request")
                 self._send(self._wanted())
         except Exception:
             logger.exception("health: %.80a failed", self.requestline)
@@ -58,7 +61,7 @@ class Exchange(BaseHTTPRequestHandler):
         return Page(405, "only GET and HEAD\n")
 
     def _send(self, page: Page) -> None:
-        body = page.body.encode("utf-8")
+        body = page.body.encode("utf-8", "replace")  # no half of a surrogate pair fails a page
         self.send_response_only(page.code)
         self.send_header("Date", self.date_time_string())
         self.send_header("Content-Type", page.content_type)

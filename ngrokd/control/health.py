@@ -9,21 +9,20 @@ import os
 import re
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ngrokd.control import metrics as metrics_page
 from ngrokd.control.connections import BACKLOG, Connections
 from ngrokd.control.page import MAX_HEAD_BYTES, Page
-from ngrokd.control.report import HealthReport
+from ngrokd.control.report import Verdict
 from ngrokd.control.room import Room
 from ngrokd.control.visit import Phase, Visit
 from ngrokd.errors import HostError
 
 if TYPE_CHECKING:
     from ngrokd.control.exchange import Exchange
-
-__all__ = ["HealthReport", "HealthServer"]
 
 logger = logging.getLogger(__name__)
 
@@ -35,20 +34,22 @@ ANSWER_S = 5.0
 _EMPTY_LINE = re.compile(rb"\n\r?\n")
 
 
-class HealthServer:
-    """Owner: main thread. `health` and `metrics` are called on a thread for each connection."""
+@dataclass(frozen=True)
+class Told:
+    """What the pages say. Each is called on the thread of a connection."""
 
-    def __init__(
-        self,
-        address: str,
-        port: int,
-        health: Callable[[], HealthReport],
-        metrics: Callable[[], str],
-    ) -> None:
+    verdict: Callable[[], Verdict]  # at once: it must not wait for a thread that it is about
+    status: Callable[[], Mapping[str, object]]
+    metrics: Callable[[], str]
+
+
+class HealthServer:
+    """Owner: main thread."""
+
+    def __init__(self, address: str, port: int, told: Told) -> None:
         self._address = address
         self._port = port
-        self._health = health
-        self._metrics = metrics
+        self._told = told
         self._connections = Connections(
             "health", Room(MAX_CONNECTIONS, TAKING_S), self._serve, self._refuse_busy
         )
@@ -95,15 +96,15 @@ class HealthServer:
 
     def _page(self, path: str) -> Page:
         if path in ("/health", "/healthz"):
-            healthy = self._health().healthy
+            healthy = self._told.verdict().healthy
             return Page(200, "healthy\n") if healthy else Page(503, "unhealthy\n")
         if path in ("/ready", "/readyz"):
-            ready = self._health().ready
+            ready = self._told.verdict().ready
             return Page(200, "ready\n") if ready else Page(503, "not ready\n")
         if path == "/status":
-            return Page(200, json.dumps(self._health().status) + "\n", "application/json")
+            return Page(200, json.dumps(self._told.status()) + "\n", "application/json")
         if path == "/metrics":
-            return Page(200, self._metrics(), metrics_page.CONTENT_TYPE)
+            return Page(200, self._told.metrics(), metrics_page.CONTENT_TYPE)
         return Page(404, "there are /health /ready /status /metrics\n")
 
     # ON EITHER THREAD
@@ -122,9 +123,10 @@ def _read_head(visit: Visit) -> bytes:
     """
     deadline = time.monotonic() + REQUEST_S
     head = b""
-    while len(head) <= MAX_HEAD_BYTES and not _EMPTY_LINE.search(head):
+    while len(head) <= MAX_HEAD_BYTES:
         data = visit.receive(deadline)
-        if not data:
-            break
+        seen = max(0, len(head) - 2)  # an empty line may have begun there
         head += data
+        if not data or _EMPTY_LINE.search(head, seen):
+            break
     return head

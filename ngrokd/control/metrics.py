@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Optional, Protocol, Union
 
-from ngrokd.model import Counters, EndpointState, Status, Target, WarmStatus
+from ngrokd.control.report import VIRTUAL, Verdict
+from ngrokd.model import Counters, EndpointState, EndpointStatus, Status, Target, WarmStatus
 
 Number = Union[int, float]
 Labels = Mapping[str, str]
@@ -31,13 +32,18 @@ class Histogram(Protocol):
     def count(self) -> int: ...
 
 
-def render(
-    status: Status,
-    counters: Mapping[Target, Counters],
-    histogram: Histogram,
-    version: str,
-    warm: WarmStatus,
-) -> str:
+class Seen(Protocol):
+    """What the forwarding thread counted."""
+
+    @property
+    def counters(self) -> Mapping[Target, Counters]: ...
+    @property
+    def connect_seconds(self) -> Histogram: ...
+    @property
+    def warm(self) -> WarmStatus: ...
+
+
+def render(status: Status, verdict: Verdict, seen: Seen, version: str) -> str:
     """The whole page of `/metrics`."""
     states = [endpoint.state for endpoint in status.endpoints]
     families = [
@@ -48,15 +54,22 @@ def render(
             "Endpoints by what became of them.",
             [("", {"state": state.value}, states.count(state)) for state in EndpointState],
         ),
-        *_traffic(_with_idle(status, counters)),
+        _family(
+            "endpoints_unpublished",
+            "gauge",
+            "Open endpoints whose name should stand in the hosts file and does not.",
+            [("", {}, sum(map(_unpublished, status.endpoints)))],
+        ),
+        *_traffic(_with_idle(status, seen.counters)),
         _family(
             "connect_seconds",
             "histogram",
             "Time from accepting a connection to its endpoint being reached.",
-            _buckets(histogram),
+            _buckets(seen.connect_seconds),
         ),
+        *_life(status, verdict),
         *_daemon(status),
-        *_warm(warm),
+        *_warm(seen.warm),
     ]
     return "".join(families)
 
@@ -107,6 +120,39 @@ def _traffic(counters: Mapping[Target, Counters]) -> Iterable[str]:
 def _ended_well(counted: Counters) -> int:
     """Open ones are left out: one that fails later would make the counter fall."""
     return max(0, counted.total - counted.failed - counted.open)
+
+
+def _unpublished(endpoint: EndpointStatus) -> bool:
+    """One that listens in the network has its name elsewhere."""
+    here = endpoint.listen_interface == VIRTUAL
+    return endpoint.state is EndpointState.OPEN and here and not endpoint.published
+
+
+def _life(status: Status, verdict: Verdict) -> Iterable[str]:
+    yield _family(
+        "start_time_seconds",
+        "gauge",
+        "When the daemon started.",
+        [("", {}, status.started_at)],
+    )
+    yield _family(
+        "healthy",
+        "gauge",
+        "1 while the daemon's threads turn, else 0: what /health says.",
+        [("", {}, int(verdict.healthy))],
+    )
+    yield _family(
+        "ready",
+        "gauge",
+        "1 once registered and a poll has been applied, else 0: what /ready says.",
+        [("", {}, int(verdict.ready))],
+    )
+    yield _family(
+        "problems",
+        "gauge",
+        "Problems that `ngrokctl status` names.",
+        [("", {}, len(status.problems))],
+    )
 
 
 def _daemon(status: Status) -> Iterable[str]:

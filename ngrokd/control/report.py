@@ -26,12 +26,11 @@ _NONE = Counters()
 
 
 @dataclass(frozen=True)
-class HealthReport:
-    """What the health pages answer; `status` is the JSON of `/status`."""
+class Verdict:
+    """What the health pages answer in one word each."""
 
-    healthy: bool
-    ready: bool
-    status: Mapping[str, object]
+    healthy: bool  # the daemon lives: its threads turn
+    ready: bool  # it serves
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,7 @@ class Traffic:
 
     counters: Mapping[Target, Counters] = field(default_factory=dict)
     warm: WarmStatus = field(default_factory=WarmStatus)
+    forgotten: Counters = field(default_factory=Counters)  # of endpoints that went long ago
 
 
 def status_json(
@@ -47,7 +47,7 @@ def status_json(
 ) -> dict[str, object]:
     """The data of `status`. `now` in Unix seconds; what is not known is null."""
     states = [endpoint.state for endpoint in status.endpoints]
-    counted = traffic.counters.values()
+    counted = (*traffic.counters.values(), traffic.forgotten)
     return {
         "registered": status.registered,
         "registration": status.registration,
@@ -98,24 +98,28 @@ def hosts_lines_json(status: Status) -> dict[str, object]:
     return {"path": hosts.path, "published": hosts.published, "lines": hosts.section.lines()}
 
 
-def health_report(
-    status: Status, counters: Mapping[Target, Counters], healthy: bool, now: float
-) -> HealthReport:
-    """`healthy` is the daemon's own judgement: its threads live."""
-    return HealthReport(
-        healthy=healthy,
-        ready=status.ready,
-        status={
-            "healthy": healthy,
-            "ready": status.ready,
-            "uptime": _duration(max(0.0, now - status.started_at)),
-            "start_time": iso(status.started_at),
-            "endpoints": {
-                endpoint.id: _health_of(endpoint, _counted(endpoint, counters))
-                for endpoint in status.endpoints
-            },
+def verdict(status: Status, forwarding: bool, reconciling: bool) -> Verdict:
+    """`forwarding` and `reconciling`: the thread that does so turns.
+
+    Without the main thread what is open is still served; without the forwarding thread nothing is.
+    """
+    return Verdict(forwarding and reconciling, status.ready and forwarding)
+
+
+def health_json(
+    status: Status, counters: Mapping[Target, Counters], verdict: Verdict, now: float
+) -> dict[str, object]:
+    """The JSON of `/status`. `now` in Unix seconds."""
+    return {
+        "healthy": verdict.healthy,
+        "ready": verdict.ready,
+        "uptime": _duration(max(0.0, now - status.started_at)),
+        "start_time": iso(status.started_at),
+        "endpoints": {
+            endpoint.id: _health_of(endpoint, _counted(endpoint, counters))
+            for endpoint in status.endpoints
         },
-    )
+    }
 
 
 def iso(moment: Optional[float]) -> Optional[str]:

@@ -47,7 +47,7 @@ class Forwarder:
         self._spare = SpareDescriptor()
         self._listeners: dict[Address, Listener] = {}
         self._thread: Optional[threading.Thread] = None
-        self._last = Snapshot()
+        self.last = Snapshot()  # any thread: what `snapshot` gave the last time
         self._closed = False  # what still comes is not taken any more
 
     # Main
@@ -104,8 +104,8 @@ class Forwarder:
 
     def snapshot(self) -> Snapshot:
         """All its numbers at one moment."""
-        self._last = self._ask(self._freeze, self._last)
-        return self._last
+        self.last = self._ask(self._freeze, self.last)
+        return self.last
 
     def counters(self) -> dict[Target, Counters]:
         """What each target's connections did since start, running ones included."""
@@ -179,6 +179,7 @@ class Forwarder:
             connection.abandon()
 
     def _freeze(self) -> Snapshot:
+        self._settle()
         return self._board.ledger.freeze(self._pool.status())
 
     def _set_ingress(self, ingress: Optional[Ingress]) -> None:
@@ -217,7 +218,12 @@ class Forwarder:
             listener = self._listeners.pop(address, None)
             if listener is not None:
                 listener.close()
+        self._settle()
         self._count_listeners()
+
+    def _settle(self) -> None:
+        served = {listener.target for listener in self._listeners.values()}
+        self._board.ledger.settle(served, self._loop.now)
 
     def _count_listeners(self) -> None:
         self._board.listeners = len(self._listeners)
