@@ -21,6 +21,8 @@ _MARKER = re.compile(
 )
 _WORDS = b" ngrokd managed section"
 
+_LINE = re.compile(rb"[^\n]*\n|[^\n]+")
+
 # What we write, also after an editor turned it into CRLF. Anything else between our markers was
 # put there by somebody, and is kept.
 _OUR_LINE = re.compile(rb"[0-9a-fA-F.:]+\t[A-Za-z0-9._-]+\r?\n?")
@@ -82,7 +84,7 @@ def outside(content: bytes, marker: str) -> bytes:
 
 def names_of(content: bytes) -> Iterator[str]:
     """Every name of every line, in lower case, as hosts(5) reads it."""
-    for line in content.splitlines():
+    for line in content.split(b"\n"):  # a CR alone ends none: it is white space to resolvers
         fields = line.partition(b"#")[0].split()
         for field in fields[1:]:
             yield field.decode("latin-1").lower()
@@ -126,7 +128,7 @@ def _split(content: bytes, marker: str) -> _Parts:
             f"to {_line(content, end)}, ngrokd's own section; nothing was written. "
             f"Mend: move the lines of one of the two sections out of the other"
         )
-    lines = content[begin.end : end.start].splitlines(keepends=True)
+    lines = _LINE.findall(content[begin.end : end.start])
     foreign = b"".join(line for line in lines if not _OUR_LINE.fullmatch(line))
     return _Parts(content[: begin.start], foreign + content[end.end :])
 
