@@ -19,14 +19,16 @@ from unittest import mock
 
 from ngrokd import __version__
 from ngrokd.control import advice, ctl, deedpages, events, watching
-from ngrokd.control.advice import Caller
+from ngrokd.control.advice import Caller, Whereabouts
 from ngrokd.doctor import finding
 from ngrokd.errors import ControlError
+from ngrokd.verbs import whereabouts
 from tests.control_room import serving
 from tests.test_ctl import CACHE, NOW, STAR, STATUS, WEB, Daemon
 
 FOLDER = Path(__file__).parent
 SOCKET = "/var/run/ngrokd.sock"
+CONFIG = "/etc/ngrokd/config.yml"
 
 NEW: dict[str, object] = {
     "version": "0.1.0",
@@ -224,6 +226,8 @@ def shown(case: Case) -> str:
         stack.enter_context(mock.patch.object(ctl, "_width", lambda: case.width))
         stack.enter_context(mock.patch.object(ctl, "_colour", lambda: case.colour))
         stack.enter_context(mock.patch("sys.stdin", io.StringIO()))
+        known = Whereabouts(CONFIG, str(path), "/var/log/ngrokd.log", needs_root=True)
+        stack.enter_context(mock.patch.object(whereabouts, "whereabouts", lambda: known))
         code = ctl.main(case.line.split())
         output.flush()
     text = _constant(printed.getvalue().decode("utf-8").replace(str(path), SOCKET))
@@ -327,5 +331,15 @@ ELSEWHERE: Mapping[str, Sequence[str]] = {
         _not_permitted(Caller("bob", "ngrok", is_member=False)),
         _not_permitted(Caller("bob", "ngrok", is_member=True)),
         _not_permitted(Caller("bob", None, is_member=False)),
+        advice.file_forbidden(f"{CONFIG}: Permission denied", "bob", "ngrokctl trust") + "\n",
+    ],
+    "unreachable": [
+        advice.unreachable(f"no ngrokd answers on {asked} (Connection refused)", asked, known)
+        + "\n"
+        for asked, known in (
+            (SOCKET, Whereabouts(CONFIG, SOCKET, whereabouts.JOURNAL, needs_root=False)),
+            (SOCKET, Whereabouts(CONFIG, "/run/n.sock", whereabouts.SYSTEM_LOG, needs_root=True)),
+            ("/tmp/s", Whereabouts(CONFIG, SOCKET, whereabouts.JOURNAL, needs_root=False)),
+        )
     ],
 }
