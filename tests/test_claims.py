@@ -26,7 +26,8 @@ from tests.namespace import Namespace
 
 ROOT = Path(__file__).parent.parent
 TIMEOUT_S = 20
-NAME = "ngrokdtest0"  # of no interface: only a name is claimed
+# Of no interface: only a name is claimed, which another checkout that is tested may not have.
+NAME = f"claims{os.getpid()}"
 
 # Takes it and lives until its input ends; with "fork" a child of it holds it a little longer.
 HOLDER = """

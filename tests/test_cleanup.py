@@ -27,7 +27,7 @@ from tests.fake_ip import FakeIp, Link
 from tests.namespace import Namespace
 
 ROOT = Path(__file__).parent.parent
-NAME = "ngrokdtest1"
+NAME = f"clean{os.getpid()}"  # it is claimed, and another checkout may be tested beside this
 ORIGINAL = b"127.0.0.1 localhost\r\n# caf\xe9\n::1 six"
 SECTION = b"# BEGIN ngrokd managed section (%s)\n10.107.0.2\ta.ns\n" % NAME.encode()
 SECTION += b"# END ngrokd managed section (%s)\n" % NAME.encode()

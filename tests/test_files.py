@@ -167,8 +167,11 @@ def test_an_in_place_write_that_fails_halfway_puts_the_old_content_back(
 def test_an_in_place_write_tells_when_the_file_does_not_read_back(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _: path.write_bytes(b"theirs"))
-    assert not inplace.write(path, b"ours")
+    # Who opens it now would wait for us; this one had it open before.
+    with path.open("r+b", buffering=0) as theirs:
+        monkeypatch.setattr(os, "fsync", lambda _: theirs.write(b"theirs"))
+        assert not inplace.write(path, b"ours")
+    assert path.read_bytes() == b"theirs"
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])

@@ -11,6 +11,7 @@ import os
 import time
 import tracemalloc
 from collections.abc import Iterable, Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,9 @@ from ngrokd.reconciler import Reconciler
 from tests.fakes import FakeForwarder, FakeMachine, FakeMemory
 
 WARM_UP = 100
-SUBNET = "127.233.7.0/28"  # 13 addresses for endpoints: a pool that leaks is soon exhausted
+# 13 addresses for endpoints: a pool that leaks is soon exhausted. They are this machine's
+# own, where another checkout may be tested at the same time.
+SUBNET = f"{ip_address('127.128.0.0') + os.getpid() % (1 << 19) * 16}/28"
 STAYING = {"id": "ep_1", "url": "tcp://stays.ns:7001"}
 FLAPPING = {"id": "ep_2", "url": "tcp://flaps.ns:7002"}
 BOTH, ONE = discover([STAYING, FLAPPING]), discover([STAYING])
