@@ -82,12 +82,29 @@ def outside(content: bytes, marker: str) -> bytes:
     return b"".join(kept)
 
 
+def handmade(content: bytes, own: Mapping[str, str]) -> frozenset[str]:
+    """Of our names (hostname: address), those that `content` maps to our address and nowhere else.
+
+    Somebody has put them there, where our section cannot be written or has been forgotten.
+    """
+    found: dict[str, set[str]] = {}
+    for ip, name in _pairs(content):
+        if name in own:
+            found.setdefault(name, set()).add(ip)
+    return frozenset(name for name, ips in found.items() if ips == {own[name]})
+
+
 def names_of(content: bytes) -> Iterator[str]:
     """Every name of every line, in lower case, as hosts(5) reads it."""
+    return (name for _, name in _pairs(content))
+
+
+def _pairs(content: bytes) -> Iterator[tuple[str, str]]:
+    """(address, name in lower case) for every name of every line."""
     for line in content.split(b"\n"):  # a CR alone ends none: it is white space to resolvers
-        fields = line.partition(b"#")[0].split()
-        for field in fields[1:]:
-            yield field.decode("latin-1").lower()
+        ip, *names = line.partition(b"#")[0].decode("latin-1").split() or [""]
+        for name in names:
+            yield ip, name.lower()
 
 
 @dataclass(frozen=True)
