@@ -31,7 +31,7 @@ _BACKLOG = 1024
 # A dead daemon's command, forked and about to be run, has its sockets until then.
 _DYING_MS = 1000
 
-_NOBODY = -1  # no uid: the question reached nobody
+NOBODY = -1  # no uid: the question reached nobody
 
 _PEERCRED = struct.Struct("3i")  # pid, uid, gid: unix(7)
 
@@ -72,16 +72,16 @@ class Claims:
         self._held = []
 
     def _take(self, address: str, what: str) -> None:
-        claim = _claimed(address)
+        claim = claimed(address)
         if claim is None and _is_dying(address):
-            claim = _claimed(address)
+            claim = claimed(address)
         if claim is None:
             _refuse(_holder(address), what)
         else:
             self._held.append(claim)
 
 
-def _claimed(address: str) -> Optional[socket.socket]:
+def claimed(address: str) -> Optional[socket.socket]:
     """None: it is another process's."""
     claim = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     claim.setblocking(False)
@@ -115,16 +115,16 @@ def _holder(address: str) -> Optional[int]:
 
     An ordinary user may take any abstract name, and must not keep root's daemon from starting.
     """
-    with _asked(address) as question:
-        pid, uid = _credentials(question)
+    with asked(address) as question:
+        pid, uid = credentials(question)
     return pid if uid in (0, os.geteuid()) else None
 
 
 def _is_dying(address: str) -> bool:
     """The process that has it is dead, and what it had just begun to start has let go of it."""
-    with _asked(address) as question:
-        pid, uid = _credentials(question)
-        if uid == _NOBODY:
+    with asked(address) as question:
+        pid, uid = credentials(question)
+        if uid == NOBODY:
             return True
         if pid == 0 or _lives(pid):
             return False
@@ -134,7 +134,7 @@ def _is_dying(address: str) -> bool:
 
 
 @contextlib.contextmanager
-def _asked(address: str) -> Iterator[socket.socket]:
+def asked(address: str) -> Iterator[socket.socket]:
     """Connected to a claim, unless its holder does not answer for it."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as question:
         question.setblocking(False)
@@ -145,7 +145,7 @@ def _asked(address: str) -> Iterator[socket.socket]:
         yield question
 
 
-def _credentials(question: socket.socket) -> tuple[int, int]:
+def credentials(question: socket.socket) -> tuple[int, int]:
     """(pid, uid) of the holder; of one that did not answer: nobody's."""
     answer = question.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
     pid, uid, _ = _PEERCRED.unpack(answer)
