@@ -98,13 +98,17 @@ def _look(config: Config) -> tuple[list[str], list[str]]:
     from ngrokd.memory import Memory
     from ngrokd.process import pidfile
 
-    would, stays = leftovers.look(config.net, Memory(config.state_folder).known_addresses())
+    memory = Memory(config.state_folder)
+    would, stays = leftovers.look(
+        config.net, memory.known_addresses(), state_folder=config.state_folder
+    )
     server = config.server
     ours = (
         (server.socket_path, Path(server.socket_path).is_socket()),
         (server.pid_file, pidfile.is_one(server.pid_file)),
     )
     would += [f"rm {shlex.quote(path)}" for path, is_ours in ours if is_ours]
+    would += [f"rm {shlex.quote(str(path))}" for path in memory.orphans()]
     return would, stays
 
 
