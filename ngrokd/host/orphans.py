@@ -22,13 +22,13 @@ def remove(path: Path) -> list[Path]:
 
 def look(path: Path) -> list[str]:
     """What `remove` would do, as lines of a shell."""
-    lines = []
-    for orphan in files.orphans(path):
-        needed = _is_needed(orphan, path)
-        kept = exchange.kept_name(files.real(path), "*")
-        if needed is not None:
-            lines.append(f"# keep {orphan} as {kept}" if needed else f"rm {shlex.quote(str(orphan))}")
-    return lines
+    kept = exchange.kept_name(files.real(path), "*")
+    found = [(shlex.quote(str(each)), _is_needed(each, path)) for each in files.orphans(path)]
+    return [
+        f"# keep {orphan} as {kept}" if needed else f"rm {orphan}"
+        for orphan, needed in found
+        if needed is not None
+    ]
 
 
 def _is_kept(orphan: Path, path: Path) -> bool:
