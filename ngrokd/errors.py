@@ -127,3 +127,7 @@ class TimedOut(NgrokdError):
 
 class NotPermitted(NgrokdError):
     """This user may not do that. Handler: exit 5."""
+
+
+class FileForbidden(NotPermitted):
+    """A file is closed to this user, whatever group the socket is for. Handler: exit 5, sudo."""

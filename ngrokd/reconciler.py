@@ -90,7 +90,8 @@ class Reconciler:
         assert self.interface is not None, "prepare() comes first"
         if self._stopping:
             return Change()
-        problems = self._serving.look() + self._sight.look(discovered.endpoints, net)
+        problems = self._serving.look()
+        problems += self._sight.look(discovered.endpoints, net, self._assignments.held.addresses)
         self.interface = self._machine.status()
         for _ in range(ROUNDS):
             desired = self._decide(discovered, net, loops)

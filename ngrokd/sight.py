@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from ngrokd.config import NetSettings
 from ngrokd.desired import VIRTUAL, Facts, listen_interface
@@ -22,11 +22,13 @@ class Sight:
         self._faults: dict[str, str] = {}
         self._reserved: Collection[str] = ()
 
-    def look(self, endpoints: Collection[Endpoint], net: NetSettings) -> list[str]:
-        """Once for each application; what could not be seen."""
+    def look(
+        self, endpoints: Collection[Endpoint], net: NetSettings, addresses: Mapping[str, str]
+    ) -> list[str]:
+        """Once for each application; what could not be seen. `addresses`: of our hostnames."""
         problems = []
         try:
-            self._reserved = self._machine.reserved_names()
+            self._reserved = self._machine.reserved_names(addresses)
         except HostError as exc:
             problems.append(str(exc))
         self._ips, self._faults = {}, {}

@@ -107,7 +107,7 @@ class FakeMachine:
         section = HostsSection("ngrokd managed section", self.wanted)
         return HostsStatus("/etc/hosts", section, not problem, problem)
 
-    def reserved_names(self) -> frozenset[str]:
+    def reserved_names(self, addresses: Mapping[str, str]) -> frozenset[str]:
         self.meet("reserved_names")
         return self.reserved
 

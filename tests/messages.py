@@ -50,6 +50,7 @@ RELAYS = frozenset(
         ("configtext/settings.py", "[*shown, *([f'and {more} faults more'] if more > 0 else [])]"),
         ("control/client.py", "f'{socket_path}: {exc}'"),
         ("control/client.py", "f'{socket_path}: {os.strerror(exc.errno or 0)}'"),
+        ("control/opened.py", "'; '.join((_why(endpoint) for endpoint in named))"),
         ("control/protocol.py", "str(answer.get('error', 'no reason given'))"),
         ("daemon.py", "exc"),
         ("forward/faults.py", "f'{said.lower()} {STAGES[state]}'"),
@@ -176,13 +177,7 @@ class Reader:
         self._functions = {
             node.name: node for node in ast.walk(self._tree) if isinstance(node, ast.FunctionDef)
         }
-        self._constants = {
-            name: node.value.value
-            for node in self._tree.body
-            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
-            for name in _names(node)
-            if isinstance(node.value.value, str)
-        }
+        self._constants = {**_imported(self._tree), **_texts_named(self._tree)}
         self.relayed: set[tuple[str, str]] = set()
         self.loud_at_will = False  # a `logger.log` whose level is not to be seen here
 
@@ -308,6 +303,31 @@ def _calls(node: ast.AST, within: Function) -> Iterator[tuple[Function, ast.Call
         if isinstance(child, ast.Call):
             yield within, child
         yield from _calls(child, child if isinstance(child, ast.FunctionDef) else within)
+
+
+def _texts_named(module: ast.Module) -> dict[str, str]:
+    """Its constants that are texts."""
+    return {
+        name: node.value.value
+        for node in module.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        for name in _names(node)
+        if isinstance(node.value.value, str)
+    }
+
+
+def _imported(module: ast.Module) -> dict[str, str]:
+    """Those that it has by name from other modules of the package."""
+    found: dict[str, str] = {}
+    for node in module.body:
+        if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("ngrokd."):
+            continue
+        wanted = {alias.name: alias.asname or alias.name for alias in node.names}
+        path = PACKAGE.parent.joinpath(*str(node.module).split(".")).with_suffix(".py")
+        if path.exists() and any(name.isupper() for name in wanted):
+            there = _texts_named(ast.parse(path.read_text(encoding="utf-8")))
+            found.update({wanted[name]: there[name] for name in wanted if name in there})
+    return found
 
 
 def _names(node: ast.AST) -> list[str]:

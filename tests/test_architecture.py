@@ -17,6 +17,8 @@ ALLOWED_ACROSS = {
     # `ngrokctl trust` works without a daemon, too: loaded for that command alone.
     ("control", "ngrokd.verbs.trusting"),
     ("control", "ngrokd.doctor.command"),  # as that one
+    # Loaded where no daemon answers, and for `ngrokctl config`.
+    ("control", "ngrokd.verbs.whereabouts"),
 }
 
 PURE = {

@@ -37,7 +37,10 @@ from ngrokd.control.text import (
     span,
     table,
 )
-from ngrokd.errors import ControlError, ProtocolError
+from ngrokd.errors import ControlError, FileForbidden, ProtocolError
+from ngrokd.service.control import Service
+from ngrokd.service.systems import Init
+from ngrokd.verbs import trusting, whereabouts
 from tests.control_room import NOBODY, PATIENCE_S, as_user, serving
 
 NOW = 1_700_000_000.0
@@ -218,16 +221,74 @@ def test_exit_codes(daemon: Daemon, line: str, code: int) -> None:
     ],
 )
 def test_without_a_daemon_every_command_exits_with_three_and_says_what_to_do(
-    path: Path, capsys: pytest.CaptureFixture[str], line: str
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
+    known = advice.Whereabouts("/c.yml", str(path), "/var/log/ngrokd.log", needs_root=False)
+    monkeypatch.setattr(whereabouts, "whereabouts", lambda: known)
     assert ctl.main(line.split()) == 3
     out, err = capsys.readouterr()
     assert out == ""
     assert err == (
         f"ngrokctl: no ngrokd answers on {path} (No such file or directory)\n"
-        "  start it with `ngrokd` (in the background) or `ngrokd --foreground`; if it runs with\n"
-        "  another socket, name that with --socket PATH or NGROKD_SOCKET\n"
+        "  start it:  ngrokd start\n"
+        "  its log:   /var/log/ngrokd.log\n"
     )
+
+
+def test_who_is_not_root_is_told_to_start_it_with_sudo() -> None:
+    known = advice.Whereabouts("/c.yml", "/s", "journalctl -u ngrokd", needs_root=True)
+    assert advice.unreachable("no", "/s", known).splitlines() == [
+        "no",
+        "  start it:  sudo ngrokd start",
+        "  its log:   journalctl -u ngrokd",
+    ]
+
+
+def test_where_the_configuration_has_another_socket_that_one_is_told() -> None:
+    known = advice.Whereabouts("/c.yml", "/my s", "/l", needs_root=False)
+    usual = advice.unreachable("no", "/var/run/ngrokd.sock", known).splitlines()
+    assert usual[1] == "  running?   /c.yml has another socket: --socket '/my s'"
+    named = advice.unreachable("no", "/other", known).splitlines()
+    assert named[1] == (
+        "  start it:  ngrokd start --config PATH, if that configuration names this socket"
+    )
+    assert named[-1] == "  another?   the socket of /c.yml is /my s"
+
+
+@pytest.mark.parametrize(
+    ("setting", "log"),
+    [
+        ("", "/var/log/ngrokd.log"),
+        ("server: {log_file: /var/log/mine.log}", "/var/log/mine.log"),
+        ("server: {log_file: syslog}", "the system's: journalctl -t ngrokd, or /var/log/syslog"),
+        ("nonsense", "/var/log/ngrokd.log"),
+    ],
+)
+def test_the_log_is_where_the_configuration_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, log: str
+) -> None:
+    monkeypatch.setenv("NGROKD_SOCKET", "/tmp/of-another-program")
+    (tmp_path / "c.yml").write_text(setting)
+    for init, expected in ((Init.SYSV, log), (Init.SYSTEMD, log if setting[:1] == "s" else "")):
+        service = Service(init, str(tmp_path / "c.yml"))
+        monkeypatch.setattr(whereabouts, "_service", lambda service=service: service)
+        known = whereabouts.whereabouts()
+        assert known.log == (expected or "journalctl -u ngrokd")
+        assert known.config == str(tmp_path / "c.yml")
+        assert known.socket_path == "/var/run/ngrokd.sock"
+
+
+def test_where_a_file_is_closed_only_sudo_is_told(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(call: object, agreed: object) -> None:
+        raise FileForbidden("/etc/ngrokd/config.yml: Permission denied")
+
+    monkeypatch.setattr(trusting, "trust", refuse)
+    assert ctl.main(["trust"]) == 5
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.endswith("is not permitted: /etc/ngrokd/config.yml: Permission denied")
+    assert re.fullmatch(r"  once:      sudo \S.* trust", second)
 
 
 @pytest.mark.parametrize(

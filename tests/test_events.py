@@ -89,7 +89,7 @@ EXAMPLES: list[tuple[str, Status, Status, dict[str, object], str]] = [
         _with(endpoints=(FAILED,)),
         _with(),
         {"event": "endpoint_closed", **NAMED, "was": "failed"},
-        "tcp://db.ns:5432 closed (it was failed)",
+        "tcp://db.ns:5432 is gone (it was failed)",
     ),
     (
         "another state",
@@ -197,7 +197,7 @@ def test_what_a_client_is_told_first() -> None:
 
 
 def test_a_loss_and_the_end_are_told_in_words() -> None:
-    assert eventpages.lines(events.lost(1)) == ["1 event lost: they were not read fast enough"]
+    assert eventpages.lines(events.lost(1)) == ["1 event lost: not read fast enough"]
     assert eventpages.lines({"event": events.STOPPED}) == ["ngrokd has stopped"]
 
 

@@ -212,6 +212,15 @@ def test_reserved_names_are_those_outside_our_section_in_lower_case() -> None:
     }
 
 
+def test_a_line_ends_where_resolvers_end_it() -> None:
+    assert reserved(b"10.0.0.1 a\r10.0.0.2 b\x0cc\n", MARKER) == {"a", "10.0.0.2", "b", "c"}
+
+
+def test_what_stands_between_our_markers_behind_a_lone_cr_is_kept() -> None:
+    content = SECTION.replace(b"\n# END", b"\r10.9.9.9\tmine\n# END")
+    assert b"10.9.9.9\tmine" in render(content, {}, MARKER)
+
+
 def test_names_in_a_broken_section_of_ours_are_not_reserved() -> None:
     content = b"127.0.0.1 localhost\n" + SECTION.partition(b"# END")[0] + b"10.0.0.1 mine\n"
     assert reserved(content, MARKER) == {"localhost", "mine"}

@@ -236,7 +236,7 @@ def test_a_block_list_of_200000_lines_takes_less_than_a_second_and_little_memory
     began = time.process_time()
     assert place.file.publish(NAMES)
     took = time.process_time() - began
-    assert len(place.file.reserved()) == 200_000
+    assert len(place.file.reserved({})) == 200_000
     before = place.path.stat()
     began = time.process_time()
     assert not place.file.publish(NAMES)

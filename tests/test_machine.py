@@ -217,7 +217,7 @@ def test_a_read_error_never_leads_to_a_write(
     monkeypatch.setattr(Path, "read_bytes", failing(error))
     with pytest.raises(HostError, match="names are not published"):
         machine.publish(NAMES)
-    assert not {"localhost", "box"} & machine.reserved_names()
+    assert not {"localhost", "box"} & machine.reserved_names({})
     monkeypatch.undo()
     assert hosts.read_bytes() == ORIGINAL
 
@@ -263,9 +263,9 @@ def test_two_instances_share_a_hosts_file(hosts: Path) -> None:
     one.publish({"a.ns": "10.107.0.2"})
     two.publish({"b.ns": "10.108.0.2"})
     assert b"# BEGIN ngrokd managed section (ngrokd1)\n10.108.0.2\tb.ns\n" in hosts.read_bytes()
-    assert "b.ns" in one.reserved_names()
+    assert "b.ns" in one.reserved_names({})
     one.close()
-    assert "b.ns" not in two.reserved_names()
+    assert "b.ns" not in two.reserved_names({})
     two.close()
     assert hosts.read_bytes() == ORIGINAL
 
@@ -276,12 +276,14 @@ def test_reserved_are_foreign_lines_and_the_machines_own_names(
     monkeypatch.setattr(socket, "gethostname", lambda: "Laptop.home")
     machine = machine_with(hosts, FakeIp())
     machine.publish(NAMES)
-    names = machine.reserved_names()
+    names = machine.reserved_names({})
     assert {"localhost", "box.home", "box", "laptop", "laptop.home"} <= names
     assert not names & set(NAMES)
-    hosts.write_bytes(b"10.0.0.9 nas\n")
-    assert "nas" in machine.reserved_names()
-    assert "box" not in machine.reserved_names()
+    hosts.write_bytes(b"10.0.0.9 nas\n10.107.0.2 web.ns\n10.107.0.2 cache.ns\n")
+    assert {"web.ns", "cache.ns"} <= machine.reserved_names({})
+    assert {"cache.ns"} == machine.reserved_names(NAMES) & set(NAMES)
+    assert "nas" in machine.reserved_names({})
+    assert "box" not in machine.reserved_names({})
 
 
 def test_orphans_of_a_killed_run_are_removed_at_start(hosts: Path) -> None:

@@ -28,6 +28,19 @@ class Caller:
     is_member: bool  # in the user database, though perhaps not in this login
 
 
+@dataclass(frozen=True)
+class Whereabouts:
+    """Of the daemon that `ngrokd start` starts: its configuration, its socket, where its log is.
+
+    `needs_root`: to start it, which who is asking is not.
+    """
+
+    config: str
+    socket_path: str
+    log: str
+    needs_root: bool
+
+
 def not_permitted(
     reason: str, caller: Caller, again: str, config: str = DEFAULT_CONFIG_PATH
 ) -> str:
@@ -51,13 +64,31 @@ def not_permitted(
     return "\n".join(lines)
 
 
-def unreachable(reason: str) -> str:
-    """Exit code 3. Pure."""
-    return (
-        f"{reason}\n"
-        "  start it with `ngrokd` (in the background) or `ngrokd --foreground`; if it runs with\n"
-        "  another socket, name that with --socket PATH or NGROKD_SOCKET"
-    )
+def file_forbidden(reason: str, user: str, again: str) -> str:
+    """Exit code 5, where a file is what is closed: no group would help. Pure."""
+    return f"{user} is not permitted: {reason}\n  once:      sudo {again}"
+
+
+def unreachable(reason: str, asked: str, known: Whereabouts) -> str:
+    """Exit code 3. `asked`: the socket that nobody answers on. Pure."""
+    sudo = "sudo " if known.needs_root else ""
+    lines = [reason]
+    if asked == known.socket_path:
+        lines += [f"  start it:  {sudo}ngrokd start", f"  its log:   {known.log}"]
+    elif asked == DEFAULT_SOCKET_PATH:
+        lines += [
+            f"  running?   {known.config} has another socket: --socket "
+            f"{shlex.quote(known.socket_path)}",
+            f"  start it:  {sudo}ngrokd start",
+            f"  its log:   {known.log}",
+        ]
+    else:
+        lines += [
+            "  start it:  ngrokd start --config PATH, if that configuration names this socket",
+            "  its log:   where server.log_file of that configuration says",
+            f"  another?   the socket of {known.config} is {known.socket_path}",
+        ]
+    return "\n".join(lines)
 
 
 def caller(socket_path: str) -> Caller:
@@ -71,6 +102,15 @@ def caller(socket_path: str) -> Caller:
     group = _socket_group(socket_path)
     is_member = group is not None and grp.getgrnam(group).gr_gid in groups
     return Caller(name, group, is_member)
+
+
+def user() -> str:
+    """Who is calling."""
+    uid = os.geteuid()
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
 
 
 def again(argv: Sequence[str], key: Optional[str], socket_path: str) -> str:

@@ -19,7 +19,14 @@ from ngrokd.control.commands import COMMANDS, Call, Outcome
 from ngrokd.control.protocol import BAD_ARGUMENTS, BAD_CONFIGURATION, NEEDS_OWNER, TIMEOUT
 from ngrokd.control.question import agreed
 from ngrokd.control.text import clean, showable
-from ngrokd.errors import ControlError, DaemonUnreachable, NgrokdError, NotPermitted, TimedOut
+from ngrokd.errors import (
+    ControlError,
+    DaemonUnreachable,
+    FileForbidden,
+    NgrokdError,
+    NotPermitted,
+    TimedOut,
+)
 
 DONE = 0
 FAILED = 1
@@ -129,11 +136,17 @@ def _explain(
 ) -> int:
     """One reason with its mend on standard error; returns the exit code."""
     if isinstance(exc, DaemonUnreachable):
-        _complain(advice.unreachable(str(exc)))
+        # What is not answered may take longer: where it is to be looked for is found out here.
+        from ngrokd.verbs.whereabouts import whereabouts
+
+        _complain(advice.unreachable(str(exc), socket_path, whereabouts()))
         return NO_DAEMON
     if isinstance(exc, NotPermitted):
         again = advice.again(words, getattr(options, "key", None), socket_path)
-        config = getattr(options, "config", DEFAULT_CONFIG_PATH)  # not every command has one
+        if isinstance(exc, FileForbidden):
+            _complain(advice.file_forbidden(str(exc), advice.user(), again))
+            return NOT_PERMITTED
+        config = getattr(options, "config", None) or DEFAULT_CONFIG_PATH  # not every command's
         _complain(advice.not_permitted(str(exc), advice.caller(socket_path), again, config))
         return NOT_PERMITTED
     _complain(str(exc))

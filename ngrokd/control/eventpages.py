@@ -44,12 +44,12 @@ def _skipped(event: Mapping[str, object]) -> list[str]:
 
 def _closed(event: Mapping[str, object]) -> list[str]:
     was = text(event, "was")
-    return [f"{_name(event)} closed" + ("" if was == "open" else f" (it was {was})")]
+    return [f"{_name(event)} closed" if was == "open" else f"{_name(event)} is gone (it was {was})"]
 
 
 def _lost(event: Mapping[str, object]) -> list[str]:
     lost = count(int(number(event, "count")), "event")
-    return [f"{lost} lost: they were not read fast enough"]
+    return [f"{lost} lost: not read fast enough"]
 
 
 def _unknown(event: Mapping[str, object]) -> list[str]:

@@ -14,7 +14,7 @@ from ngrokd.configtext.settings import KEY_FILE_VARIABLE, KEY_VARIABLE
 from ngrokd.doctor import bundle
 from ngrokd.doctor.bundle import Scrubber
 from ngrokd.doctor.daemon import Asked
-from ngrokd.errors import HostError, NotPermitted
+from ngrokd.errors import FileForbidden, HostError
 from ngrokd.host import command, files, hosts
 from ngrokd.host.command import CommandError, Runner
 from ngrokd.logs import targets
@@ -35,7 +35,7 @@ VARIABLES = ("NGROK", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "SSL
 
 
 def write(path: Path, config: Config, asked: Asked, pages: Mapping[str, str]) -> None:
-    """`pages`: what doctor itself found. Raises HostError or NotPermitted."""
+    """`pages`: what doctor itself found. Raises HostError or FileForbidden."""
     if os.path.lexists(path):
         raise HostError(f"{path} is there already: name another file, or remove it")
     texts = {**pages, **dict(_texts(config, asked, command.run))}
@@ -45,7 +45,7 @@ def write(path: Path, config: Config, asked: Asked, pages: Mapping[str, str]) ->
         with os.fdopen(descriptor, "wb") as file:
             file.write(packed)
     except PermissionError as exc:
-        raise NotPermitted(f"{path}: {exc.strerror}") from exc
+        raise FileForbidden(f"{path}: {exc.strerror}") from exc
     except OSError as exc:
         raise HostError(f"{path} cannot be written: {exc.strerror or exc}") from exc
 

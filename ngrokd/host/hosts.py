@@ -21,6 +21,8 @@ _MARKER = re.compile(
 )
 _WORDS = b" ngrokd managed section"
 
+_LINE = re.compile(rb"[^\n]*\n|[^\n]+")
+
 # What we write, also after an editor turned it into CRLF. Anything else between our markers was
 # put there by somebody, and is kept.
 _OUR_LINE = re.compile(rb"[0-9a-fA-F.:]+\t[A-Za-z0-9._-]+\r?\n?")
@@ -80,12 +82,29 @@ def outside(content: bytes, marker: str) -> bytes:
     return b"".join(kept)
 
 
+def handmade(content: bytes, own: Mapping[str, str]) -> frozenset[str]:
+    """Of our names (hostname: address), those that `content` maps to our address and nowhere else.
+
+    Somebody has put them there, where our section cannot be written or has been forgotten.
+    """
+    found: dict[str, set[str]] = {}
+    for ip, name in _pairs(content):
+        if name in own:
+            found.setdefault(name, set()).add(ip)
+    return frozenset(name for name, ips in found.items() if ips == {own[name]})
+
+
 def names_of(content: bytes) -> Iterator[str]:
     """Every name of every line, in lower case, as hosts(5) reads it."""
-    for line in content.splitlines():
-        fields = line.partition(b"#")[0].split()
-        for field in fields[1:]:
-            yield field.decode("latin-1").lower()
+    return (name for _, name in _pairs(content))
+
+
+def _pairs(content: bytes) -> Iterator[tuple[str, str]]:
+    """(address, name in lower case) for every name of every line."""
+    for line in content.split(b"\n"):  # a CR alone ends none: it is white space to resolvers
+        ip, *names = line.partition(b"#")[0].decode("latin-1").split() or [""]
+        for name in names:
+            yield ip, name.lower()
 
 
 @dataclass(frozen=True)
@@ -126,7 +145,7 @@ def _split(content: bytes, marker: str) -> _Parts:
             f"to {_line(content, end)}, ngrokd's own section; nothing was written. "
             f"Mend: move the lines of one of the two sections out of the other"
         )
-    lines = content[begin.end : end.start].splitlines(keepends=True)
+    lines = _LINE.findall(content[begin.end : end.start])
     foreign = b"".join(line for line in lines if not _OUR_LINE.fullmatch(line))
     return _Parts(content[: begin.start], foreign + content[end.end :])
 

@@ -113,13 +113,20 @@ class HostsFile:
         self.status = HostsStatus(str(self._path), section, problem=problem)
         return written
 
-    def reserved(self) -> frozenset[str]:
-        """Names the file maps outside our section; none if it cannot be read."""
+    def reserved(self, own: Mapping[str, str]) -> frozenset[str]:
+        """Names the file maps outside our section; none if it cannot be read.
+
+        Those of `own` (hostname: address) that it maps to just that address are no reservation.
+        """
         try:
-            content = self._read()
+            names = self._outside_names(self._read())
         except OSError as exc:
             logger.debug("%s is not read: %s", self._path, exc.strerror)
             return frozenset()
+        shared = {name: own[name] for name in names.intersection(own)}
+        return names - hosts.handmade(self._outside, shared) if shared else names
+
+    def _outside_names(self, content: bytes) -> frozenset[str]:
         seen = hash(content)  # as long as it is the same, it need not be taken apart
         if seen == self._seen:
             return self._reserved

@@ -109,12 +109,15 @@ class Machine:
         """What came of the last `publish`."""
         return self._hosts.status
 
-    def reserved_names(self) -> frozenset[str]:
-        """Names, in lower case, that mean something else on this machine already."""
+    def reserved_names(self, addresses: Mapping[str, str]) -> frozenset[str]:
+        """Names, in lower case, that mean something else on this machine already.
+
+        `addresses`: those of our hostnames, with which they may stand anywhere in the hosts file.
+        """
         own = socket.gethostname().lower()
         short = own.partition(".")[0]
         full = {f"{short}.{domain}" for domain in elsewhere.search_domains(Places())}
-        return self._hosts.reserved() | full | {own, short, os.uname().nodename.lower()}
+        return self._hosts.reserved(addresses) | full | {own, short, os.uname().nodename.lower()}
 
     def bind(self, address: Address) -> socket.socket:
         """A listening, non-blocking socket. Raises BindError or PortForbidden."""

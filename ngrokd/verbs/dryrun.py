@@ -67,7 +67,8 @@ def rehearse(config: Config, runner: command.Runner, reader: Reader) -> Script:
     remembered, found, unread = Memory(config.state_folder).glimpse()
     made = netif.rehearse(config.net, runner, reader, frozenset(remembered.addresses.values()))
     machine = Machine(config.net, runner, lambda net, run: reader)
-    desired = desire(found, config.net, _facts(config, made, machine, found), remembered)
+    facts = _facts(config, made, machine, found, remembered.addresses)
+    desired = desire(found, config.net, facts, remembered)
     taken = _taken(desired)
     listening = {at: route for at, route in desired.listeners.items() if at not in taken}
     names = planning.published_names(listening, desired.addresses)
@@ -106,13 +107,19 @@ def lines(config: Config, script: Script, remarks: list[str]) -> Iterator[str]:
         yield f"# refused: {refused}"
 
 
-def _facts(config: Config, made: Rehearsal, machine: Machine, found: Discovered) -> Facts:
+def _facts(
+    config: Config,
+    made: Rehearsal,
+    machine: Machine,
+    found: Discovered,
+    addresses: Mapping[str, str],
+) -> Facts:
     interfaces = {listen_interface(config.net, e.target.hostname) for e in found.endpoints}
     ips = {name: _interface_ip(name, machine) for name in sorted(interfaces - {VIRTUAL})}
     ingress = config.ingress_endpoint or DEFAULT_INGRESS
     return Facts(
         subnet=made.subnet,
-        reserved_names=machine.reserved_names(),
+        reserved_names=machine.reserved_names(addresses),
         loop_names=frozenset((urlsplit(config.api.url).hostname or "", ingress.rpartition(":")[0])),
         interface_ips={name: ip for name, ip in ips.items() if ip is not None},
     )

@@ -22,8 +22,8 @@ from ngrokd.errors import (
     ConfigError,
     ControlError,
     DaemonUnreachable,
+    FileForbidden,
     HostError,
-    NotPermitted,
     StateError,
 )
 
@@ -79,7 +79,7 @@ def _file(path: Path) -> bytes:
     except IsADirectoryError as exc:
         raise HostError(f"{path} is a folder: name the file of one certificate") from exc
     except PermissionError as exc:
-        raise NotPermitted(f"{path}: {exc.strerror}") from exc
+        raise FileForbidden(f"{path}: {exc.strerror}") from exc
     except OSError as exc:
         raise HostError(f"{path} cannot be read: {exc.strerror or exc}") from exc
 
@@ -104,11 +104,11 @@ def _config(path: Path) -> Config:
     try:
         is_missing = not path.exists()
     except OSError as exc:
-        raise NotPermitted(f"{path}: {exc.strerror}") from exc
+        raise FileForbidden(f"{path}: {exc.strerror}") from exc
     if is_missing and str(path) == DEFAULT_CONFIG_PATH:
         return Config()
     if not is_missing and not os.access(path, os.R_OK):
-        raise NotPermitted(f"{path}: it may not be read")
+        raise FileForbidden(f"{path}: it may not be read")
     try:
         return configfile.load(path, os.environ)
     except ConfigError as exc:
@@ -118,7 +118,7 @@ def _config(path: Path) -> Config:
 def _permission(exc: StateError, path: Path) -> Exception:
     """Exit code 5 where that is what is missing."""
     if isinstance(exc.__cause__, PermissionError):
-        return NotPermitted(f"{path}: {exc.__cause__.strerror}")
+        return FileForbidden(f"{path}: {exc.__cause__.strerror}")
     return exc
 
 

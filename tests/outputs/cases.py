@@ -18,15 +18,17 @@ from typing import Any, Optional
 from unittest import mock
 
 from ngrokd import __version__
-from ngrokd.control import advice, ctl, deedpages
-from ngrokd.control.advice import Caller
+from ngrokd.control import advice, ctl, deedpages, events, watching
+from ngrokd.control.advice import Caller, Whereabouts
 from ngrokd.doctor import finding
 from ngrokd.errors import ControlError
+from ngrokd.verbs import whereabouts
 from tests.control_room import serving
 from tests.test_ctl import CACHE, NOW, STAR, STATUS, WEB, Daemon
 
 FOLDER = Path(__file__).parent
 SOCKET = "/var/run/ngrokd.sock"
+CONFIG = "/etc/ngrokd/config.yml"
 
 NEW: dict[str, object] = {
     "version": "0.1.0",
@@ -76,6 +78,13 @@ FAILING: dict[str, object] = {
     "failures": {"connect_timeout": 12, "refused_by_ngrok": 1},
     "last_activity": "2023-11-14T22:13:08Z",
 }
+SECOND: dict[str, object] = {
+    **WEB,
+    "id": "ep_8",
+    "port": 8080,
+    "url": "http://web.ns:8080",
+    "listen_address": "10.107.0.2:8080",
+}
 MANY = [WEB, CACHE, *({**STAR, "id": f"ep_{n}", "url": f"tls://*.n{n}"} for n in range(4, 12))]
 KEY = "2abcSECRET"
 
@@ -121,6 +130,14 @@ CASES: Mapping[str, Sequence[Case]] = {
         Case("list --hosts", answers={"hosts": {"lines": ["10.107.0.2\tweb.ns"]}}),
         Case("list --hosts", answers={"hosts": {"lines": []}}),
         Case("list", daemon=False),
+    ],
+    "open": [
+        Case("open web.ns"),
+        Case("open web.ns", listed=(WEB, SECOND)),
+        Case("open web.ns:8080", listed=(WEB, SECOND)),
+        Case("open cache.ns"),
+        Case("open web.ns:81"),
+        Case("open web.ns", daemon=False),
     ],
     "health": [
         Case("health"),
@@ -209,6 +226,8 @@ def shown(case: Case) -> str:
         stack.enter_context(mock.patch.object(ctl, "_width", lambda: case.width))
         stack.enter_context(mock.patch.object(ctl, "_colour", lambda: case.colour))
         stack.enter_context(mock.patch("sys.stdin", io.StringIO()))
+        known = Whereabouts(CONFIG, str(path), "/var/log/ngrokd.log", needs_root=True)
+        stack.enter_context(mock.patch.object(whereabouts, "whereabouts", lambda: known))
         code = ctl.main(case.line.split())
         output.flush()
     text = _constant(printed.getvalue().decode("utf-8").replace(str(path), SOCKET))
@@ -257,13 +276,70 @@ def _doctor(width: Optional[int]) -> str:
     return f"$ ngrokctl doctor\n{finding.page(findings, width)}\n"
 
 
-# What needs the network or another user: only its pages.
+def _events() -> str:
+    """One of each kind, in an order that could be."""
+    web = {"id": "ep_1", "url": "http://web.ns"}
+    cache = {"id": "ep_2", "url": "tcp://cache.ns:6379"}
+    star = {"id": "ep_3", "url": "tls://*.ns"}
+    answer = "poll failed: the ngrok API at https://api.ngrok.com did not answer: timed out"
+    taken = "another program listens on 10.107.0.3:6379"
+    states = {"open": 1, "failed": 1, "skipped": 0}
+    told: list[dict[str, object]] = [
+        {"event": events.BEGAN, "version": "0.1.0", "state": "ready", "endpoints": {}},
+        {"event": events.STATE, "state": "waiting_for_api_key"},
+        {"event": events.REGISTERED, "operator_id": "k8sop_2x"},
+        {"event": events.ENDPOINT_OPEN, **web, "listen_address": "10.107.0.2:80"},
+        {"event": events.ENDPOINT_FAILED, **cache, "reason": taken},
+        {"event": events.ENDPOINT_SKIPPED, **star, "reason": "a wildcard is no name"},
+        {"event": events.ENDPOINT_CLOSED, **cache, "was": "failed"},
+        {"event": events.ENDPOINT_CLOSED, **web, "was": "open"},
+        {"event": events.POLL_FAILED, "text": answer},
+        {"event": events.STATE, "state": "degraded"},
+        {"event": events.POLL_OK},
+        {"event": events.PROBLEM, "text": "/etc/hosts cannot be written (Read-only file system)"},
+        {
+            "event": events.PROBLEM_GONE,
+            "text": "/etc/hosts cannot be written (Read-only file system)",
+        },
+        {"event": events.CERTIFICATE_RENEWED, "not_after": "2027-02-26T14:03:00Z"},
+        {"event": events.LOST, "count": 1},
+        {"event": events.DEREGISTERED, "operator_id": "k8sop_2x"},
+        {"event": "of_a_newer_daemon", "weight": 3},
+        {"event": events.STOPPED},
+        {
+            "event": events.BEGAN,
+            "version": "0.1.0",
+            "state": "degraded",
+            "endpoints": states,
+            "problems": [answer],
+        },
+    ]
+    lines = [
+        line
+        for event in told
+        for line in watching._words({**event, "time": "2023-11-14T22:13:20Z"})
+    ]
+    return "\n".join(["$ ngrokctl events", *lines, ""])
+
+
+# What needs the network, another user or time: only its pages.
 ELSEWHERE: Mapping[str, Sequence[str]] = {
     "doctor": [_doctor(None), _doctor(50)],
+    "events": [_events()],
     "trust": [_trust(True), _trust(False)],
     "not-permitted": [
         _not_permitted(Caller("bob", "ngrok", is_member=False)),
         _not_permitted(Caller("bob", "ngrok", is_member=True)),
         _not_permitted(Caller("bob", None, is_member=False)),
+        advice.file_forbidden(f"{CONFIG}: Permission denied", "bob", "ngrokctl trust") + "\n",
+    ],
+    "unreachable": [
+        advice.unreachable(f"no ngrokd answers on {asked} (Connection refused)", asked, known)
+        + "\n"
+        for asked, known in (
+            (SOCKET, Whereabouts(CONFIG, SOCKET, whereabouts.JOURNAL, needs_root=False)),
+            (SOCKET, Whereabouts(CONFIG, "/run/n.sock", whereabouts.SYSTEM_LOG, needs_root=True)),
+            ("/tmp/s", Whereabouts(CONFIG, SOCKET, whereabouts.JOURNAL, needs_root=False)),
+        )
     ],
 }
