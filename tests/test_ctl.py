@@ -595,11 +595,14 @@ def test_a_name_that_hides_another_is_told_below_its_line() -> None:
 def test_refresh_names_what_changed() -> None:
     answer = {"endpoints": 1, "opened": ["a:1"], "closed": ["b:2"], "failed": ["c:3"]}
     assert refresh_page(answer, None) == """\
-Polled: 1 endpoint
+Polled: 1 endpoint open
     opened a:1
     closed b:2
     failed c:3
 `ngrokctl list` gives the reasons."""
+    quiet = {"endpoints": 2, "opened": [], "closed": [], "failed": []}
+    nothing = "Polled: 2 endpoints open; nothing opened, closed or failed."
+    assert refresh_page(quiet, None) == nothing
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,10 @@ CASES: Mapping[str, Sequence[Case]] = {
     ],
     "refresh": [
         Case("refresh"),
-        Case("refresh", answers={"refresh": {"endpoints": 1}}),
+        Case(
+            "refresh",
+            answers={"refresh": {"endpoints": 1, "opened": [], "closed": [], "failed": []}},
+        ),
     ],
     "reload": [
         Case(
