@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Optional
 
 from ngrokd.config import DEFAULT_CONFIG_PATH, Config
+from ngrokd.control import advice
 from ngrokd.control.advice import Whereabouts
 from ngrokd.errors import HostError
 from ngrokd.host import files
@@ -27,8 +27,8 @@ def whereabouts() -> Whereabouts:
     path = config_path(service)
     # Of no environment: the variables of whoever asks are not the daemon's.
     config, _ = cleanup.settings(path, {})
-    needs_root = os.geteuid() != 0
-    return Whereabouts(str(path), config.server.socket_path, _log(config, service), needs_root)
+    log = _log(config, service)
+    return Whereabouts(str(path), config.server.socket_path, log, advice.start())
 
 
 def config_path(service: Optional[Service] = None) -> Path:

@@ -229,7 +229,7 @@ def shown(case: Case) -> str:
         stack.enter_context(mock.patch.object(ctl, "_width", lambda: case.width))
         stack.enter_context(mock.patch.object(ctl, "_colour", lambda: case.colour))
         stack.enter_context(mock.patch("sys.stdin", io.StringIO()))
-        known = Whereabouts(CONFIG, str(path), "/var/log/ngrokd.log", needs_root=True)
+        known = Whereabouts(CONFIG, str(path), "/var/log/ngrokd.log", "sudo ngrokd start")
         stack.enter_context(mock.patch.object(whereabouts, "whereabouts", lambda: known))
         code = ctl.main(case.line.split())
         output.flush()
@@ -382,9 +382,9 @@ ELSEWHERE: Mapping[str, Sequence[str]] = {
         advice.unreachable(f"no ngrokd answers on {asked} (Connection refused)", asked, known)
         + "\n"
         for asked, known in (
-            (SOCKET, Whereabouts(CONFIG, SOCKET, whereabouts.JOURNAL, needs_root=False)),
-            (SOCKET, Whereabouts(CONFIG, "/run/n.sock", whereabouts.SYSTEM_LOG, needs_root=True)),
-            ("/tmp/s", Whereabouts(CONFIG, SOCKET, whereabouts.JOURNAL, needs_root=False)),
+            (SOCKET, Whereabouts(CONFIG, SOCKET, whereabouts.JOURNAL, "ngrokd start")),
+            (SOCKET, Whereabouts(CONFIG, "/n.sock", whereabouts.SYSTEM_LOG, "sudo ngrokd start")),
+            ("/tmp/s", Whereabouts(CONFIG, SOCKET, whereabouts.JOURNAL, "ngrokd start")),
         )
     ],
 }
