@@ -79,6 +79,9 @@ RELAYS = frozenset(
         ("upkeep/tries.py", "self.problem"),
         ("upkeep/trustwatch.py", "self.problem"),
         ("verbs/cleanup.py", "'\\n'.join(left)"),
+        ("verbs/configuring.py", "f'{copy.parent}: {exc.strerror}'"),
+        ("verbs/configuring.py", "f'{path}: {exc.strerror}'"),
+        ("verbs/configuring.py", "str(exc)"),
         ("verbs/installation.py", "f'ngrokd: {text}'"),
         ("verbs/lifecycle.py", "f'ngrokd: {exc}'"),
         ("verbs/lifecycle.py", "fault"),
@@ -133,6 +136,7 @@ TELLERS = (
     ("reloader.py", "Reloader.problems"),
     ("assignments.py", "Assignments.keep"),
     ("host/netif/leftovers.py", "plan"),
+    ("verbs/configpages.py", "editor"),
     ("host/netif/ifconfigtool.py", "IfconfigTool.refusal"),
 )
 
