@@ -277,7 +277,7 @@ def test_reserved_are_foreign_lines_and_the_machines_own_names(
     machine = machine_with(hosts, FakeIp())
     machine.publish(NAMES)
     names = machine.reserved_names({})
-    assert {"localhost", "box.home", "box", "laptop", "laptop.home"} <= names
+    assert {"localhost", "box.home", "box", "laptop", "laptop.home", "laptop.local"} <= names
     assert not names & set(NAMES)
     hosts.write_bytes(b"10.0.0.9 nas\n10.107.0.2 web.ns\n10.107.0.2 cache.ns\n")
     assert {"web.ns", "cache.ns"} <= machine.reserved_names({})

@@ -47,6 +47,8 @@ def test_a_proper_name_is_published(name: str) -> None:
         ("LOCALHOST", "machine itself"),
         ("web.localhost", "machine itself"),
         ("localhost.localdomain", "machine itself"),
+        ("localhost4.localdomain4", "machine itself"),
+        ("ip6-allhosts", "machine itself"),
         ("ip6-loopback", "machine itself"),
         ("_gateway", "systemd"),
         ("_localdnsstub", "systemd"),

@@ -102,7 +102,8 @@ def names_of(content: bytes) -> Iterator[str]:
 def _pairs(content: bytes) -> Iterator[tuple[str, str]]:
     """(address, name in lower case) for every name of every line."""
     for line in content.split(b"\n"):  # a CR alone ends none: it is white space to resolvers
-        ip, *names = line.partition(b"#")[0].decode("latin-1").split() or [""]
+        read = line.partition(b"\0")[0].partition(b"#")[0]  # resolvers end a text at its NUL
+        ip, *names = read.decode("latin-1").split() or [""]
         for name in names:
             yield ip, name.lower()
 

@@ -116,8 +116,12 @@ class Machine:
         """
         own = socket.gethostname().lower()
         short = own.partition(".")[0]
-        full = {f"{short}.{domain}" for domain in elsewhere.search_domains(Places())}
+        full = {f"{short}.{domain}" for domain in self._domains()}
         return self._hosts.reserved(addresses) | full | {own, short, os.uname().nodename.lower()}
+
+    def _domains(self) -> tuple[str, ...]:
+        """What other programs put behind this machine's short name; `local` is mDNS's."""
+        return (*elsewhere.search_domains(Places()), "local")
 
     def bind(self, address: Address) -> socket.socket:
         """A listening, non-blocking socket. Raises BindError or PortForbidden."""

@@ -18,15 +18,17 @@ _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 # RFC 6761 section 6.3, and what distributions and macOS put into their hosts files for it.
-_LOCAL_DOMAINS = ("localhost", "localdomain")
+_LOCAL_DOMAINS = ("localhost", "localdomain", "localdomain4", "localdomain6")
 _LOCAL_NAMES = frozenset(
     (
+        "localhost.local",
         "localhost4",
         "localhost6",
         "ip6-localhost",
         "ip6-loopback",
         "ip6-localnet",
         "ip6-mcastprefix",
+        "ip6-allhosts",
         "ip6-allnodes",
         "ip6-allrouters",
         "broadcasthost",
