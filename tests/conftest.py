@@ -11,18 +11,19 @@ from tests.namespace import Namespace, why_not
 
 # Files of minutes. A worker has a whole file: begun late, that alone is waited for at the end.
 LONGEST = (
-    "test_bad_api.py",
-    "test_hosts_cut_short.py",
-    "test_tunnel_machine.py",
     "test_boot.py",
+    "test_bad_api.py",
+    "test_flapping.py",
+    "test_tunnel_machine.py",
     "test_install.py",
     "test_registration.py",
-    "test_limits.py",
     "test_crash.py",
-    "test_crash_steps.py",
+    "test_limits.py",
+    "test_hosts_cut_short.py",
     "test_lives.py",
     "test_makefile.py",
-    "test_flapping.py",
+    "test_crash_steps.py",
+    "test_forwarder_ends.py",
 )
 
 
