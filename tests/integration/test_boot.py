@@ -443,7 +443,7 @@ def test_without_the_program_ip_it_serves_on_loopback_addresses_and_says_what_to
     without = (
         f"mount -t tmpfs none {upper}; mkdir {upper}/up {upper}/work\n"
         f"mount -t overlay -o lowerdir=/usr,upperdir={upper}/up,workdir={upper}/work none /usr\n"
-        "rm -f /usr/bin/ip /usr/sbin/ip"
+        "rm -f /usr/bin/ip /usr/sbin/ip /usr/bin/ifconfig /usr/sbin/ifconfig"
     )
     daemon = Altered(site, without)
     daemon.ready()
