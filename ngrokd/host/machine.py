@@ -165,7 +165,7 @@ class Machine:
         """For sure: what cannot be looked at may well be there."""
         if self._backend.status.mode is not InterfaceMode.LOOPBACK:
             with contextlib.suppress(HostError):
-                return self._reading().look().index_of(self._net.interface_name) is None
+                return self._reading().look().index_of(self._backend.status.name) is None
         return False
 
     def _reading(self) -> Reader:
