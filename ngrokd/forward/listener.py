@@ -158,7 +158,7 @@ class Listener:
         if len(self._board.connections) >= limit:
             set_by = (
                 "`forward.max_connections`"
-                if self._board.settings.max_connections
+                if self._board.settings.max_connections == limit
                 else "what the limit of open files allows: `ulimit -n`, LimitNOFILE"
             )
             text = f"turned away: {limit} connections are open ({set_by})"

@@ -154,7 +154,7 @@ except ConnectionError as exc:
 def test_a_neighbour_reaches_what_is_exposed_and_nothing_else(lan: Site) -> None:
     neighbour = ["unshare", "-n", "sh", "-c", "echo there; exec sleep 60"]
     with lan.namespace.popen(*neighbour, stdout=subprocess.PIPE) as other:
-        assert other.stdout.readline() == b"there\n"
+        assert other.stdout is not None and other.stdout.readline() == b"there\n"
         there = ["nsenter", f"--target={other.pid}", "--net"]
         lan.run("ip", "link", "set", "lan1", "netns", str(other.pid))
         try:
