@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,20 +69,19 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
 @pytest.mark.parametrize(
     "changed",
     [
-        {"interface_name": NEW},
-        {"interface_name": NEW, "subnet": "10.108.0.0/16"},
-        {"subnet": "10.108.0.0/16"},
-        {"hosts_file": "other"},
+        NetSettings(NEW),
+        NetSettings(NEW, "10.108.0.0/16"),
+        NetSettings(OLD, "10.108.0.0/16"),
+        NetSettings(OLD, hosts_file="other"),
     ],
 )
 def test_after_a_crash_other_settings_find_a_clean_machine(
-    house: House, changed: dict[str, str], caplog: pytest.LogCaptureFixture
+    house: House, changed: NetSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
     house.crash(house.net)
-    if "hosts_file" in changed:
-        changed = {"hosts_file": str(house.other)}
-    net = replace(house.net, **changed)
+    file = house.other if changed.hosts_file == "other" else house.hosts
+    net = replace(changed, hosts_file=str(file))
     machine = house.machine(net)
     status = machine.prepare()
     assert (status.name, status.subnet, status.notes) == (net.interface_name, net.subnet, ())
@@ -106,9 +106,9 @@ def test_the_same_settings_take_up_what_a_crash_left(house: House) -> None:
 
 
 def test_what_a_run_uses_is_noted_before_anything_is_made(house: House) -> None:
-    def look(*words: object) -> str:
+    def look(argv: Sequence[str], text: str = "") -> str:
         assert house.record, "the machine is changed, and nobody knows by whom"
-        return house.ip(*words)  # type: ignore[arg-type]
+        return house.ip(argv, text)
 
     Machine(house.net, look, lambda net, run: IpReader(run), house.state).prepare()
     assert house.record[0]["hosts_file"] == str(house.hosts)

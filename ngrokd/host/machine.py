@@ -39,7 +39,7 @@ class Machine:
         open_reader: Callable[[NetSettings, command.Runner], Reader] = netif.open_reader,
         state_folder: Optional[Path] = None,
     ) -> None:
-        """`state_folder`: for a copy of the hosts file, and for what is used; None: neither is kept."""
+        """`state_folder`: for a copy of the hosts file and a note of what is used; None: none."""
         self._net = net
         self._folder = state_folder
         self._run = run
@@ -137,6 +137,14 @@ class Machine:
         short = own.partition(".")[0]
         full = {f"{short}.{domain}" for domain in self._domains()}
         return self._hosts.reserved(addresses) | full | {own, short, os.uname().nodename.lower()}
+
+    def why_reserved(self, names: Iterable[str]) -> dict[str, str]:
+        """Of these `reserved_names`: what on this machine has each."""
+        wanted = frozenset(names)
+        found = self._hosts.who_has(wanted) if wanted else {}
+        return {
+            name: found.get(name, "it is the machine's own, by its host name") for name in wanted
+        }
 
     def _domains(self) -> tuple[str, ...]:
         """What other programs put behind this machine's short name; `local` is mDNS's."""
