@@ -19,7 +19,7 @@ class Facts:
     """What has to be known about this machine to decide."""
 
     subnet: str
-    reserved_names: Collection[str] = ()
+    reserved_names: Mapping[str, str] = field(default_factory=dict)  # and what has them
     loop_names: Collection[str] = ()  # the API's and the ingress's host
     interface_ips: Mapping[str, str] = field(default_factory=dict)  # listen_interface: its address
     interface_faults: Mapping[str, str] = field(default_factory=dict)  # why it has none

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from ngrokd.config import DEFAULT_INGRESS, ApiSettings
 
@@ -43,11 +43,11 @@ _SYSTEMDS_NAMES = frozenset(("_gateway", "_outbound", "_localdnsstub", "_localdn
 _NGROKS_OWN = frozenset((ApiSettings.url.partition("://")[2], DEFAULT_INGRESS.partition(":")[0]))
 
 
-def refusal(hostname: str, reserved: Collection[str], loops: Collection[str]) -> str:
+def refusal(hostname: str, reserved: Mapping[str, str], loops: Collection[str]) -> str:
     """"" or why this name may not be published or served.
 
-    `reserved`, in lower case: names this machine already has. `loops`: hosts the daemon itself
-    must reach at ngrok.
+    `reserved`: names, in lower case, that this machine already has, and by what. `loops`: hosts the
+    daemon itself must reach at ngrok.
     """
     malformed = "" if _PLAIN.fullmatch(hostname) else _malformed(hostname)
     if malformed:
@@ -63,10 +63,7 @@ def refusal(hostname: str, reserved: Collection[str], loops: Collection[str]) ->
     if name in _NGROKS_OWN or name in {host.lower().rstrip(".") for host in loops}:
         return "ngrokd itself must reach ngrok under this name"
     if name in reserved:
-        return (
-            "this machine already has this name: it is the machine's own, or stands in the hosts "
-            "file outside ngrokd's section; remove it there to have it published"
-        )
+        return f"this machine already has this name: {reserved[name]}"
     return ""
 
 
