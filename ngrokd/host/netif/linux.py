@@ -99,7 +99,7 @@ class VirtualInterface:
         except HostError as exc:
             return dict.fromkeys(wanted, str(exc))
         failed = self._batches.each({ip: self._tool.add(self._layout, ip) for ip in wanted})
-        self._added |= set(wanted) - failed.keys()
+        self._added |= set(wanted)  # also what failed: killed for its time, a command may be done
         return failed
 
     def remove(self, ips: Iterable[str]) -> dict[str, str]:
