@@ -226,8 +226,8 @@ def test_a_full_disk_under_the_state_folder_is_told_and_serving_begins_when_ther
     with _small_disk(site, site.state) as ballast:
         _fill(site, ballast)
         daemon = site.start_daemon()
-        line = daemon.expect(f"(WARNING|ERROR|ngrokd:).*{site.state}.*No space left")
-        assert "free some space" in line or "make room" in line
+        full = f"(WARNING|ERROR|ngrokd:).*{site.state}.*No space left"
+        daemon.expect(f"{full}.*(free some space|make room)")
         assert site.cloud.operators() == [], "an operator whose id cannot be kept"
         site.run("rm", ballast)
         daemon.ready()
