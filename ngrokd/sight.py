@@ -20,7 +20,7 @@ class Sight:
         self._known: dict[str, str] = {}  # interface: its address when it was last seen
         self._ips: dict[str, str] = {}
         self._faults: dict[str, str] = {}
-        self._reserved: Collection[str] = ()
+        self._reserved: Mapping[str, str] = {}
 
     def look(
         self, endpoints: Collection[Endpoint], net: NetSettings, addresses: Mapping[str, str]
@@ -28,7 +28,9 @@ class Sight:
         """Once for each application; what could not be seen. `addresses`: of our hostnames."""
         problems = []
         try:
-            self._reserved = self._machine.reserved_names(addresses)
+            reserved = self._machine.reserved_names(addresses)
+            ours = {endpoint.target.hostname for endpoint in endpoints}
+            self._reserved = self._machine.why_reserved(reserved.intersection(ours))
         except HostError as exc:
             problems.append(str(exc))
         self._ips, self._faults = {}, {}

@@ -111,6 +111,10 @@ class FakeMachine:
         self.meet("reserved_names")
         return self.reserved
 
+    def why_reserved(self, names: Iterable[str]) -> Mapping[str, str]:
+        self.meet("why_reserved")
+        return dict.fromkeys(names, "/etc/hosts maps it to 10.0.0.9")
+
     def bind(self, address: Address) -> socket.socket:
         self.meet("bind")
         self.binds += 1

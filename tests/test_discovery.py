@@ -363,7 +363,7 @@ def test_a_url_is_a_name_that_is_safe_in_a_hosts_file_or_unusable(head: str, tex
         return
     assert re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+){0,4}", url.hostname)
     assert len(url.hostname) <= 253 and 1 <= url.port <= 65535
-    assert refusal(url.hostname, (), ()) in ("", *REFUSED_LATER)
+    assert refusal(url.hostname, {}, ()) in ("", *REFUSED_LATER)
 
 
 @given(st.text(st.characters(min_codepoint=0xA1), min_size=1, max_size=15))

@@ -214,6 +214,7 @@ def test_reserved_names_are_those_outside_our_section_in_lower_case() -> None:
 
 def test_a_line_ends_where_resolvers_end_it() -> None:
     assert reserved(b"10.0.0.1 a\r10.0.0.2 b\x0cc\n", MARKER) == {"a", "10.0.0.2", "b", "c"}
+    assert reserved(b"10.0.0.1 a\0zz b\n10.0.0.2 c\n", MARKER) == {"a", "c"}
 
 
 def test_what_stands_between_our_markers_behind_a_lone_cr_is_kept() -> None:

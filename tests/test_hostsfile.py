@@ -105,7 +105,8 @@ def test_lines_that_were_added_by_hand_are_taken_for_ours(place: Place) -> None:
     before = place.path.stat()
     assert not place.file.publish(NAMES)
     assert place.file.status.published
-    assert place.path.stat() == before
+    after = place.path.stat()
+    assert (after.st_ino, after.st_ctime_ns) == (before.st_ino, before.st_ctime_ns)
 
 
 @pytest.mark.parametrize("broken", [LINES[:1], LINES[2:], [*LINES, *LINES]])
@@ -242,7 +243,8 @@ def test_a_block_list_of_200000_lines_takes_less_than_a_second_and_little_memory
     began = time.process_time()
     assert not place.file.publish(NAMES)
     again = time.process_time() - began
-    assert place.path.stat() == before
+    after = place.path.stat()
+    assert (after.st_ino, after.st_ctime_ns) == (before.st_ino, before.st_ctime_ns)
     assert took < 1 and again < 0.2
     tracemalloc.start()
     try:

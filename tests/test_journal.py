@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ngrokd.errors import HostError
-from ngrokd.host import files, hosts
+from ngrokd.host import files, hosts, inplace
 from ngrokd.host.hostsfile import HostsFile
 from ngrokd.host.journal import Entry, decode, encode
 
@@ -203,6 +203,17 @@ def test_a_journal_that_cannot_be_moved_away_is_not_written_over(
     assert place.path.read_bytes() == MINE
     assert place.journal.read_bytes() == noted
     assert caplog.text.count("Mend: move it away") == 1
+
+
+def test_a_file_that_changes_while_it_is_mended_is_mended_the_next_time(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inplace, "write", lambda path, content, expected: False)
+    file = place.daemon()
+    with pytest.raises(HostError, match="another program writes"):
+        file.mend()
+    monkeypatch.undo()
+    assert file.mend() == str(place.path)
 
 
 def test_a_hosts_file_that_is_a_pipe_by_now_is_not_waited_for(place: Place) -> None:

@@ -277,13 +277,36 @@ def test_reserved_are_foreign_lines_and_the_machines_own_names(
     machine = machine_with(hosts, FakeIp())
     machine.publish(NAMES)
     names = machine.reserved_names({})
-    assert {"localhost", "box.home", "box", "laptop", "laptop.home"} <= names
+    assert {"localhost", "box.home", "box", "laptop", "laptop.home", "laptop.local"} <= names
     assert not names & set(NAMES)
     hosts.write_bytes(b"10.0.0.9 nas\n10.107.0.2 web.ns\n10.107.0.2 cache.ns\n")
     assert {"web.ns", "cache.ns"} <= machine.reserved_names({})
     assert {"cache.ns"} == machine.reserved_names(NAMES) & set(NAMES)
     assert "nas" in machine.reserved_names({})
     assert "box" not in machine.reserved_names({})
+
+
+def test_what_has_a_name_already_is_told_apart(
+    hosts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "laptop")
+    machine_with(hosts, FakeIp(), interface_name="ngrokd7").publish({"seven.ns": "10.108.0.2"})
+    content = hosts.read_bytes()
+    section = b"# BEGIN ngrokd managed section\n10.107.0.2\tzero.ns\n# END ngrokd managed section\n"
+    hosts.write_bytes(b"10.0.0.9 NAS.ns nas\n\x1b[1m bold\n" + section + content)
+    machine = machine_with(hosts, FakeIp(), interface_name="ngrokd8")
+    names = {"nas.ns", "seven.ns", "zero.ns", "laptop", "bold"}
+    why = machine.why_reserved(machine.reserved_names({}) & names)
+    assert why["nas.ns"].startswith(f"{hosts} maps it to 10.0.0.9, outside ngrokd's section; ")
+    assert why["bold"].startswith(f"{hosts} maps it to something, ")
+    assert why["seven.ns"].startswith("another ngrokd (interface ngrokd7) publishes it; if ")
+    assert why["zero.ns"].startswith("another ngrokd (interface ngrokd0) publishes it; if ")
+    assert why["laptop"] == "it is the machine's own, by its host name"
+    assert why.keys() == names
+    assert why == machine.why_reserved(names)
+    hosts.write_bytes(b"10.0.0.8 nas.ns\n")
+    machine.reserved_names({})
+    assert "10.0.0.8" in machine.why_reserved({"nas.ns"})["nas.ns"]
 
 
 def test_orphans_of_a_killed_run_are_removed_at_start(hosts: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ngrokd.host import hosts
 from ngrokd.host.names import refusal
 
-RESERVED = frozenset(["laptop", "laptop.home", "printer.lan"])
+RESERVED = {"laptop": "its own", "laptop.home": "its own", "printer.lan": "/etc/hosts"}
 LOOPS = ("api.ngrok.com", "kubernetes-binding-ingress.ngrok.io")
 
 
@@ -47,6 +47,8 @@ def test_a_proper_name_is_published(name: str) -> None:
         ("LOCALHOST", "machine itself"),
         ("web.localhost", "machine itself"),
         ("localhost.localdomain", "machine itself"),
+        ("localhost4.localdomain4", "machine itself"),
+        ("ip6-allhosts", "machine itself"),
         ("ip6-loopback", "machine itself"),
         ("_gateway", "systemd"),
         ("_localdnsstub", "systemd"),
@@ -88,15 +90,15 @@ def test_a_name_that_could_do_harm_is_refused_with_the_reason(name: str, why: st
 
 
 def test_a_host_to_reach_is_recognised_with_a_final_dot_and_capitals() -> None:
-    assert "ngrokd itself" in refusal("ingress.example.com", (), ["Ingress.Example.com."])
+    assert "ngrokd itself" in refusal("ingress.example.com", {}, ["Ingress.Example.com."])
 
 
 @pytest.mark.parametrize(
     "name", ["api.ngrok.com", "API.NGROK.COM", "kubernetes-binding-ingress.ngrok.io"]
 )
 def test_ngroks_own_hosts_are_refused_also_while_others_are_configured(name: str) -> None:
-    assert "ngrokd itself" in refusal(name, (), ["127.0.0.1", "localhost"])
-    assert refusal(f"my-{name}", (), []) == ""
+    assert "ngrokd itself" in refusal(name, {}, ["127.0.0.1", "localhost"])
+    assert refusal(f"my-{name}", {}, []) == ""
 
 
 @settings(deadline=None)  # a busy machine is no failure

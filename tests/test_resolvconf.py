@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from ngrokd.host.resolvconf import MAX_SERVERS, Resolvers, domains, resolvers
 
 PLAIN = "hosts: files dns\n"
+LOCAL = Resolvers(servers=("127.0.0.1",))
+LINK = "fe80::1%eth0"
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,9 @@ PLAIN = "hosts: files dns\n"
             Resolvers(True, ("10.0.0.1",)),
         ),
         ("nameserver 127.0.0.53\n", "hosts: resolve files\n", Resolvers(True)),
+        ("nameserver 192.168..1\nnameserver ..\n", PLAIN, Resolvers(servers=("127.0.0.1",))),
+        (f"nameserver {'a' * 64}\nnameserver é\nnameserver fe80::1%é\n", PLAIN, LOCAL),
+        ("nameserver dns.example\nnameserver fe80::1%eth0\n", PLAIN, Resolvers(False, (LINK,))),
         ("nameserver 10.0.0.1\n", "passwd: files\nhosts:files # dns\n", Resolvers()),
         (
             "# Mac OS X Notice\n# This file is not consulted for DNS hostname resolution\n"

@@ -244,6 +244,7 @@ def test_a_client_that_vanishes_resets_the_upstream(sandbox: Sandbox, operator: 
     assert ends == [b"ConnectionResetError"]
 
 
+@pytest.mark.long
 def test_500_connections_are_carried_at_once(sandbox: Sandbox, operator: Operator) -> None:
     context = operator.context()
     with contextlib.ExitStack() as stack:

@@ -161,6 +161,7 @@ def test_samples_keep_a_domain_that_is_asked_for(tmp_path: Path) -> None:
             assert sandbox.listed[0].url == "http://hello.mine.test"
 
 
+@pytest.mark.long
 @pytest.mark.root
 def test_two_sandboxed_daemons_of_root_serve_side_by_side(
     namespace: Namespace, tmp_path: Path

@@ -618,6 +618,7 @@ STATE = {
     "ip_mappings.json": b'{"a.b": "10.107.0.2"}',
     "network_ports.json": b"\0\0\0\0",  # after a power cut
     "endpoints.json": b'{"endpoints": [], "skipped": []}',
+    "last_run.json": b'{"used": []}',
     "endpoints.json.corrupt": b"{",
     ".endpoints.json.ngrokd-12-0123456789abcdef": b"",
     ".operator_id.0123456789abcdef.tmp": b"",

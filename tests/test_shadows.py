@@ -162,8 +162,12 @@ def test_an_answer_of_our_own_making_says_nothing(address: str, counts: bool) ->
     assert bool(elsewhere_only([address], SUBNET, "192.168.7.1")) is counts
 
 
-def test_a_bug_in_the_job_is_not_hidden() -> None:
+def test_a_bug_in_the_job_is_told_whole_and_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
     asked = Asked()
     asked.look("db.example.com")
-    with pytest.raises(ZeroDivisionError):
-        asked.shadows.handle(JobDone(JobKind.SHADOWS, error=ZeroDivisionError()))
+    asked.shadows.handle(JobDone(JobKind.SHADOWS, error=ZeroDivisionError("none")))
+    (record,) = caplog.records
+    assert record.exc_info and record.exc_info[0] is ZeroDivisionError
+    assert asked.shadows.names == {}
+    asked.look("db.example.com")
+    assert len(asked.jobs) == 2

@@ -23,7 +23,13 @@ _UNREAD = "not read: "  # begins what stands in place of a text that was out of 
 
 LOG_BYTES = 1 << 20  # the last of the log
 MAX_FILE_BYTES = 4 << 20
-STATE_FILES = ("registration.json", "ip_mappings.json", "network_ports.json", "endpoints.json")
+STATE_FILES = (
+    "registration.json",
+    "ip_mappings.json",
+    "network_ports.json",
+    "endpoints.json",
+    "last_run.json",
+)
 SYSTEM_FILES = ("/etc/os-release", "/etc/resolv.conf", "/etc/nsswitch.conf")
 COMMANDS = (
     ("ip", "addr"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from ngrokd.config import NetSettings
@@ -26,6 +26,7 @@ _LINE = re.compile(rb"[^\n]*\n|[^\n]+")
 # What we write, also after an editor turned it into CRLF. Anything else between our markers was
 # put there by somebody, and is kept.
 _OUR_LINE = re.compile(rb"[0-9a-fA-F.:]+\t[A-Za-z0-9._-]+\r?\n?")
+_ADDRESS = re.compile(r"[0-9A-Fa-f.:]{1,45}")
 _PUBLISHABLE = re.compile(r"[A-Za-z0-9._-]+")
 
 
@@ -109,6 +110,39 @@ def handmade(content: bytes, own: Mapping[str, str]) -> frozenset[str]:
     return frozenset(name for name, ips in found.items() if ips == {own[name]})
 
 
+def who_has(outside: bytes, names: Collection[str], path: str) -> dict[str, str]:
+    """Of these names, in lower case, those that the file maps outside our section: what has them.
+
+    No number of a line: it would change with every line above, and be news each time.
+    """
+    found: dict[str, str] = {}
+    section = b""  # of another ngrokd
+    for line in outside.split(b"\n"):
+        mark = _MARKER.fullmatch(line) if _WORDS in line else None
+        if mark:
+            section = mark[2] if mark[1] == b"BEGIN" else b""
+        for ip, name in _pairs(line):
+            if name in names and name not in found:
+                found[name] = _anothers(section) if section else _a_line(ip, path)
+    return found
+
+
+def _anothers(words: bytes) -> str:
+    named = words[len(_WORDS) - 1 :].decode("latin-1").strip(" ()")
+    interface = named if named.isprintable() and named else NetSettings.interface_name
+    return (
+        f"another ngrokd (interface {interface}) publishes it; if that one is gone, "
+        "`ngrokd cleanup` with its configuration removes it"
+    )
+
+
+def _a_line(ip: str, path: str) -> str:
+    shown = ip if _ADDRESS.fullmatch(ip) else "something"
+    return (
+        f"{path} maps it to {shown}, outside ngrokd's section; remove it there to have it published"
+    )
+
+
 def names_of(content: bytes) -> Iterator[str]:
     """Every name of every line, in lower case, as hosts(5) reads it."""
     return (name for _, name in _pairs(content))
@@ -117,7 +151,8 @@ def names_of(content: bytes) -> Iterator[str]:
 def _pairs(content: bytes) -> Iterator[tuple[str, str]]:
     """(address, name in lower case) for every name of every line."""
     for line in content.split(b"\n"):  # a CR alone ends none: it is white space to resolvers
-        ip, *names = line.partition(b"#")[0].decode("latin-1").split() or [""]
+        read = line.partition(b"\0")[0].partition(b"#")[0]  # resolvers end a text at its NUL
+        ip, *names = read.decode("latin-1").split() or [""]
         for name in names:
             yield ip, name.lower()
 

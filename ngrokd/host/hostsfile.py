@@ -95,6 +95,8 @@ class HostsFile:
         self._seen: Optional[int] = None
         self._outside = b""
         self._reserved: frozenset[str] = frozenset()
+        self._asked_of: tuple[bytes, frozenset[str]] = (b"", frozenset())  # by `who_has`, last
+        self._who: Mapping[str, str] = {}  # what it answered
         self.status = HostsStatus(str(path), HostsSection(marker))
 
     def publish(self, names: Mapping[str, str]) -> bool:
@@ -125,6 +127,13 @@ class HostsFile:
         shared = {name: own[name] for name in names.intersection(own)}
         return names - hosts.handmade(self._outside, shared) if shared else names
 
+    def who_has(self, names: frozenset[str]) -> Mapping[str, str]:
+        """Of these names, in lower case: what has those that the file maps outside our section."""
+        if self._asked_of[0] is not self._outside or self._asked_of[1] != names:
+            self._asked_of = self._outside, names
+            self._who = hosts.who_has(self._outside, names, str(self._path))
+        return self._who
+
     def _outside_names(self, content: bytes) -> frozenset[str]:
         seen = hash(content)  # as long as it is the same, it need not be taken apart
         if seen == self._seen:
@@ -150,10 +159,14 @@ class HostsFile:
             return ""
         path = files.real(self._path)
         try:
-            with turns.taken(path):
-                is_mended = self._journal.mend(path)
+            is_mended = self._journal.mend(path)
         except OSError as exc:
             raise HostError(f"half written before, and not mended: {self._refused(exc)}") from exc
+        except ChangedMeanwhile as exc:
+            raise HostError(
+                f"half written before, and not mended: another program writes {path}, too; it is "
+                f"tried again. If that does not end: `fuser -v {path}`"
+            ) from exc
         if is_mended:
             logger.warning("%s was half written when ngrokd was ended: it is put back", path)
         return str(path) if is_mended else ""

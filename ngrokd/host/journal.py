@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Optional
 
 from ngrokd.errors import StateError
-from ngrokd.host import files, inplace, remains
+from ngrokd.host import files, inplace, remains, turns
 from ngrokd.host.exchange import ChangedMeanwhile
 
 logger = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ class Journal:
     def mend(self, path: Path) -> bool:
         """Puts back what a write of `path`, a real path, left half done; True if there was one.
 
-        Raises OSError and ChangedMeanwhile: it cannot be put back now, and is tried again.
+        Raises OSError, ChangedMeanwhile and HostError: it cannot be put back now.
         """
         files.remove_orphans(self._file)
         try:
@@ -122,7 +122,7 @@ class Journal:
         """None: there is no journal. Raises _Unusable, and OSError for what passes."""
         try:
             if not self._is_ours():
-                raise _Unusable("another user can have written it")
+                raise _Unusable("another user can have written it: believe only what you know")
             entry = decode(files.read_regular(self._file, _MAX_BYTES))
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -169,7 +169,7 @@ class Journal:
 
 
 def _mend(path: Path, entry: Entry) -> bool:
-    """False: it is whole. Raises _Unusable, OSError and ChangedMeanwhile."""
+    """False: it is whole. Raises _Unusable, OSError, ChangedMeanwhile and HostError."""
     try:
         current = files.read_regular(path, _MAX_BYTES)
     except FileNotFoundError as exc:
@@ -178,8 +178,9 @@ def _mend(path: Path, entry: Entry) -> bool:
         raise _Unusable("the file is too large") from exc
     mended = remains.mended(current, entry.old, entry.new)
     if mended is not None:
-        if not inplace.write(path, mended, current):
-            raise ChangedMeanwhile
+        with turns.taken(path):
+            if not inplace.write(path, mended, current):
+                raise ChangedMeanwhile
         return True
     if current != entry.new and remains.is_missing_lines(current, entry.old):
         raise _Unusable("the file was changed since")

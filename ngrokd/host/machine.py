@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Optional
 
 from ngrokd.config import NetSettings
-from ngrokd.errors import HostError, InterfaceTaken
-from ngrokd.host import command, elsewhere, hosts, listening, lowports, netif
+from ngrokd.errors import HostError, InterfaceTaken, StateError
+from ngrokd.host import command, elsewhere, hosts, lastrun, listening, lowports, netif
 from ngrokd.host.claims import Claims
 from ngrokd.host.elsewhere import Places
 from ngrokd.host.holders import Holders
@@ -39,8 +39,9 @@ class Machine:
         open_reader: Callable[[NetSettings, command.Runner], Reader] = netif.open_reader,
         state_folder: Optional[Path] = None,
     ) -> None:
-        """`state_folder`: where a copy of the hosts file is kept; None: nowhere."""
+        """`state_folder`: for a copy of the hosts file and a note of what is used; None: none."""
         self._net = net
+        self._folder = state_folder
         self._run = run
         self._open_reader = open_reader
         self._reader: Optional[Reader] = None
@@ -50,6 +51,7 @@ class Machine:
         self._start: Optional[Start] = None  # not asked for yet
         self._claims = Claims(net)
         self._is_anothers = False  # another daemon has the interface or the section
+        self._is_noted = False  # what this run uses of the machine, for the next one
         self._backend: Backend = Loopback(net.subnet)  # nothing to take away until `prepare`
 
     def prepare(self, known: Collection[str] = ()) -> InterfaceStatus:
@@ -60,17 +62,37 @@ class Machine:
         hosts file; else the notes of the status say what is not as configured, and the mend.
         """
         try:
-            self._claims.take()
+            why = self._claims.take()
         except HostError:
             self._is_anothers = True
             raise
+        if why:
+            logger.warning("a second ngrokd would not be kept from what this one has: %s", why)
         self._hosts.remove_orphans()
+        self._note_use(known)
         try:
             self._hosts.mend()
         except HostError as exc:
             logger.warning("%s", exc)  # tried again, and told in the status, at each publication
-        self._backend = netif.prepare(self._net, self._run, self._reading(), known)
+        with self._claims.making():  # of two with one subnet the second must see the first
+            self._backend = netif.prepare(self._net, self._run, self._reading(), known)
         return self._backend.status
+
+    def _note_use(self, known: Collection[str]) -> None:
+        """What a crashed run made with other settings goes, before anything is made with these."""
+        if self._folder is None:
+            return
+        lastrun.remove_orphans(self._folder)
+        removed, left = lastrun.remove_earlier(self._folder, self._net, known, self._run)
+        for line in removed:
+            logger.info("left by an earlier run with other settings: %s", line)
+        for line in left:
+            logger.warning("left by an earlier run with other settings, and stays: %s", line)
+        try:
+            lastrun.begin(self._folder, self._net)
+            self._is_noted = True
+        except StateError as exc:
+            logger.warning("if settings of net change after a crash, its traces stay: %s", exc)
 
     def status(self) -> InterfaceStatus:
         """The interface in use now; it may change when a lost one is made again."""
@@ -82,7 +104,6 @@ class Machine:
         InterfaceTaken: they are surely not there. A name that led to one would lead out of this
         machine, by its default route.
         """
-        self._claims.answer()
         try:
             return self._backend.addresses()
         except HostError as exc:
@@ -116,8 +137,20 @@ class Machine:
         """
         own = socket.gethostname().lower()
         short = own.partition(".")[0]
-        full = {f"{short}.{domain}" for domain in elsewhere.search_domains(Places())}
+        full = {f"{short}.{domain}" for domain in self._domains()}
         return self._hosts.reserved(addresses) | full | {own, short, os.uname().nodename.lower()}
+
+    def why_reserved(self, names: Iterable[str]) -> dict[str, str]:
+        """Of these `reserved_names`: what on this machine has each."""
+        wanted = frozenset(names)
+        found = self._hosts.who_has(wanted) if wanted else {}
+        return {
+            name: found.get(name, "it is the machine's own, by its host name") for name in wanted
+        }
+
+    def _domains(self) -> tuple[str, ...]:
+        """What other programs put behind this machine's short name; `local` is mDNS's."""
+        return (*elsewhere.search_domains(Places()), "local")
 
     def bind(self, address: Address) -> socket.socket:
         """A listening, non-blocking socket. Raises BindError or PortForbidden."""
@@ -158,12 +191,23 @@ class Machine:
             self._reader.close()
         if faults:
             raise HostError("\n".join(faults))
+        self._forget_use()
+
+    def _forget_use(self) -> None:
+        """Nothing is left that the next run would have to know of."""
+        if self._folder is None or not self._is_noted:
+            return
+        self._is_noted = False
+        try:
+            lastrun.end(self._folder, self._net)
+        except StateError as exc:  # the next run looks, and finds nothing
+            logger.warning("%s", exc)
 
     def _is_gone(self) -> bool:
         """For sure: what cannot be looked at may well be there."""
         if self._backend.status.mode is not InterfaceMode.LOOPBACK:
             with contextlib.suppress(HostError):
-                return self._reading().look().index_of(self._net.interface_name) is None
+                return self._reading().look().index_of(self._backend.status.name) is None
         return False
 
     def _reading(self) -> Reader:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from ngrokd.config import DEFAULT_INGRESS, ApiSettings
 
@@ -18,15 +18,17 @@ _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 # RFC 6761 section 6.3, and what distributions and macOS put into their hosts files for it.
-_LOCAL_DOMAINS = ("localhost", "localdomain")
+_LOCAL_DOMAINS = ("localhost", "localdomain", "localdomain4", "localdomain6")
 _LOCAL_NAMES = frozenset(
     (
+        "localhost.local",
         "localhost4",
         "localhost6",
         "ip6-localhost",
         "ip6-loopback",
         "ip6-localnet",
         "ip6-mcastprefix",
+        "ip6-allhosts",
         "ip6-allnodes",
         "ip6-allrouters",
         "broadcasthost",
@@ -41,11 +43,11 @@ _SYSTEMDS_NAMES = frozenset(("_gateway", "_outbound", "_localdnsstub", "_localdn
 _NGROKS_OWN = frozenset((ApiSettings.url.partition("://")[2], DEFAULT_INGRESS.partition(":")[0]))
 
 
-def refusal(hostname: str, reserved: Collection[str], loops: Collection[str]) -> str:
+def refusal(hostname: str, reserved: Mapping[str, str], loops: Collection[str]) -> str:
     """"" or why this name may not be published or served.
 
-    `reserved`, in lower case: names this machine already has. `loops`: hosts the daemon itself
-    must reach at ngrok.
+    `reserved`: names, in lower case, that this machine already has, and by what. `loops`: hosts the
+    daemon itself must reach at ngrok.
     """
     malformed = "" if _PLAIN.fullmatch(hostname) else _malformed(hostname)
     if malformed:
@@ -61,10 +63,7 @@ def refusal(hostname: str, reserved: Collection[str], loops: Collection[str]) ->
     if name in _NGROKS_OWN or name in {host.lower().rstrip(".") for host in loops}:
         return "ngrokd itself must reach ngrok under this name"
     if name in reserved:
-        return (
-            "this machine already has this name: it is the machine's own, or stands in the hosts "
-            "file outside ngrokd's section; remove it there to have it published"
-        )
+        return f"this machine already has this name: {reserved[name]}"
     return ""
 
 

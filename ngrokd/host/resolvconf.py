@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+MAX_INTERFACE_NAME = 16  # IFNAMSIZ, with its final NUL
 MAX_SERVERS = 3  # MAXNS of the C library, which reads no more
 
 # systemd-resolved answers here, and answers from the hosts file first.
@@ -32,7 +34,8 @@ def resolvers(resolv_conf: str, nsswitch: str) -> Resolvers:
     services = _services(nsswitch) or ["dns"]
     servers: tuple[str, ...] = ()
     if "dns" in services:  # without any, the C library asks this machine
-        servers = tuple(_values(resolv_conf, "nameserver"))[:MAX_SERVERS] or ("127.0.0.1",)
+        named = filter(_is_address, _values(resolv_conf, "nameserver"))
+        servers = tuple(named)[:MAX_SERVERS] or ("127.0.0.1",)
     by_stub = bool(servers) and set(servers) <= STUBS
     return Resolvers("resolve" in services or by_stub, servers)
 
@@ -47,6 +50,16 @@ def domains(resolv_conf: str) -> tuple[str, ...]:
         elif words[:1] == ["domain"]:
             found = tuple(words[1:2])
     return tuple(each.lower().strip(".") for each in found if each.strip("."))
+
+
+def _is_address(server: str) -> bool:
+    """The C library passes over what is none, too. An IPv6 address may name its interface."""
+    ip, _, interface = server.partition("%")
+    try:
+        ipaddress.ip_address(ip)
+    except ValueError:
+        return False
+    return interface.isascii() and len(interface) < MAX_INTERFACE_NAME
 
 
 def _values(text: str, keyword: str) -> Iterator[str]:

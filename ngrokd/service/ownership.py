@@ -143,5 +143,6 @@ _CONTENTS: dict[str, Callable[[bytes], bool]] = {
     "endpoints.json": _has("endpoints", "skipped"),
     "ip_mappings.json": _maps_to(str),
     "network_ports.json": _maps_to(int),
+    "last_run.json": _has("used"),
 }
 STATE = tuple(_CONTENTS)

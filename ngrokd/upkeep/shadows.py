@@ -71,14 +71,14 @@ class Shadows:
 
     def handle(self, done: JobDone) -> None:
         """Takes up what was found, and tells what is new of it. Silence is no fault."""
-        if done.error is not None:
-            raise done.error
-        assert isinstance(done.result, dict)
+        found = done.result if isinstance(done.result, dict) else {}
+        if done.error is not None:  # for a note alone nobody's connections are ended
+            logger.warning("which names are hidden was not found out", exc_info=done.error)
         for name in self._asking:
-            if name in done.result:
+            if name in found:
                 self._tries.pop(name, None)
                 ours = self._ours.get(name, "")
-                self._known[name] = elsewhere_only(done.result[name], self._subnet, ours)
+                self._known[name] = elsewhere_only(found[name], self._subnet, ours)
             else:
                 self._tries[name] = self._tries.get(name, 0) + 1
         told, self._asking = self._asking, ()

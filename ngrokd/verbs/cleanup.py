@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ngrokd.config import DEFAULT_CONFIG_PATH, Config
-from ngrokd.errors import ConfigError, HostError
+from ngrokd.errors import ConfigError, HostError, StateError
 
 DONE, FAILED, USAGE = 0, 1, 2
 
@@ -70,14 +70,11 @@ def cleanup(config: Config) -> list[str]:
 def _remove(config: Config) -> tuple[list[str], list[str]]:
     """What is removed, and what stays with the reason; one line each."""
     from ngrokd.control import socketfile
-    from ngrokd.host import leftovers
     from ngrokd.memory import Memory
     from ngrokd.process import pidfile
 
     memory = Memory(config.state_folder)
-    removed, left = leftovers.remove(
-        config.net, memory.known_addresses(), state_folder=config.state_folder
-    )
+    removed, left = _remove_from_machine(config, memory.known_addresses())
     steps: tuple[tuple[str, Callable[[str], bool], str], ...] = (
         ("socket", socketfile.remove_stale, config.server.socket_path),
         ("pid file", pidfile.remove_stale, config.server.pid_file),
@@ -92,16 +89,36 @@ def _remove(config: Config) -> tuple[list[str], list[str]]:
     return removed, left
 
 
+def _remove_from_machine(config: Config, known: frozenset[str]) -> tuple[list[str], list[str]]:
+    """Also what was made with other settings of `net`, changed since a crash."""
+    from ngrokd.host import lastrun, leftovers
+
+    folder = config.state_folder
+    removed, left = leftovers.remove(config.net, known, state_folder=folder)
+    if not left:
+        try:
+            lastrun.end(folder, config.net)
+        except StateError as exc:
+            left.append(str(exc))
+    gone, stays = lastrun.remove_earlier(folder, config.net, known)
+    orphans = [f"{path} is removed: it was written half" for path in lastrun.remove_orphans(folder)]
+    return [*gone, *removed, *orphans], [*stays, *left]
+
+
 def _look(config: Config) -> tuple[list[str], list[str]]:
     """What `_remove` would do, and what would stay."""
-    from ngrokd.host import leftovers
+    from ngrokd.host import lastrun, leftovers
     from ngrokd.memory import Memory
     from ngrokd.process import pidfile
 
+    would: list[str] = []
+    stays: list[str] = []
     memory = Memory(config.state_folder)
-    would, stays = leftovers.look(
-        config.net, memory.known_addresses(), state_folder=config.state_folder
-    )
+    known = memory.known_addresses()
+    for net in (*lastrun.earlier(config.state_folder, config.net), config.net):
+        commands, left = leftovers.look(net, known, state_folder=config.state_folder)
+        would += commands
+        stays += left
     server = config.server
     ours = (
         (server.socket_path, Path(server.socket_path).is_socket()),

@@ -117,9 +117,10 @@ def _facts(
     interfaces = {listen_interface(config.net, e.target.hostname) for e in found.endpoints}
     ips = {name: _interface_ip(name, machine) for name in sorted(interfaces - {VIRTUAL})}
     ingress = config.ingress_endpoint or DEFAULT_INGRESS
+    ours = {endpoint.target.hostname for endpoint in found.endpoints}
     return Facts(
         subnet=made.subnet,
-        reserved_names=machine.reserved_names(addresses),
+        reserved_names=machine.why_reserved(machine.reserved_names(addresses).intersection(ours)),
         loop_names=frozenset((urlsplit(config.api.url).hostname or "", ingress.rpartition(":")[0])),
         interface_ips={name: ip for name, ip in ips.items() if ip is not None},
     )

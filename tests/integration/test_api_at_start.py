@@ -55,6 +55,7 @@ def test_a_restart_without_an_api_serves_the_endpoints_it_knew(site: Site) -> No
     assert len(cloud.operators()) == 1
 
 
+@pytest.mark.long
 def test_damaged_endpoints_are_kept_aside_and_asked_for_anew(site: Site) -> None:
     site.keep(programs.peers(site.namespace, site.network, "greeter=7000"))
     site.start_cloud("tcp://one.ns:7000=127.0.0.1:7000")
@@ -70,6 +71,7 @@ def test_damaged_endpoints_are_kept_aside_and_asked_for_anew(site: Site) -> None
     assert len((site.state / "endpoints.json.corrupt").read_bytes()) == 20
 
 
+@pytest.mark.long
 def test_an_ingress_ca_that_is_missing_is_named_with_its_mend(site: Site) -> None:
     site.keep(programs.peers(site.namespace, site.network, "greeter=7000"))
     cloud = site.start_cloud("tcp://one.ns:7000=127.0.0.1:7000")

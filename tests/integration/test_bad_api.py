@@ -242,6 +242,7 @@ def test_recovery_needs_nobody(shared_site: Site, daemon: Daemon, client: socket
     daemon.eventually(lambda now: now["state"] == "ready", "not ready again")
 
 
+@pytest.mark.long
 def test_retry_after_is_honoured(shared_site: Site, daemon: Daemon, client: socket.socket) -> None:
     since = len(daemon.lines)
 

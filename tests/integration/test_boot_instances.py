@@ -87,7 +87,7 @@ def _picture(site: Site, *files: Path) -> list[object]:
     return shown
 
 
-@pytest.mark.parametrize("how", ["foreground", "background"])
+@pytest.mark.parametrize("how", [pytest.param("foreground", marks=pytest.mark.long), "background"])
 def test_the_same_daemon_a_second_time_names_the_first_and_touches_nothing(
     site: Site, how: str
 ) -> None:
@@ -116,6 +116,7 @@ def test_the_same_daemon_a_second_time_names_the_first_and_touches_nothing(
     site.assert_nothing_is_left(daemon)
 
 
+@pytest.mark.long
 def test_two_instances_work_side_by_side_and_clean_up_only_their_own(site: Site) -> None:
     _serving(site)
     second = Second(site)
@@ -154,7 +155,9 @@ def test_two_instances_work_side_by_side_and_clean_up_only_their_own(site: Site)
     site.assert_nothing_is_left(one)
 
 
-@pytest.mark.parametrize("subnet", ["10.107.0.0/16", "10.108.0.0/16"])
+@pytest.mark.parametrize(
+    "subnet", ["10.107.0.0/16", pytest.param("10.108.0.0/16", marks=pytest.mark.long)]
+)
 def test_a_second_instance_with_the_same_interface_is_refused_and_the_first_is_named(
     site: Site, subnet: str
 ) -> None:
@@ -325,6 +328,7 @@ def test_a_killed_instance_is_cleaned_up_after_while_connections_of_the_other_ru
     site.assert_nothing_is_left(one)
 
 
+@pytest.mark.long
 def test_while_it_runs_cleaning_up_is_refused_and_touches_nothing(site: Site) -> None:
     _serving(site)
     quiet: Overrides = {"bound_endpoints": {"poll_interval": 600}}
@@ -349,6 +353,7 @@ def test_while_it_runs_cleaning_up_is_refused_and_touches_nothing(site: Site) ->
     assert daemon.stop() == 0
 
 
+@pytest.mark.long
 def test_a_killed_background_daemon_is_cleaned_up_after_and_started_again(site: Site) -> None:
     _serving(site)
     site.write_config({"server": {"log_file": str(site.folder / "ngrokd.log")}})

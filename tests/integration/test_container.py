@@ -84,6 +84,7 @@ def test_a_container_has_addresses_and_names_of_its_own_and_leaves_nothing(
     assert container.matching(" (WARNING|ERROR|CRITICAL) ") == []
 
 
+@pytest.mark.long
 def test_the_key_may_come_from_a_file(site: Site, start: Start) -> None:
     secret = site.folder / "secret"
     secret.write_text(f"{KEY}\n")
@@ -130,7 +131,7 @@ def test_hup_reaches_the_daemon(start: Start) -> None:
     container.expect("configuration read again")
 
 
-@pytest.mark.parametrize("victim", ["first", "daemon"])
+@pytest.mark.parametrize("victim", [pytest.param("first", marks=pytest.mark.long), "daemon"])
 def test_after_a_kill_the_container_says_so_and_the_next_one_starts(
     site: Site, start: Start, victim: str
 ) -> None:

@@ -71,6 +71,7 @@ def test_what_it_says_mends_it_does(site: Site) -> None:
     assert examined(site, daemon)[0] == 0
 
 
+@pytest.mark.long
 def test_where_the_hosts_file_is_read_only_the_lines_to_add_are_told(site: Site) -> None:
     site.start_cloud(*URLS)
     site.run("mount", "--bind", "/etc/hosts", "/etc/hosts")
@@ -90,6 +91,7 @@ def test_where_the_hosts_file_is_read_only_the_lines_to_add_are_told(site: Site)
     ]
 
 
+@pytest.mark.long
 def test_a_dead_daemon_is_told_with_all_that_it_left(site: Site) -> None:
     site.start_cloud(*URLS)
     daemon = site.start_daemon().ready()
@@ -115,6 +117,7 @@ def test_without_ngrok_the_machine_is_looked_at_all_the_same(site: Site) -> None
     assert grades(checks, "ok") >= {"subnet", "descriptors", "log", "versions"}
 
 
+@pytest.mark.long
 def test_an_ordinary_user_is_told_what_only_root_may_look_at(site: Site) -> None:
     site.start_cloud(*URLS)
     site.start_daemon().ready()
@@ -127,6 +130,7 @@ def test_an_ordinary_user_is_told_what_only_root_may_look_at(site: Site) -> None
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.long
 def test_a_broken_configuration_is_told_line_by_line_and_the_rest_is_checked(site: Site) -> None:
     site.start_cloud(*URLS)
     daemon = site.start_daemon().ready()

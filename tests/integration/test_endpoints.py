@@ -28,6 +28,7 @@ STREAM_BYTES = 40_000_000
 NAME_SERVER = Path(nameserver.__file__)
 
 
+@pytest.mark.long
 def test_500_connections_at_once_over_20_endpoints_each_get_their_own_bytes(site: Site) -> None:
     site.keep(programs.peers(site.namespace, site.network, f"echo=7000-{7000 + ENDPOINTS - 1}"))
     site.start_cloud(*(f"tcp://e{n}.ns:{7000 + n}=127.0.0.1:{7000 + n}" for n in range(ENDPOINTS)))
@@ -167,6 +168,7 @@ def test_names_share_a_port_and_a_name_has_several_ports(site: Site) -> None:
         assert receive_exactly(client, 6) == b"echoed"
 
 
+@pytest.mark.long
 def test_a_name_keeps_its_address_after_a_restart_and_while_it_is_away(site: Site) -> None:
     names = [f"n{number}.ns" for number in range(8)]
     cloud = site.start_cloud(*(f"http://{name}=127.0.0.1:7000" for name in names))
@@ -205,6 +207,7 @@ def test_the_members_of_a_pool_are_one_endpoint(site: Site) -> None:
         assert receive_exactly(client, 8) == b"goodbye\n"
 
 
+@pytest.mark.long
 def test_250_endpoints_on_three_pages_are_all_there(site: Site) -> None:
     site.keep(programs.peers(site.namespace, site.network, "greeter=7000"))
     cloud = site.start_cloud()
@@ -225,6 +228,7 @@ def test_250_endpoints_on_three_pages_are_all_there(site: Site) -> None:
     site.assert_nothing_is_left(daemon)
 
 
+@pytest.mark.long
 def test_an_international_name_is_published_as_programs_ask_for_it(site: Site) -> None:
     site.keep(programs.peers(site.namespace, site.network, "greeter=7000"))
     cloud = site.start_cloud("tcp://xn--bcher-kva.ns:7000=127.0.0.1:7000")

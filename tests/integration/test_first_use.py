@@ -44,6 +44,7 @@ def test_a_daemon_without_a_key_comes_up_when_it_is_given_one(site: Site) -> Non
     assert daemon.matching(KEY) == []
 
 
+@pytest.mark.long
 def test_the_key_may_come_from_standard_input_and_outlives_a_restart(site: Site) -> None:
     daemon = _without_key(site)
 
@@ -84,8 +85,9 @@ def test_a_wrong_key_in_the_configuration_is_named_once_and_one_set_later_takes_
     line = daemon.expect("WARNING.*ERR_NGROK_203")
 
     assert "ngrokctl set-api-key" in line
-    assert daemon.status()["state"] == "registering"
-    assert "ERR_NGROK_203" in daemon.status()["problems"][0]
+    status = daemon.eventually(lambda status: bool(status["problems"]), "no problem is told")
+    assert status["state"] == "registering"
+    assert "ERR_NGROK_203" in status["problems"][0]
     daemon.ctl("set-api-key", KEY)
     daemon.wait_for("--for", "one.ns", "--timeout", "30")
     assert daemon.matching("not-the-right-key") == []
@@ -134,6 +136,7 @@ def test_refresh_returns_once_what_is_new_is_open(site: Site) -> None:
         assert receive_exactly(client, 8) == b"goodbye\n"
 
 
+@pytest.mark.long
 def test_health_pages_and_metrics_tell_of_the_endpoints(site: Site) -> None:
     site.keep(programs.peers(site.namespace, site.network, "greeter=7000"))
     site.start_cloud("tcp://one.ns:7000=127.0.0.1:7000")
@@ -150,6 +153,7 @@ def test_health_pages_and_metrics_tell_of_the_endpoints(site: Site) -> None:
     assert 'hostname="one.ns"' in metrics
 
 
+@pytest.mark.long
 def test_a_renewed_certificate_serves_new_connections_and_leaves_running_ones_alone(
     site: Site,
 ) -> None:

@@ -11,6 +11,7 @@ pytestmark = pytest.mark.root
 ENDPOINTS = 30
 
 
+@pytest.mark.long
 def test_a_hosts_file_that_cannot_be_written_costs_only_names_and_its_lines_are_shown(
     site: Site,
 ) -> None:

@@ -88,6 +88,7 @@ def test_lines_that_others_add_meanwhile_stay(site: Site) -> None:
     assert site.namespace.hosts.read_bytes() == site.hosts_before + b"10.1.1.1 added.example\n"
 
 
+@pytest.mark.long
 def test_the_hosts_file_is_not_written_while_nothing_changes(site: Site) -> None:
     daemon = _serving(site)
     before = site.namespace.hosts.stat()

@@ -243,6 +243,7 @@ def test_a_stop_deletes_nothing(site: Site) -> None:
     assert ids(site) == before and all((site.state / name).exists() for name in PAIR)
 
 
+@pytest.mark.long
 def test_an_ingress_that_moved_is_taken_up_at_the_next_start(site: Site) -> None:
     served(site).stop()
     site.cloud.ask("PATCH", "/settings", {"ingress_endpoint": "127.0.0.1:4443"})
@@ -271,6 +272,7 @@ def test_an_ingress_that_moved_is_found_by_a_daemon_that_cannot_reach_it(site: S
     echoes(site)
 
 
+@pytest.mark.long
 def test_what_ngrok_no_longer_lists_is_not_opened_for_a_moment_at_a_start(site: Site) -> None:
     served(site).stop()
     site.cloud.remove("tcp://one.ns:7000")

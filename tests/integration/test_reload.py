@@ -45,6 +45,7 @@ def test_saving_the_file_is_enough(site: Site, daemon: Daemon) -> None:
     daemon.expect("configuration read again, changed: forward.connect_timeout")
 
 
+@pytest.mark.long
 def test_a_mistake_that_is_saved_is_told_once_with_its_line_and_changes_nothing(
     site: Site, daemon: Daemon
 ) -> None:
@@ -57,6 +58,7 @@ def test_a_mistake_that_is_saved_is_told_once_with_its_line_and_changes_nothing(
     assert daemon.status()["state"] == "ready"
 
 
+@pytest.mark.long
 def test_the_health_pages_move_and_go_and_come(site: Site, daemon: Daemon) -> None:
     assert page(site, HEALTH_PORT) == 200
 
@@ -86,6 +88,7 @@ def test_a_port_that_is_taken_refuses_the_whole_new_configuration(
     assert page(site, HEALTH_PORT) == 200
 
 
+@pytest.mark.long
 def test_the_form_of_the_log_and_its_file_change_at_once(site: Site, daemon: Daemon) -> None:
     log = site.folder / "moved.log"
     site.write_config({"server": {"log_format": "json", "log_file": str(log)}})

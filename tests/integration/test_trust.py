@@ -84,7 +84,7 @@ def test_a_person_sees_what_is_presented_and_mends_it_while_the_daemon_runs(
     assert f"It is in {site.state}/ca.crt already." in again.stdout
 
 
-@pytest.mark.parametrize("place", ["state", "vendor"])
+@pytest.mark.parametrize("place", ["state", pytest.param("vendor", marks=pytest.mark.long)])
 def test_a_file_that_a_person_puts_there_is_taken_up_while_polls_fail(
     site: Site, daemon: Daemon, place: str
 ) -> None:
@@ -105,16 +105,13 @@ def test_a_file_that_a_person_puts_there_is_taken_up_while_polls_fail(
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "words"),
     [
         ("self_signed", "is not trusted (self"),
-        pytest.param(
-            "wrong_name", "is not for that name (Hostname mismatch", marks=pytest.mark.long
-        ),
-        pytest.param(
-            "expired", "is not valid now (certificate has expired)", marks=pytest.mark.long
-        ),
+        ("wrong_name", "is not for that name (Hostname mismatch"),
+        ("expired", "is not valid now (certificate has expired)"),
     ],
 )
 def test_another_certificate_at_a_running_daemon_is_shown_and_forgotten_when_it_goes(

@@ -156,6 +156,7 @@ def test_an_ingress_that_went_away_and_came_back_costs_no_client(site_with_cloud
     assert (status["connections"]["total"], status["connections"]["failed"]) == (1, 0)
 
 
+@pytest.mark.long
 def test_an_operator_that_was_deleted_costs_no_client_once_there_is_another(
     site_with_cloud: Site,
 ) -> None:
@@ -175,6 +176,7 @@ def test_an_operator_that_was_deleted_costs_no_client_once_there_is_another(
     assert (connections["total"], connections["failed"]) == (3, 0)
 
 
+@pytest.mark.long
 def test_another_certificate_replaces_those_that_wait_and_cuts_none_that_runs(
     site_with_cloud: Site,
 ) -> None:
@@ -200,6 +202,7 @@ def test_another_certificate_replaces_those_that_wait_and_cuts_none_that_runs(
     assert daemon.status()["connections"]["failed"] == 0
 
 
+@pytest.mark.long
 def test_the_patience_of_the_ingress_is_learned_and_said_once(site_with_cloud: Site) -> None:
     site = site_with_cloud
     site.cloud.ask("PATCH", "/settings", {"upgrade_timeout": 1.6})
@@ -221,6 +224,7 @@ def test_the_patience_of_the_ingress_is_learned_and_said_once(site_with_cloud: S
     assert daemon.status()["connections"]["failed"] == 0
 
 
+@pytest.mark.long
 def test_an_ingress_that_lets_none_wait_is_left_alone_and_serves_as_ever(
     site_with_cloud: Site,
 ) -> None:

@@ -20,10 +20,12 @@ class Batches:
         """`takes_batches`: it may be able to."""
         self._run = run
         self._takes_batches = takes_batches
+        self.unsure: set[str] = set()  # failed at the last `each`, and perhaps done all the same
 
     def each(self, commands: dict[str, list[str]]) -> dict[str, str]:
         """Runs the command of each address; the addresses whose command failed, with the reason."""
         failed: dict[str, str] = {}
+        self.unsure = set()
         ips = list(commands)
         for start in range(0, len(ips), _BATCH_SIZE):
             part = {ip: commands[ip] for ip in ips[start : start + _BATCH_SIZE]}
@@ -38,7 +40,8 @@ class Batches:
             if failures:
                 ips = list(commands)
                 return {ips[index]: reason for index, reason in failures.items()}
-            if exc.returncode is None:  # it never ran: one by one would not either
+            if exc.returncode is None:  # one by one would not be better
+                self.unsure |= commands.keys() if exc.was_killed else set()
                 return dict.fromkeys(commands, str(exc))
             logger.info("this `ip` takes no batches: addresses are set one by one")
             self._takes_batches = False
@@ -52,4 +55,5 @@ class Batches:
                 self._run(argv)
             except CommandError as exc:
                 failed[ip] = iproute.complaint(exc.stderr) or str(exc)
+                self.unsure |= {ip} if exc.was_killed else set()
         return failed
