@@ -140,7 +140,7 @@ def test_an_error_that_comes_again_and_again_leaves_the_old_file(
 
 @pytest.mark.parametrize(
     ("name", "number", "in_place"),
-    [("unlink", 1, False), ("pwrite64", 2, True)],  # the first pwrite64 is into the lock
+    [("unlink", 2, False), ("pwrite64", 2, True)],  # the first: of ctypes; of the lock
 )
 def test_a_kill_at_the_worst_moment_leaves_the_old_file_or_the_new(
     server: CutShort, tmp_path: Path, name: str, number: int, in_place: bool
