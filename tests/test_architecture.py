@@ -106,6 +106,7 @@ PURE = {
     "host/netif/rtnetlink.py",
     "host/netif/scene.py",
     "host/ports.py",
+    "host/remains.py",
     "host/resolvconf.py",
     "service/control.py",
     "service/defaults.py",

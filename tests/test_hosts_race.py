@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import pytest
 
-from ngrokd.host import exchange, lease
+from ngrokd.host import exchange, inplace, lease
 from ngrokd.host.exchange import CannotExchange, ChangedMeanwhile, Shared, Stranded
 from ngrokd.host.hosts import holds, marker_of, outside
 from ngrokd.host.hostsfile import HostsFile
@@ -240,13 +240,83 @@ def test_what_cannot_be_put_back_is_kept_and_told(
 
 def test_whoever_opens_a_file_that_is_held_alone_waits_and_the_holder_lives(path: Path) -> None:
     with path.open("r+b") as file:
-        with lease.alone(file.fileno()) as is_alone:
-            assert is_alone
+        with lease.alone(file.fileno()) as is_refused:
+            assert not is_refused
             reader = subprocess.Popen(["cat", str(path)], stdout=subprocess.PIPE)
             with pytest.raises(subprocess.TimeoutExpired):
                 reader.wait(0.3)
             file.write(b"whole")
             file.flush()
         assert reader.communicate(timeout=10)[0] == b"whole"
-        with path.open("rb"), lease.alone(file.fileno()) as is_alone:
-            assert not is_alone
+        with path.open("rb"), lease.alone(file.fileno()) as is_refused:
+            assert is_refused
+
+
+def test_a_link_that_is_made_in_the_moment_of_the_exchange_is_put_back(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = exchange._rename
+    (path.parent / "theirs").write_bytes(b"old")
+
+    def link_first(old: Path, new: Path, flags: int) -> None:
+        monkeypatch.undo()
+        path.unlink()
+        path.symlink_to("theirs")
+        rename(old, new, flags)
+
+    monkeypatch.setattr(exchange, "_rename", link_first)
+    with pytest.raises(ChangedMeanwhile):
+        put(path)
+    assert path.is_symlink() and path.read_bytes() == b"old"
+
+
+def test_a_link_that_has_come_before_is_not_replaced(path: Path) -> None:
+    path.rename(path.with_name("theirs"))
+    path.symlink_to("theirs")
+    with pytest.raises(ChangedMeanwhile):
+        put(path)
+    assert path.is_symlink() and path.read_bytes() == b"old"
+
+
+_LEASED = """
+import fcntl, os, signal, sys
+held = os.open(sys.argv[1], os.O_RDWR)
+fcntl.fcntl(held, fcntl.F_SETSIG, signal.SIGURG)
+fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print("held", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_file_that_another_ngrokd_writes_in_place_is_looked_at_again(
+    path: Path, in_place: bool
+) -> None:
+    argv = [sys.executable, "-S", "-c", _LEASED, str(path)]
+    other = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None and other.stdout.readline() == "held\n"
+    try:
+        if in_place:
+            assert not inplace.write(path, b"new", b"old")
+        else:
+            with pytest.raises(ChangedMeanwhile):
+                put(path)
+    finally:
+        other.communicate("\n", timeout=10)
+    assert path.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("longer", [b"", b" and longer than it was"])
+def test_what_went_in_while_a_write_in_place_was_stopped_is_not_written_over(
+    path: Path, monkeypatch: pytest.MonkeyPatch, longer: bytes
+) -> None:
+    reserve = inplace._reserve
+    with path.open("ab", buffering=0) as theirs:  # as if the lease had been taken away
+
+        def append(descriptor: int, size: int) -> None:
+            reserve(descriptor, size)
+            theirs.write(b" theirs")
+
+        monkeypatch.setattr(inplace, "_reserve", append)
+        assert not inplace.write(path, b"new" + longer, b"old")
+    assert path.read_bytes() == b"old theirs"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 import struct
 import time
@@ -13,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from ngrokd.errors import HostError
-from ngrokd.host import hosts
+from ngrokd.host import exchange, files, hosts
+from ngrokd.host.exchange import Shared
 from ngrokd.host.hostsfile import HostsFile
-from ngrokd.host.journal import Entry, decode, encode, is_torn
 
 MARKER = "ngrokd managed section"
 NAMES = {"web.ns": "10.107.0.2"}
@@ -254,46 +256,80 @@ def test_a_block_list_of_200000_lines_takes_less_than_a_second_and_little_memory
     assert place.path.read_bytes() == content
 
 
-# What is written in place
+def test_whoever_only_reads_or_locks_it_keeps_no_name_from_being_published(place: Place) -> None:
+    readable = place.path.open("rb")
+    fcntl.flock(readable, fcntl.LOCK_SH)
+    with readable:
+        assert place.file.publish(NAMES)
+        assert place.file.publish({})
 
 
-OLD = b"".join(b"old line %d\n" % number for number in range(300))
-NEW = OLD[:700] + b"".join(b"new line %d\n" % number for number in range(400)) + OLD[700:]
-
-
-@pytest.mark.parametrize(("old", "new"), [(OLD, NEW), (NEW, OLD), (b"", NEW), (OLD, b"")])
-def test_every_half_of_a_write_is_told_from_what_somebody_else_wrote(
-    old: bytes, new: bytes
-) -> None:
-    entry = Entry("/etc/hosts", old, new)
-    padded = old.ljust(max(len(old), len(new)), b"\0")
-    for cut in range(0, len(new), 512):
-        torn = new[:cut] + padded[cut:]
-        assert is_torn(torn, entry) or torn in (old, new)
-        assert not is_torn(torn + b"10.0.0.1 mine\n", entry)
-        assert not is_torn(b"10.0.0.1 mine\n" + torn, entry)
-    assert not is_torn(old, entry) and not is_torn(new, entry)
-
-
-def test_a_journal_is_read_back_and_nothing_else_is_taken_for_one() -> None:
-    entry = Entry("/etc/hosts", OLD, NEW)
-    content = encode(entry)
-    assert decode(content) == entry
-    for broken in (b"", b"{}", content[:-1], content + b"x", b"[]\n", b"\xff\n", b"[" * 100_000):
-        assert decode(broken) is None
-
-
-def test_a_half_written_file_is_mended_at_the_next_look_and_an_edit_since_is_kept(
+def test_whoever_only_reads_it_keeps_no_name_out_of_a_file_that_is_written_in_place(
     place: Place,
 ) -> None:
-    journal = place.state / "hosts.ngrokd.journal"
-    torn = NEW[:1024] + OLD.ljust(len(NEW), b"\0")[1024:]
-    for content, expected in ((torn, OLD), (torn + b"10.0.0.1 mine\n", torn + b"10.0.0.1 mine\n")):
-        journal.write_bytes(encode(Entry(str(place.path), OLD, NEW)))
-        place.path.write_bytes(content)
-        file = place.daemon()
-        assert file.mend() == (str(place.path) if content == torn else "")
-        assert place.path.read_bytes() == expected
-        assert not journal.exists()
-        file.publish({})
-        assert place.path.read_bytes() == expected
+    place.path.with_name("other").hardlink_to(place.path)
+    with place.path.open("rb") as readable:
+        fcntl.flock(readable, fcntl.LOCK_SH)
+        assert place.file.publish(NAMES)
+        assert place.file.publish({})
+    assert place.path.read_bytes() == FIRST
+
+
+def test_a_file_that_ngrokd_made_goes_with_its_last_name_but_not_what_others_put_there(
+    place: Place,
+) -> None:
+    place.path.unlink()
+    place.file.publish(NAMES)
+    assert place.file.publish({})
+    assert not place.path.exists()
+    place.file.publish(NAMES)
+    theirs = place.path.with_name("theirs")  # an empty one of somebody's own
+    theirs.touch()
+    theirs.replace(place.path)
+    place.file.publish(NAMES)
+    place.file.publish({})
+    assert place.path.read_bytes() == b""
+
+
+def test_an_edit_in_the_moment_of_its_removal_is_not_removed(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.path.unlink()
+    place.file.publish(NAMES)
+    take_out = exchange.take_out
+
+    def edit_then_take_out(path: Path, out: Path, shared: Shared) -> None:
+        monkeypatch.undo()
+        with path.open("ab") as file:
+            file.write(b"10.0.0.9 mine\n")
+        take_out(path, out, shared)
+
+    monkeypatch.setattr(exchange, "take_out", edit_then_take_out)
+    assert place.file.publish({})
+    assert place.path.read_bytes() == b"10.0.0.9 mine\n"
+
+
+@pytest.mark.parametrize(("edit", "is_kept"), [(b"10.0.0.9 mine\n", True), (b"", False)])
+def test_an_edit_that_a_kill_left_out_of_sight_is_kept_and_told(
+    place: Place, caplog: pytest.LogCaptureFixture, edit: bytes, is_kept: bool
+) -> None:
+    place.path.write_bytes(FIRST + b"\n")
+    place.file.publish(NAMES)
+    orphan = place.path.with_name(f".hosts.ngrokd-99999999-{'0' * 16}")
+    orphan.write_bytes(FIRST + b"\n" + edit)
+    removed = place.daemon().remove_orphans()
+    assert removed == ([] if is_kept else [orphan]) and not orphan.exists()
+    kept = [each for each in place.path.parent.iterdir() if "-kept-" in each.name]
+    assert [each.read_bytes() for each in kept] == ([FIRST + b"\n" + edit] if is_kept else [])
+    assert all(str(each) in caplog.text for each in kept)
+
+
+def test_a_file_that_takes_only_appended_lines_is_told_as_one(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*words: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(files, "replace", refuse)
+    with pytest.raises(HostError, match="chattr -i -a "):
+        place.file.publish(NAMES)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ _AT_FDCWD = -100
 
 # EINVAL: a file system without it; ENOSYS: a kernel without it.
 _CANNOT = frozenset((errno.EINVAL, errno.ENOSYS, errno.ENOTSUP))
+
+Identity = tuple[int, int]
 
 # More turns than that are a fight over the name that nobody can win.
 _MAX_TURNS = 4
@@ -57,7 +60,7 @@ class Shared:
 
     # What the new content was made from; b"" also for a file that is missing, None: of no matter.
     expected: Optional[bytes]
-    insist: bool = True  # also if somebody has it open for writing, or has locked it
+    insist: bool = True  # also if somebody has it open for writing
     log: Optional[inplace.Log] = None  # knows what is being written in place
 
 
@@ -74,7 +77,7 @@ def put(new: Path, path: Path, content: bytes, shared: Optional[Shared] = None) 
 
 
 def _put_if_expected(new: Path, path: Path, content: bytes, shared: Shared) -> None:
-    with _locked(path, shared) as theirs:
+    with _marked(path) as theirs:
         if not is_still(path, shared.expected) or _is_written(path, shared):
             raise ChangedMeanwhile
         if not _swap(new, path):
@@ -85,31 +88,68 @@ def _put_if_expected(new: Path, path: Path, content: bytes, shared: Shared) -> N
         remove(new)
 
 
+def take_out(path: Path, out: Path, shared: Shared) -> None:
+    """Removes `path`, if it is what was expected; `out` is a name that nothing has. As `put`."""
+    with _marked(path) as theirs:
+        if not is_still(path, shared.expected) or _is_written(path, shared):
+            raise ChangedMeanwhile
+        path.rename(out)
+        if _is_as_expected(out, theirs, shared):
+            remove(out)
+            return
+        try:
+            _put_first(out, path)
+        except CannotExchange:
+            out.rename(path)
+        except (OSError, ChangedMeanwhile) as exc:
+            raise Stranded(keep(out, path), path) from exc
+        raise ChangedMeanwhile
+
+
 def is_still(path: Path, expected: Optional[bytes]) -> bool:
-    """A missing file is an empty one, as for whoever made the new content. Raises OSError."""
+    """A missing file is an empty one, as for whoever made the new content. Raises OSError.
+
+    False also for what is no file (a link, say), and while a lease keeps us from opening it.
+    """
     try:
-        return path.read_bytes() == expected
+        with _opened(path) as descriptor, open(descriptor, "rb", closefd=False) as file:
+            return stat.S_ISREG(os.fstat(descriptor).st_mode) and file.read() == expected
     except FileNotFoundError:
         return not expected
+    except ChangedMeanwhile:
+        return False
 
 
 @contextlib.contextmanager
-def _locked(path: Path, shared: Shared) -> Iterator[Optional[tuple[int, ...]]]:
-    """Its state, while no other ngrokd may replace it: ChangedMeanwhile, one does.
-
-    The lock stays with what stands at `path` now, so that once it is `new` it is no orphan either.
-    """
+def _opened(path: Path) -> Iterator[int]:
+    """For reading. ChangedMeanwhile: it has become a link, or another ngrokd is writing it."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        yield None
-        return
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as exc:
+        if exc.errno in (errno.ELOOP, errno.EAGAIN):
+            raise ChangedMeanwhile from exc
+        raise
     try:
-        if not lease.lock(descriptor) and not shared.insist:
-            raise ChangedMeanwhile
-        yield _state(os.fstat(descriptor))
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _marked(path: Path) -> Iterator[Optional[tuple[int, ...]]]:
+    """What stands at `path`: its state; None: nothing.
+
+    It bears a lock meanwhile, so that nobody takes it for an orphan once it came out. If somebody
+    else has the lock, that does as well.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            descriptor = stack.enter_context(_opened(path))
+        except FileNotFoundError:
+            yield None
+            return
+        lease.lock(descriptor)
+        yield _state(os.fstat(descriptor))
 
 
 def _swap(new: Path, path: Path) -> bool:
@@ -151,7 +191,7 @@ def _put_first(new: Path, path: Path) -> None:
 def _is_as_expected(out: Path, state: Optional[tuple[int, ...]], shared: Shared) -> bool:
     """The state is looked at first, since that is quick: an edit is out of sight meanwhile."""
     try:
-        same = _state(out.stat()) == state and not _is_written(out, shared)
+        same = _state(out.lstat()) == state and not _is_written(out, shared)
         return same and is_still(out, shared.expected)
     except OSError:
         return False  # what cannot be looked at goes back
@@ -166,19 +206,19 @@ def _put_back(new: Path, path: Path, content: bytes) -> None:
     last: Optional[tuple[int, ...]] = None  # ours
     try:
         for _ in range(_MAX_TURNS):
-            put = _state(new.stat())
+            put = _state(new.lstat())
             if not _swap(new, path) or (last is None and is_still(new, content)):
                 return
-            if _state(new.stat()) == last:
+            if _state(new.lstat()) == last:
                 break  # an edit that was out of sight when somebody made another one
             last = put
     except (OSError, ChangedMeanwhile) as exc:
-        raise Stranded(_keep(new, path), path) from exc
-    raise Stranded(_keep(new, path), path)
+        raise Stranded(keep(new, path), path) from exc
+    raise Stranded(keep(new, path), path)
 
 
-def _keep(new: Path, path: Path) -> Path:
-    """Under a name that is not taken for an orphan."""
+def keep(new: Path, path: Path) -> Path:
+    """Renames it to what is not taken for an orphan of `path`; the name that it has then."""
     kept = path.with_name(f"{path.name}.ngrokd-kept-{os.urandom(4).hex()}")
     try:
         new.rename(kept)
@@ -191,6 +231,15 @@ def remove(new: Path) -> None:
     """As far as possible."""
     with contextlib.suppress(OSError):  # as an orphan it harms nobody, and goes at the next start
         new.unlink()
+
+
+def identity(path: Path) -> Optional[Identity]:
+    """Which file it is, whatever it holds; None: there is none. Raises OSError."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _state(found: os.stat_result) -> tuple[int, ...]:

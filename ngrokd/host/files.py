@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Optional, TypeVar
 
@@ -106,8 +106,20 @@ def read_regular(path: Path, max_bytes: int = MAX_STATE_BYTES) -> bytes:
     return content
 
 
-def remove_orphans(path: Path) -> list[Path]:
-    """Removes what writers that were killed between write and rename left beside `path`."""
+def remove(path: Path, shared: Shared) -> None:
+    """Removes it if it is what was expected. Raises as `replace` with `shared` does."""
+    path = real(path)
+    exchange.take_out(path, _temporary(path), shared)
+    sync_folder(path.parent)
+
+
+def remove_orphans(
+    path: Path, is_needed: Optional[Callable[[Path], bool]] = None
+) -> list[Path]:
+    """Removes what writers that were killed between write and rename left beside `path`.
+
+    `is_needed`: which of them are left alone.
+    """
     removed: list[Path] = []
     path = real(path)
     pattern = re.compile(re.escape(f".{path.name}.ngrokd-") + r"([0-9]+)-[0-9a-f]{16}")
@@ -117,12 +129,14 @@ def remove_orphans(path: Path) -> list[Path]:
         logger.debug("%s is not looked through for orphans: %s", path.parent, exc.strerror)
         return removed
     for name in names:
-        found = pattern.fullmatch(name)
-        if found and not _is_being_written(path.parent / name, int(found[1])):
-            logger.info("removing %s, left by a run that was killed", path.parent / name)
+        found, orphan = pattern.fullmatch(name), path.parent / name
+        if not found or _is_being_written(orphan, int(found[1])):
+            continue
+        if is_needed is None or not is_needed(orphan):
+            logger.info("removing %s, left by a run that was killed", orphan)
             with contextlib.suppress(OSError):  # not ours to remove: it harms nobody
-                (path.parent / name).unlink()
-                removed.append(path.parent / name)
+                orphan.unlink()
+                removed.append(orphan)
     return removed
 
 
@@ -180,7 +194,7 @@ def move_aside(path: Path) -> Path:
 
 
 def _replace_by_rename(path: Path, content: bytes, mode: int, shared: Optional[Shared]) -> None:
-    temporary = path.with_name(f".{path.name}.ngrokd-{os.getpid()}-{os.urandom(8).hex()}")
+    temporary = _temporary(path)
     descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -195,7 +209,11 @@ def _replace_by_rename(path: Path, content: bytes, mode: int, shared: Optional[S
     except BaseException:
         exchange.remove(temporary)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.ngrokd-{os.getpid()}-{os.urandom(8).hex()}")
 
 
 def _mark_as_being_written(descriptor: int) -> None:
@@ -220,7 +238,8 @@ def _is_being_written(temporary: Path, pid: int) -> bool:
     return False
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """What was renamed or removed in it outlives a power cut. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -83,6 +83,21 @@ def outside(content: bytes, marker: str) -> bytes:
     return b"".join(kept)
 
 
+def of_others(content: bytes) -> bytes:
+    """All but the sections of any ngrokd; where markers are broken, by the look of the lines."""
+    kept = []
+    position = 0
+    for found in _marks(content):
+        kept.append(content[position : found.start])
+        position = found.end
+        while found.kind == b"BEGIN" and (line := _line_at(content, position)):
+            if not _OUR_LINE.fullmatch(line):
+                break
+            position += len(line)
+    kept.append(content[position:])
+    return b"".join(kept)
+
+
 def handmade(content: bytes, own: Mapping[str, str]) -> frozenset[str]:
     """Of our names (hostname: address), those that `content` maps to our address and nowhere else.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Optional
 
 from ngrokd.errors import HostError, StateError
-from ngrokd.host import files, hosts, lease
+from ngrokd.host import exchange, files, hosts, lease, orphans, turns
 from ngrokd.host.dispute import Dispute
 from ngrokd.host.exchange import ChangedMeanwhile, Shared
 from ngrokd.host.journal import Journal
@@ -40,7 +40,7 @@ _MENDS = {
         "make it writable (under systemd: ReadWritePaths=/etc), "
         "or set net.hosts_file to a file that is"
     ),
-    errno.EPERM: "if it is immutable (see `lsattr`): chattr -i {path}",
+    errno.EPERM: "if `lsattr` shows i or a (immutable, append-only): chattr -i -a {path}",
     errno.ENOSPC: "make room on its file system",
     errno.EDQUOT: "make room on its file system",
     errno.EINVAL: "set net.hosts_file to a regular file",
@@ -84,7 +84,7 @@ class HostsFile:
         self._clock = clock
         self._pause = pause
         self._dispute = Dispute()
-        self._made_by_us = False
+        self._made: Optional[exchange.Identity] = None  # there was no file
         self._held = b""  # digest of the content that somebody has open for writing, and since when
         self._held_since = 0.0
         self._told: set[str] = set()  # once is enough
@@ -106,7 +106,6 @@ class HostsFile:
         """
         section = HostsSection(self._marker, dict(names))
         try:
-            self.mend()
             written = self._publish(section.names)
         except HostError as exc:
             self.status = HostsStatus(str(self._path), section, not names, str(exc))
@@ -149,7 +148,7 @@ class HostsFile:
     def remove_orphans(self) -> list[Path]:
         """Removes temporary files that a killed run left beside the file, and beside its copy."""
         copies = files.remove_orphans(self._copy) if self._copy else []
-        return files.remove_orphans(self._path) + copies
+        return orphans.remove(self._path) + copies
 
     def mend(self) -> str:
         """Puts back a file that was written in place and only half; its path, "" for none.
@@ -158,13 +157,15 @@ class HostsFile:
         """
         if self._journal is None or not self._journal.is_open:
             return ""
+        path = files.real(self._path)
         try:
-            mended = self._journal.mend()
+            with turns.taken(path):
+                is_mended = self._journal.mend(path)
         except OSError as exc:
             raise HostError(f"half written before, and not mended: {self._refused(exc)}") from exc
-        if mended:
-            logger.warning("%s was half written when ngrokd was ended: it is put back", mended)
-        return mended
+        if is_mended:
+            logger.warning("%s was half written when ngrokd was ended: it is put back", path)
+        return str(path) if is_mended else ""
 
     def _publish(self, names: Mapping[str, str]) -> bool:
         for pause_s in (*_PAUSES_S, 0.0):
@@ -183,6 +184,7 @@ class HostsFile:
 
     def _one_round(self, names: Mapping[str, str]) -> bool:
         """Raises ChangedMeanwhile, OSError and HostError."""
+        self.mend()
         content = self._read()
         now = self._clock()
         if content == self._content and names == self._names:
@@ -238,11 +240,19 @@ class HostsFile:
         self._dispute.lost(now)
 
     def _write(self, rendered: bytes, shared: Shared) -> None:
-        if not rendered and self._made_by_us:
-            files.real(self._path).unlink()
-            return
-        self._made_by_us = self._made_by_us or not self._path.exists()
-        if files.replace(self._path, rendered, _NEW_FILE_MODE, shared):
+        path = files.real(self._path)
+        with turns.taken(path):
+            if not exchange.is_still(path, shared.expected):
+                raise ChangedMeanwhile  # before anything is written beside it
+            made = exchange.identity(path)
+            if not rendered and made is not None and made == self._made:
+                files.remove(path, shared)
+                self._made = None
+                return
+            is_ours = made in (None, self._made)
+            in_place = files.replace(path, rendered, _NEW_FILE_MODE, shared)
+            self._made = exchange.identity(path) if is_ours else None
+        if in_place:
             self._tell_once(
                 logging.INFO,
                 f"{self._path} cannot be replaced (a bind mount, its folder is closed to us, or it "

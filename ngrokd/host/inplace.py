@@ -2,7 +2,8 @@
 
 Bytes are changed from the first difference on, so a crash within the write leaves a file whose
 parts are the old ones or the new. A `Log` that was begun before knows both, and lets the next start
-mend it. While the kernel gives us the file alone (`lease.alone`), readers wait, and never see half.
+mend it. If the kernel gives us the file alone (`lease.alone`), who opens it waits, and never sees
+half; who has it open for reading already can, and keeps us from nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional, Protocol
 
-from ngrokd.host import lease
+from ngrokd.host import lease, remains
 
 # No room can be reserved on this file system; the write itself will find out.
 _CANNOT_RESERVE = frozenset((errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL))
@@ -30,6 +31,16 @@ class Log(Protocol):
         """The file is whole."""
 
 
+class _NoLog:
+    """Of a file that nobody misses."""
+
+    def begin(self, path: Path, old: bytes, new: bytes) -> None:
+        """Nothing is noted."""
+
+    def end(self) -> None:
+        """Nothing was."""
+
+
 def write(
     path: Path,
     content: bytes,
@@ -37,33 +48,62 @@ def write(
     log: Optional[Log] = None,
     insist: bool = True,
 ) -> bool:
-    """Writes and reads back. False: somebody else writes too (before: nothing was changed).
+    """Writes and reads back. False: somebody else writes too, whose content stays.
 
     Room is reserved first, so a full disk is found before a byte is changed; if the write fails
-    even so, the old content is put back. Not `insist`: only if nobody else has the file open.
+    even so, the old content is put back. Not `insist`: only if nobody has it open for writing.
     Raises OSError.
     """
-    with _opened(path) as descriptor, lease.alone(descriptor) as is_alone:
-        if not (is_alone and lease.lock(descriptor)) and not insist:
-            return False
-        previous = _read(descriptor)
-        if expected is not None and previous != expected:
-            return False
-        if log is not None:
-            log.begin(path, previous, content)
-        try:
-            _reserve(descriptor, len(content))
-            _write(descriptor, content, _first_difference(previous, content))
-        except OSError:
-            _write(descriptor, previous, 0)  # if that fails, too, the log stays
-            if log is not None:
-                log.end()
-            raise
-    # Once it is closed: by a lease that could not be given back we would wait for ourselves.
-    is_whole = path.read_bytes() == content
-    if log is not None:
-        log.end()
+    log = log or _NoLog()
+    lease.let_readers_finish(path)
+    if not insist and lease.is_being_written(path):
+        return False
+    try:
+        with _opened(path) as descriptor:
+            with lease.alone(descriptor):
+                if not _write_if_expected(descriptor, path, content, expected, log):
+                    return False
+            # Not under the lease, which would have ourselves wait.
+            is_whole = path.read_bytes() == content
+    except BlockingIOError:  # somebody else has a lease of it
+        return False
+    log.end()
     return is_whole
+
+
+def _write_if_expected(
+    descriptor: int, path: Path, content: bytes, expected: Optional[bytes], log: Log
+) -> bool:
+    previous = _read(descriptor)
+    if expected is not None and previous != expected:
+        return False
+    log.begin(path, previous, content)
+    try:
+        _reserve(descriptor, len(content))
+        # A process that was stopped meanwhile has lost its lease, and others have written.
+        if expected is not None and not _is_still(descriptor, previous, len(content)):
+            _give_back_room(descriptor, previous, content)
+            return False  # the log stays, and who mends next looks whether all is there
+        _write(descriptor, content, _first_difference(previous, content))
+    except OSError:
+        _write(descriptor, previous, 0)  # if that fails, too, the log stays
+        log.end()
+        raise
+    return True
+
+
+def _give_back_room(descriptor: int, previous: bytes, content: bytes) -> None:
+    """What others have appended then follows the lines again, not the zeros behind them."""
+    without = remains.mended(_read(descriptor), previous, content)
+    if without is not None:
+        _write(descriptor, without, len(previous))
+
+
+def _is_still(descriptor: int, previous: bytes, reserved: int) -> bool:
+    """But for the room that was reserved."""
+    current = _read(descriptor)
+    longest = max(len(previous), reserved)
+    return len(current) <= longest and current == previous.ljust(len(current), b"\0")
 
 
 def _first_difference(old: bytes, new: bytes) -> int:
@@ -80,7 +120,7 @@ def _first_difference(old: bytes, new: bytes) -> int:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         yield descriptor
     finally:

@@ -1,26 +1,32 @@
 """What is being written in place, kept beside the state until it is done.
 
 A write in place that is cut short (a kill, a power cut, a disk that fails) leaves a file that is
-neither the old one nor the new. Who finds this journal then puts the old one back; but only over a
-file that is made of parts of the two, since anything else was written by somebody afterwards.
+neither the old one nor the new. Who finds this journal then puts the old one back; but only if it
+is for certain such a half (remains.py), of the file that this configuration is about, and if nobody
+else can have written the journal. In doubt, and if lines are missing, it is kept under another
+name: it may be the only copy of somebody's lines.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
 from ngrokd.errors import StateError
-from ngrokd.host import files, inplace
+from ngrokd.host import files, inplace, remains
+from ngrokd.host.exchange import ChangedMeanwhile
 
 logger = logging.getLogger(__name__)
 
-# What a disk writes as a whole; a kill stops between pages, which are multiples of it.
-_SECTOR_BYTES = 512
+# A want that passes: what is read a moment later is the same.
+_PASSING = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR))
 
 # Two copies of a block list of a million lines.
 _MAX_BYTES = 256 * 1024 * 1024
@@ -56,21 +62,8 @@ def decode(content: bytes) -> Optional[Entry]:
     return Entry(path, body[:old], body[old:])
 
 
-def is_torn(current: bytes, entry: Entry) -> bool:
-    """It is made of sectors of the old and the new content, and is neither of them."""
-    old, new = entry.old, entry.new
-    if current in (old, new):
-        return False
-    longest = max(len(old), len(new))
-    if not min(len(old), len(new)) <= len(current) <= longest:
-        return False
-    # Room is reserved before the first byte, which lengthens the file by zeros.
-    padded = (old.ljust(longest, b"\0"), new.ljust(longest, b"\0"))
-    for start in range(0, len(current), _SECTOR_BYTES):
-        sector = current[start : start + _SECTOR_BYTES]
-        if all(sector != each[start : start + len(sector)] for each in padded):
-            return False
-    return True
+class _Unusable(Exception):
+    """Nothing can be mended by this journal, and why. Handler: it is kept."""
 
 
 class Journal:
@@ -79,9 +72,12 @@ class Journal:
     def __init__(self, file: Path) -> None:
         self._file = file
         self.is_open = True  # until `mend` has looked: a run before may have left one
+        self._is_in_the_way = False  # one that must be kept, and cannot be renamed
 
     def begin(self, path: Path, old: bytes, new: bytes) -> None:
         """Without room for it the write goes on all the same, and cannot be mended."""
+        if self._is_in_the_way:
+            return
         self.is_open = True
         try:
             files.write_atomic(self._file, encode(Entry(str(path), old, new)))
@@ -90,31 +86,92 @@ class Journal:
 
     def end(self) -> None:
         """The file is whole: what stays of the journal is not taken for a half of it."""
-        with contextlib.suppress(OSError):
-            self._file.unlink()
+        if not self._is_in_the_way:
+            with contextlib.suppress(OSError):
+                self._file.unlink()
+                files.sync_folder(self._file.parent)  # a power cut does not bring it back
         self.is_open = False
 
-    def mend(self) -> str:
-        """Puts back what a write left half done; which file that was, "" for none.
+    def mend(self, path: Path) -> bool:
+        """Puts back what a write of `path`, a real path, left half done; True if there was one.
 
-        Raises OSError: it cannot be put back now.
+        Raises OSError and ChangedMeanwhile: it cannot be put back now, and is tried again.
         """
         files.remove_orphans(self._file)
-        entry = self._entry()
-        path = Path(entry.path) if entry else Path()
-        mended = ""
-        with contextlib.suppress(FileNotFoundError):  # it went with its container
-            current = path.read_bytes() if entry else b""
-            if entry and is_torn(current, entry) and inplace.write(path, entry.old, current):
-                mended = entry.path
-        self.end()
+        try:
+            entry = self._entry(path)
+            mended = entry is not None and _mend(path, entry)
+        except _Unusable as exc:
+            self._keep(path, str(exc))
+            return False
+        if entry is not None:
+            self.end()
+        self.is_open = False
         return mended
 
-    def _entry(self) -> Optional[Entry]:
+    def _entry(self, path: Path) -> Optional[Entry]:
+        """None: there is no journal. Raises _Unusable, and OSError for what passes."""
         try:
-            return decode(files.read_regular(self._file, _MAX_BYTES))
-        except (FileNotFoundError, ValueError):
+            if not self._is_ours():
+                raise _Unusable("another user can have written it")
+            entry = decode(files.read_regular(self._file, _MAX_BYTES))
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        except OSError as exc:  # then there was no right to write one either
-            logger.debug("%s is not read: %s", self._file, exc.strerror)
-            return None
+        except ValueError as exc:
+            raise _Unusable("it is too large") from exc
+        except OSError as exc:
+            if exc.errno in _PASSING:
+                raise
+            raise _Unusable(f"it cannot be read ({exc.strerror})") from exc
+        if entry is None:
+            raise _Unusable("it is damaged")
+        if entry.path != str(path):
+            raise _Unusable(f"it is of another file, {entry.path!a}")
+        return entry
+
+    def _is_ours(self) -> bool:
+        """Whoever could put one there could have root write any content."""
+        users = (0, os.geteuid())
+        folder, found = self._file.parent.stat(), self._file.lstat()
+        is_shut = folder.st_uid in users and not folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        return is_shut and found.st_uid in users and stat.S_ISREG(found.st_mode)
+
+    def _keep(self, path: Path, why: str) -> None:
+        """Once: it is no journal any more."""
+        kept = self._file.with_name(f"{self._file.name}.kept-{os.urandom(4).hex()}")
+        self.is_open = False
+        try:
+            self._file.rename(kept)
+            files.sync_folder(kept.parent)
+        except FileNotFoundError:
+            return
+        except OSError as exc:
+            self._is_in_the_way = True
+            logger.warning(
+                "%s is of no use (%s), stays (%s), and keeps what is written in place from being "
+                "noted. Mend: move it away", self._file, why, exc.strerror,
+            )  # fmt: skip
+            return
+        logger.warning(
+            "%s may lack lines: a write of it was cut short, and is not mended by its journal: "
+            "%s. Mend: compare it with what it had before, which is in %s from line 2 on, and add "
+            "what is missing", path, why, kept,
+        )  # fmt: skip
+
+
+def _mend(path: Path, entry: Entry) -> bool:
+    """False: it is whole. Raises _Unusable, OSError and ChangedMeanwhile."""
+    try:
+        current = files.read_regular(path, _MAX_BYTES)
+    except FileNotFoundError as exc:
+        raise _Unusable("the file is missing") from exc
+    except ValueError as exc:
+        raise _Unusable("the file is too large") from exc
+    mended = remains.mended(current, entry.old, entry.new)
+    if mended is not None:
+        if not inplace.write(path, mended, current):
+            raise ChangedMeanwhile
+        return True
+    if current != entry.new and remains.is_missing_lines(current, entry.old):
+        raise _Unusable("the file was changed since")
+    return False

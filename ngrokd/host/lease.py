@@ -1,7 +1,10 @@
 """Who else has a file open or locked, as the kernel tells it: fcntl(2), "Leases", and flock(2).
 
 A lease is given only while no other program has the file open in a way that conflicts with it.
-Linux gives it for a file of our own user, or with CAP_LEASE; elsewhere nothing is known.
+Linux gives it for a file of our own user, or with CAP_LEASE, which the daemon gives up: of a hosts
+file that belongs to somebody else nothing is known, nor is it elsewhere. What others write is then
+only seen by comparing. A lease is a courtesy to others, and whoever refuses it keeps nobody from
+writing for long.
 """
 
 from __future__ import annotations
@@ -12,16 +15,21 @@ import errno
 import fcntl
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 _IN_USE = frozenset((errno.EAGAIN, errno.EBUSY))
 
+# Who looks a name up has the file open for less than a millisecond; nobody tells when it is closed.
+_READERS_TRIES = 20
+_READERS_S = 0.001
+
 
 def lock(descriptor: int) -> bool:
-    """Keeps other ngrokds away until it is closed; False: one has it, or anybody who may read it.
+    """Marks a file as one that is in use, until it is closed; False: somebody else has done so.
 
-    True also where there are no locks.
+    Anybody can who may read it: nothing may depend on it. True also where there are no locks.
     """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -64,15 +72,31 @@ class _Lease(enum.Enum):
     UNKNOWN = "unknown"  # there are no leases here
 
 
+def let_readers_finish(path: Path) -> None:
+    """Waits until nobody has it open, but 20 ms at most: some read it all day."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return  # whoever opens it next says what is wrong with it
+    try:
+        for _ in range(_READERS_TRIES):
+            with alone(descriptor) as is_refused:
+                if not is_refused:
+                    return
+            time.sleep(_READERS_S)
+    finally:
+        os.close(descriptor)
+
+
 @contextlib.contextmanager
 def alone(descriptor: int) -> Iterator[bool]:
-    """True: nobody else has the file open, and whoever opens it meanwhile waits for the end.
+    """Whoever opens the file meanwhile waits for the end; True: no, somebody else has it open.
 
-    They wait for moments, but 45 s if this process is stopped. True also where leases are not to
+    They wait for moments, but 45 s if this process is stopped. False also where leases are not to
     be had, but then nobody waits.
     """
     with _taken(descriptor, fcntl.F_WRLCK) as lease:
-        yield lease is not _Lease.REFUSED
+        yield lease is _Lease.REFUSED
 
 
 @contextlib.contextmanager
