@@ -76,8 +76,14 @@ class Memory:
 
     def remove_orphans(self) -> list[Path]:
         """Removes what a run that was killed while it wrote left beside the files."""
-        paths = (self._addresses, self._ports, self._endpoints)
-        return [orphan for path in paths for orphan in files.remove_orphans(path)]
+        return [orphan for path in self._files() for orphan in files.remove_orphans(path)]
+
+    def orphans(self) -> list[Path]:
+        """What `remove_orphans` would remove."""
+        return [orphan for path in self._files() for orphan in files.orphans(path)]
+
+    def _files(self) -> tuple[Path, ...]:
+        return self._addresses, self._ports, self._endpoints
 
     def save_assignments(self, remembered: Remembered) -> None:
         """Raises StateError; what was saved before is then still there."""

@@ -29,6 +29,7 @@ from tests.namespace import Namespace
 ROOT = Path(__file__).parent.parent
 NAME = f"clean{os.getpid()}"  # it is claimed, and another checkout may be tested beside this
 ORIGINAL = b"127.0.0.1 localhost\r\n# caf\xe9\n::1 six"
+HALF = ORIGINAL[:9]
 SECTION = b"# BEGIN ngrokd managed section (%s)\n10.107.0.2\ta.ns\n" % NAME.encode()
 SECTION += b"# END ngrokd managed section (%s)\n" % NAME.encode()
 
@@ -59,7 +60,7 @@ class Wreck:
         """Leaves everything."""
         self.hosts.write_bytes(ORIGINAL[:-7] + SECTION + ORIGINAL[-7:])
         for folder, name in (("etc", "hosts"), ("state", "ip_mappings.json")):
-            (self.folder / folder / f".{name}.ngrokd-99999999-{'a' * 16}").write_bytes(b"half")
+            (self.folder / folder / f".{name}.ngrokd-99999999-{'a' * 16}").write_bytes(HALF)
         self.pid.write_text("99999999\n")
         with socket.socket(socket.AF_UNIX) as sock:
             sock.bind(str(self.socket))
@@ -380,15 +381,26 @@ def test_a_dry_run_tells_all_and_touches_nothing(
 ) -> None:
     path = wreck.write_config()
     wreck.crash()
+    journal = wreck.folder / "state" / "hosts.ngrokd.journal"
+    journal.touch()
+    edit = wreck.hosts.with_name(f".hosts.ngrokd-99999999-{'b' * 16}")
+    edit.write_bytes(b"10.0.0.9 mine\n")
     before = wreck.tree()
     assert run("--config", path, "cleanup", "--dry-run") == 0
     answer = capsys.readouterr()
     assert answer.out.splitlines() == [
+        f"# put {wreck.hosts} back if it is half written, as {journal} tells",
         f"# take ngrokd's section out of {wreck.hosts}",
+        f"rm {wreck.hosts.with_name('.hosts.ngrokd-99999999-' + 'a' * 16)}",
+        f"# keep {edit} as {wreck.hosts}.ngrokd-kept-*",
         f"rm {wreck.socket}",
         f"rm {wreck.pid}",
+        f"rm {wreck.folder / 'state' / '.ip_mappings.json.ngrokd-99999999-'}{'a' * 16}",
     ]
     assert wreck.tree() == before
+    for left in wreck.folder.rglob(".*.ngrokd-*"):
+        left.unlink()
+    journal.unlink()
     wreck.hosts.write_bytes(SECTION + SECTION)
     wreck.socket.unlink()
     wreck.pid.write_text("my notes")

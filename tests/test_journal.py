@@ -155,7 +155,7 @@ def test_a_journal_of_another_file_is_kept_and_keeps_no_name_from_being_publishe
     assert place.daemon().publish(NAMES)
     assert hosts.holds(place.path.read_bytes(), NAMES, MARKER)
     assert place.kept() == [noted]
-    assert "it is of another file" in caplog.text
+    assert f"net.hosts_file is {place.path} now" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -219,12 +219,17 @@ def _put_back(new: Path, path: Path, content: bytes) -> None:
 
 def keep(new: Path, path: Path) -> Path:
     """Renames it to what is not taken for an orphan of `path`; the name that it has then."""
-    kept = path.with_name(f"{path.name}.ngrokd-kept-{os.urandom(4).hex()}")
+    kept = kept_name(path, os.urandom(4).hex())
     try:
         new.rename(kept)
     except OSError:
         return new
     return kept
+
+
+def kept_name(path: Path, ending: str) -> Path:
+    """Under which somebody's lines are kept beside `path`."""
+    return path.with_name(f"{path.name}.ngrokd-kept-{ending}")
 
 
 def remove(new: Path) -> None:

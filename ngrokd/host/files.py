@@ -121,23 +121,26 @@ def remove_orphans(
     `is_needed`: which of them are left alone.
     """
     removed: list[Path] = []
-    path = real(path)
-    pattern = re.compile(re.escape(f".{path.name}.ngrokd-") + r"([0-9]+)-[0-9a-f]{16}")
-    try:
-        names = [entry.name for entry in path.parent.iterdir()]
-    except OSError as exc:
-        logger.debug("%s is not looked through for orphans: %s", path.parent, exc.strerror)
-        return removed
-    for name in names:
-        found, orphan = pattern.fullmatch(name), path.parent / name
-        if not found or _is_being_written(orphan, int(found[1])):
-            continue
+    for orphan in orphans(path):
         if is_needed is None or not is_needed(orphan):
             logger.info("removing %s, left by a run that was killed", orphan)
             with contextlib.suppress(OSError):  # not ours to remove: it harms nobody
                 orphan.unlink()
                 removed.append(orphan)
     return removed
+
+
+def orphans(path: Path) -> list[Path]:
+    """What writers that were killed between write and rename left beside `path`."""
+    path = real(path)
+    pattern = re.compile(re.escape(f".{path.name}.ngrokd-") + r"([0-9]+)-[0-9a-f]{16}")
+    try:
+        names = [entry.name for entry in path.parent.iterdir()]
+    except OSError as exc:
+        logger.debug("%s is not looked through for orphans: %s", path.parent, exc.strerror)
+        return []
+    found = [(path.parent / name, pattern.fullmatch(name)) for name in sorted(names)]
+    return [each for each, pid in found if pid and not _is_being_written(each, int(pid[1]))]
 
 
 def read_json_mapping(path: Path, kind: type[Value]) -> tuple[dict[str, Value], str]:

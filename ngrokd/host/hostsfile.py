@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Optional
 
 from ngrokd.errors import HostError, StateError
-from ngrokd.host import exchange, files, hosts, lease, orphans, turns
+from ngrokd.host import exchange, files, hosts, journal, lease, orphans, turns
 from ngrokd.host.dispute import Dispute
 from ngrokd.host.exchange import ChangedMeanwhile, Shared
 from ngrokd.host.journal import Journal
@@ -80,7 +80,7 @@ class HostsFile:
         self._journal: Optional[Journal] = None
         if state_folder is not None:
             self._copy = state_folder / f"{path.name}.ngrokd.bak"
-            self._journal = Journal(state_folder / f"{path.name}.ngrokd.journal")
+            self._journal = Journal(journal.place(state_folder, path))
         self._clock = clock
         self._pause = pause
         self._dispute = Dispute()

@@ -59,12 +59,11 @@ def write(
     if not insist and lease.is_being_written(path):
         return False
     try:
-        with _opened(path) as descriptor:
-            with lease.alone(descriptor):
-                if not _write_if_expected(descriptor, path, content, expected, log):
-                    return False
-            # Not under the lease, which would have ourselves wait.
-            is_whole = path.read_bytes() == content
+        with _opened(path) as descriptor, lease.alone(descriptor):
+            if not _write_if_expected(descriptor, path, content, expected, log):
+                return False
+        # Once it is closed: by a lease that could not be given back we would wait for ourselves.
+        is_whole = path.read_bytes() == content
     except BlockingIOError:  # somebody else has a lease of it
         return False
     log.end()

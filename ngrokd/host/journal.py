@@ -62,8 +62,17 @@ def decode(content: bytes) -> Optional[Entry]:
     return Entry(path, body[:old], body[old:])
 
 
+def place(state_folder: Path, path: Path) -> Path:
+    """Where the journal of the hosts file `path` is."""
+    return state_folder / f"{path.name}.ngrokd.journal"
+
+
 class _Unusable(Exception):
-    """Nothing can be mended by this journal, and why. Handler: it is kept."""
+    """Nothing can be mended by this journal. Handler: it is kept."""
+
+    def __init__(self, why: str, of: str = "") -> None:
+        super().__init__(why)
+        self.of = of  # the file that it is of, if that is another one
 
 
 class Journal:
@@ -102,7 +111,7 @@ class Journal:
             entry = self._entry(path)
             mended = entry is not None and _mend(path, entry)
         except _Unusable as exc:
-            self._keep(path, str(exc))
+            self._keep(exc.of or str(path), str(exc))
             return False
         if entry is not None:
             self.end()
@@ -126,7 +135,7 @@ class Journal:
         if entry is None:
             raise _Unusable("it is damaged")
         if entry.path != str(path):
-            raise _Unusable(f"it is of another file, {entry.path!a}")
+            raise _Unusable(f"net.hosts_file is {path} now", ascii(entry.path))
         return entry
 
     def _is_ours(self) -> bool:
@@ -136,7 +145,7 @@ class Journal:
         is_shut = folder.st_uid in users and not folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
         return is_shut and found.st_uid in users and stat.S_ISREG(found.st_mode)
 
-    def _keep(self, path: Path, why: str) -> None:
+    def _keep(self, path: str, why: str) -> None:
         """Once: it is no journal any more."""
         kept = self._file.with_name(f"{self._file.name}.kept-{os.urandom(4).hex()}")
         self.is_open = False

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import Optional
 
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
-from ngrokd.host import command, files, hosts, netif
+from ngrokd.host import command, files, hosts, journal, netif, orphans
 from ngrokd.host.claims import Claims
 from ngrokd.host.hostsfile import HostsFile
 
@@ -62,17 +63,24 @@ def _remove(
 
 
 def look(
-    net: NetSettings, known: frozenset[str], run: command.Runner = command.run
+    net: NetSettings,
+    known: frozenset[str],
+    run: command.Runner = command.run,
+    state_folder: Optional[Path] = None,
 ) -> tuple[list[str], list[str]]:
     """What `remove` would do, and what would stay, as lines; nothing is changed."""
     would: list[str] = []
     stays: list[str] = []
+    path = Path(net.hosts_file)
+    if state_folder is not None and os.path.lexists(noted := journal.place(state_folder, path)):
+        would.append(f"# put {path} back if it is half written, as {noted} tells")
     try:
-        content = _content(Path(net.hosts_file))
+        content = _content(path)
         if hosts.render(content, {}, hosts.marker_of(net.interface_name)) != content:
             would.append(f"# take ngrokd's section out of {net.hosts_file}")
     except (HostError, OSError) as exc:
         stays.append(f"{net.hosts_file}: {exc}")
+    would += orphans.look(path)
     try:
         commands, left = netif.would_remove(net, known, run)
     except HostError as exc:
@@ -85,6 +93,7 @@ def look(
 
 def _content(path: Path) -> bytes:
     try:
-        return files.read_regular(path)
+        files.refuse_special(path)
+        return path.read_bytes()  # whatever its size, as when it is written
     except FileNotFoundError:
         return b""

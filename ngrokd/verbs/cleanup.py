@@ -113,9 +113,10 @@ def _look(config: Config) -> tuple[list[str], list[str]]:
 
     would: list[str] = []
     stays: list[str] = []
-    known = Memory(config.state_folder).known_addresses()
+    memory = Memory(config.state_folder)
+    known = memory.known_addresses()
     for net in (*lastrun.earlier(config.state_folder, config.net), config.net):
-        commands, left = leftovers.look(net, known)
+        commands, left = leftovers.look(net, known, state_folder=config.state_folder)
         would += commands
         stays += left
     server = config.server
@@ -124,6 +125,7 @@ def _look(config: Config) -> tuple[list[str], list[str]]:
         (server.pid_file, pidfile.is_one(server.pid_file)),
     )
     would += [f"rm {shlex.quote(path)}" for path, is_ours in ours if is_ours]
+    would += [f"rm {shlex.quote(str(path))}" for path in memory.orphans()]
     return would, stays
 
 
