@@ -14,6 +14,7 @@ LOOPBACK_IP = "127.0.0.1"
 _BY_ADDRESS = attrgetter("ip", "port")
 
 Listeners = Mapping[Address, Route]
+Entry = tuple[str, str]  # of the hosts file: hostname, address
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,50 @@ def _in_the_way(closing: Iterable[Address], opening: Iterable[Address]) -> tuple
     return tuple(at for at in closing if at.port in (ports if at.ip == ANY_IP else ports_of_any))
 
 
+def usurped(
+    desired: Listeners, actual: Listeners, standing: Collection[Entry], own_ips: Collection[str]
+) -> frozenset[Entry]:
+    """Of what stands in the hosts file (hostname, address), all that would lead to another's.
+
+    An address of `own_ips` is one name's alone. On others it is a matter of the port, and so it is
+    for what listens on every address.
+    """
+    names: dict[str, set[str]] = {}
+    for name, ip in standing:
+        names.setdefault(ip, set()).add(name)
+    found = {
+        (name, at.ip)
+        for at, route in desired.items()
+        if at.ip in names and at.ip in own_ips
+        for name in names[at.ip]
+        if name != route.target.hostname
+    }
+    for at, route in actual.items():
+        ip, name = _named_ip(at), route.target.hostname
+        successor = desired.get(at) or desired.get(Address(ANY_IP, at.port))
+        if successor and successor.target.hostname != name and name in names.get(ip, ()):
+            found.add((name, ip))
+    return frozenset(found)
+
+
+def contested_ports(
+    desired: Listeners, actual: Listeners, standing: Collection[Entry]
+) -> frozenset[int]:
+    """Where names that stand in the hosts file have listened until now, and another one would."""
+    return frozenset(
+        at.port
+        for at, route in actual.items()
+        if (route.target.hostname, _named_ip(at)) in standing
+        for successor in (desired.get(at), desired.get(Address(ANY_IP, at.port)))
+        if successor and successor.target.hostname != route.target.hostname
+    )
+
+
+def _named_ip(at: Address) -> str:
+    """Under which a name would stand in the hosts file."""
+    return LOOPBACK_IP if at.ip == ANY_IP else at.ip
+
+
 def published_names(listeners: Listeners, own_ips: Collection[str]) -> dict[str, str]:
     """The names that may stand in the hosts file: those that answer there on their own port.
 
@@ -87,5 +132,5 @@ def published_names(listeners: Listeners, own_ips: Collection[str]) -> dict[str,
     for at, route in _in_order(listeners, listeners).items():
         to = route.target
         if at.port == to.port and (to.hostname, at.ip) not in moved:
-            names.setdefault(to.hostname, LOOPBACK_IP if at.ip == ANY_IP else at.ip)
+            names.setdefault(to.hostname, _named_ip(at))
     return names

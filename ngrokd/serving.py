@@ -110,6 +110,10 @@ class Serving:
         if self.open == desired.listeners:
             self.open = dict(desired.listeners)
 
+    def hold(self, ips: Collection[str]) -> None:
+        """Puts those on the interface that are not there: else they lead out of this machine."""
+        self._add_addresses([ip for ip in ips if ip not in self._refused_ips.keys() | self.present])
+
     def remove_addresses(self, ips: Collection[str]) -> list[str]:
         """Takes them off the interface; what could not be."""
         if not ips:

@@ -84,6 +84,7 @@ class FakeMachine:
         gone = set(ips)
         assert gone <= self.present, "an address is removed that is not there"
         assert not {at for at in self.bound if at.ip in gone}, "an address is removed in use"
+        assert not gone & set(self.names.values()), "a name leads out of this machine"
         self.present -= gone
         return {}
 
@@ -105,7 +106,8 @@ class FakeMachine:
     def hosts(self) -> HostsStatus:
         problem = "/etc/hosts is read-only" if self.refuse_hosts else ""
         section = HostsSection("ngrokd managed section", self.wanted)
-        return HostsStatus("/etc/hosts", section, not problem, problem)
+        standing = frozenset(self.names.items())
+        return HostsStatus("/etc/hosts", section, not problem, problem, standing)
 
     def reserved_names(self, addresses: Mapping[str, str]) -> frozenset[str]:
         self.meet("reserved_names")
@@ -161,6 +163,17 @@ class FakeForwarder:
             self.machine.bound.discard(listening.address)
             return
         self.listeners[listening.address] = route
+        self.assert_no_name_leads_to_anothers()
+
+    def assert_no_name_leads_to_anothers(self) -> None:
+        """An address is one name's alone, but those of networks and the loopback: theirs are ports.
+
+        Whatever the hosts file says, and whoever wrote it: to be asked after each change.
+        """
+        for name, ip in self.machine.names.items():
+            there = {at: to.target.hostname for at, to in self.listeners.items() if at.ip == ip}
+            if ip.startswith("10."):
+                assert set(there.values()) <= {name}, f"{name} leads to {there}"
 
     def end(self) -> None:
         """As its thread does when it crashes."""
@@ -170,7 +183,12 @@ class FakeForwarder:
 
     def retarget(self, address: Address, route: Route) -> None:
         assert address in self.listeners
+        was = self.listeners[address].target.hostname
+        if was != route.target.hostname:
+            ip = "127.0.0.1" if address.ip == ANY_IP else address.ip
+            assert self.machine.names.get(was) != ip, "a name leads to another one's endpoint"
         self.listeners[address] = route
+        self.assert_no_name_leads_to_anothers()
 
     def remove_listeners(self, addresses: Iterable[Address]) -> None:
         for address in () if self.ended else addresses:

@@ -8,10 +8,11 @@ addresses, and refuses what a kernel refuses.
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import random
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,11 @@ class WalkedMachine(Machine):
         self.hosts_refused = False
         return written
 
+    def remove_addresses(self, ips: Iterable[str]) -> dict[str, str]:
+        gone = set(ips)
+        assert not gone & set(self.names.values()), "a name leads out of this machine"
+        return super().remove_addresses(gone)
+
     def ports_in_use(self) -> frozenset[int]:
         return frozenset(at.port for at in self._kernel.taken)
 
@@ -148,6 +154,7 @@ class Walk:
         self.net = NetSettings(interface_name=OURS, subnet=SUBNETS[0], hosts_file=str(self.file))
         self.overrides: dict[str, str] = {}
         self.given: dict[str, str] = {}  # name: its address for as long as the subnet stays
+        self.snapshot = b""  # of the file
         self.told: list[str] = []  # what was done, for a failed assertion
         self.begin()
 
@@ -205,6 +212,13 @@ class Walk:
 
     def add_network(self) -> None:
         self.kernel.links["docker0"] = Link("bridge", up=True, held=["10.107.200.1/24"])
+
+    def restore_hosts(self) -> None:
+        """By a program that keeps a copy of the file, with our section as it was some time ago."""
+        if self.snapshot:
+            self.file.write_bytes(self.snapshot)
+        self.snapshot = self.file.read_bytes()
+        self.outside = hosts.outside(self.snapshot, MARKER)
 
     def edit_hosts(self) -> None:
         """An administrator's editor, or a program that adds its lines."""
@@ -275,6 +289,7 @@ class Walk:
         net = self.with_net(overrides=self.overrides)
         self.reconciler.apply(Discovered(tuple(map(endpoint, urls))), net, ())
         assert len(self.reconciler.endpoints) == len(urls)
+        self.assert_names_lead_to_their_own_or_to_nothing()
         seen = {name: list(link.held) for name, link in self.kernel.others().items()}
         assert seen == others, "another's interface was touched"
         if foreign and foreign.kind == "bridge":
@@ -284,6 +299,17 @@ class Walk:
             return
         assert hosts.outside(self.file.read_bytes(), MARKER) == self.outside
         self.assert_names_lead_somewhere()
+
+    def assert_names_lead_to_their_own_or_to_nothing(self) -> None:
+        """Also those that could not be withdrawn, and those that somebody put back."""
+        self.forwarder.assert_no_name_leads_to_anothers()
+        ours = self.kernel.links.get(OURS, Link("bridge"))
+        if self.kernel.failed or self.kernel.refused or ours.kind == "bridge":
+            return
+        subnet = ipaddress.IPv4Network(self.net.subnet)
+        for name, ip in self.machine.names.items():
+            if ipaddress.IPv4Address(ip) in subnet:
+                assert self.kernel.holds(ip), f"{name} leads out of this machine"
 
     def assert_names_lead_somewhere(self) -> None:
         if self.machine.hosts_refused:
@@ -356,6 +382,7 @@ EVENTS: tuple[Callable[[Walk], None], ...] = (
     Walk.add_network,
     Walk.edit_hosts,
     Walk.rewrite_hosts,
+    Walk.restore_hosts,
     Walk.break_markers,
     Walk.take_ports,
     Walk.refuse_addresses,
