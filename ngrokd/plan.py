@@ -19,15 +19,15 @@ Entry = tuple[str, str]  # of the hosts file: hostname, address
 
 @dataclass(frozen=True)
 class Plan:
-    """Steps in the order of their fields; names are published between `retarget` and `close`.
+    """Steps in the order of their fields; names are published between `open` and `close`.
 
     What gives way is closed before its successor opens, so its names are withdrawn before that.
     """
 
     give_way: tuple[Address, ...] = ()
     add_addresses: tuple[str, ...] = ()
-    open: Listeners = field(default_factory=dict)
     retarget: Listeners = field(default_factory=dict)
+    open: Listeners = field(default_factory=dict)
     close: tuple[Address, ...] = ()
     remove_addresses: tuple[str, ...] = ()
 
@@ -51,14 +51,28 @@ def plan(
     kept = set(desired).intersection(actual)
     closing = tuple(_in_order(actual, set(actual).difference(desired)))
     opening = _in_order(desired, set(desired).difference(actual))
+    retargeted = _in_order(desired, (at for at in kept if actual[at] != desired[at]))
+    owners = {
+        at.ip: _host(route)
+        for changed in (opening, retargeted)
+        for at, route in changed.items()
+        if at.ip in wanted_ips
+    }
+    # An address of ours is one hostname's alone, whichever its ports.
+    ousted = (at for at in closing if owners.get(at.ip, _host(actual[at])) != _host(actual[at]))
+    in_the_way = frozenset(_in_the_way(closing, opening)).union(ousted)
     return Plan(
-        give_way=_in_the_way(closing, opening),
+        give_way=tuple(at for at in closing if at in in_the_way),
         add_addresses=tuple(sorted(frozenset(wanted_ips).difference(present_ips))),
         open=opening,
-        retarget=_in_order(desired, (at for at in kept if actual[at] != desired[at])),
+        retarget=retargeted,
         close=closing,
         remove_addresses=tuple(sorted(frozenset(present_ips).difference(wanted_ips, busy_ips))),
     )
+
+
+def _host(route: Route) -> str:
+    return route.target.hostname
 
 
 def _in_order(listeners: Listeners, chosen: Iterable[Address]) -> Listeners:

@@ -169,7 +169,9 @@ class Reconciler:
         serving = self._serving
         serving.settle(desired)
         steps = planning.plan(desired.listeners, desired.addresses, serving.open, serving.present)
-        problems = self._close(steps.give_way, desired) if steps.give_way else []
+        problems = []
+        if steps.give_way:
+            problems = self._close(steps.give_way, desired, passed_on=steps.retarget)
         return problems, serving.make(steps, desired)
 
     def _finish(self, desired: Desired, keeping: Collection[str] = ()) -> list[str]:
@@ -197,10 +199,18 @@ class Reconciler:
         assert self.interface is not None
         return ipam.usable(self._published.held, self.interface.subnet)
 
-    def _close(self, leaving: Collection[Address], desired: Desired) -> list[str]:
-        """First the names that lead there are withdrawn: what else is reachable is published."""
+    def _close(
+        self,
+        leaving: Collection[Address],
+        desired: Desired,
+        passed_on: Collection[Address] = (),
+    ) -> list[str]:
+        """First the names that lead there are withdrawn: what else is reachable is published.
+
+        But not what is `passed_on` to another one in a moment.
+        """
         serving = self._serving
-        staying = serving.reachable(serving.without(leaving), desired)
+        staying = serving.reachable(serving.without([*leaving, *passed_on]), desired)
         problems = self._published.replace(self._names(staying, desired.addresses))
         serving.close(leaving)
         return problems

@@ -163,17 +163,19 @@ class FakeForwarder:
             self.machine.bound.discard(listening.address)
             return
         self.listeners[listening.address] = route
-        self.assert_no_name_leads_to_anothers()
+        self._assert_no_name_leads_to_anothers_at(listening.address.ip)
 
     def assert_no_name_leads_to_anothers(self) -> None:
-        """An address is one name's alone, but those of networks and the loopback: theirs are ports.
+        """Whatever the hosts file says, and whoever wrote it: to be asked after each poll."""
+        for ip in {at.ip for at in self.listeners}:
+            self._assert_no_name_leads_to_anothers_at(ip)
 
-        Whatever the hosts file says, and whoever wrote it: to be asked after each change.
-        """
-        for name, ip in self.machine.names.items():
-            there = {at: to.target.hostname for at, to in self.listeners.items() if at.ip == ip}
-            if ip.startswith("10."):
-                assert set(there.values()) <= {name}, f"{name} leads to {there}"
+    def _assert_no_name_leads_to_anothers_at(self, ip: str) -> None:
+        """An address of ours is one name's alone; on those of networks it is a matter of ports."""
+        if ip.startswith("10."):
+            there = {to.target.hostname for at, to in self.listeners.items() if at.ip == ip}
+            named = {name for name, at in self.machine.names.items() if at == ip}
+            assert len(there | named) <= 1, f"{named} lead to {there} at {ip}"
 
     def end(self) -> None:
         """As its thread does when it crashes."""
@@ -188,7 +190,7 @@ class FakeForwarder:
             ip = "127.0.0.1" if address.ip == ANY_IP else address.ip
             assert self.machine.names.get(was) != ip, "a name leads to another one's endpoint"
         self.listeners[address] = route
-        self.assert_no_name_leads_to_anothers()
+        self._assert_no_name_leads_to_anothers_at(address.ip)
 
     def remove_listeners(self, addresses: Iterable[Address]) -> None:
         for address in () if self.ended else addresses:

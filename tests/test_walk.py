@@ -154,7 +154,7 @@ class Walk:
         self.net = NetSettings(interface_name=OURS, subnet=SUBNETS[0], hosts_file=str(self.file))
         self.overrides: dict[str, str] = {}
         self.given: dict[str, str] = {}  # name: its address for as long as the subnet stays
-        self.snapshot = b""  # of the file
+        self.snapshot: dict[str, str] = {}  # of our section
         self.told: list[str] = []  # what was done, for a failed assertion
         self.begin()
 
@@ -213,13 +213,6 @@ class Walk:
     def add_network(self) -> None:
         self.kernel.links["docker0"] = Link("bridge", up=True, held=["10.107.200.1/24"])
 
-    def restore_hosts(self) -> None:
-        """By a program that keeps a copy of the file, with our section as it was some time ago."""
-        if self.snapshot:
-            self.file.write_bytes(self.snapshot)
-        self.snapshot = self.file.read_bytes()
-        self.outside = hosts.outside(self.snapshot, MARKER)
-
     def edit_hosts(self) -> None:
         """An administrator's editor, or a program that adds its lines."""
         content = self.file.read_bytes()
@@ -229,8 +222,13 @@ class Walk:
         self.outside = self.outside + line if at_the_end else line + self.outside
 
     def rewrite_hosts(self) -> None:
-        """By a program that knows nothing of us: our section is gone."""
-        self.file.write_bytes(self.outside)
+        """By a program that knows nothing of us: our section is gone.
+
+        Or, every other time, by one that has kept a copy of it as it was.
+        """
+        before = section(self.file.read_bytes())
+        self.file.write_bytes(hosts.render(self.outside, self.snapshot, MARKER))
+        self.snapshot = {} if self.snapshot else before
 
     def break_markers(self) -> None:
         content = self.file.read_bytes()
@@ -382,7 +380,6 @@ EVENTS: tuple[Callable[[Walk], None], ...] = (
     Walk.add_network,
     Walk.edit_hosts,
     Walk.rewrite_hosts,
-    Walk.restore_hosts,
     Walk.break_markers,
     Walk.take_ports,
     Walk.refuse_addresses,
