@@ -21,6 +21,8 @@ from tests.fake_ifconfig import FakeIfconfig
 from tests.fake_ip import FakeIp, Link
 from tests.namespace import Namespace
 
+pytestmark = pytest.mark.usefixtures("own_ranges")
+
 GATEWAY = "10.107.0.1/16"
 MAKING = [
     "ip link add ngrokd0 address 02:6e:67:72:6f:6b type dummy",

@@ -21,6 +21,8 @@ from ngrokd.model import InterfaceMode
 from tests.fake_ifconfig import FakeIfconfig
 from tests.fake_ip import FakeIp, Link
 
+pytestmark = pytest.mark.usefixtures("own_ranges")
+
 NET = NetSettings()
 GATEWAY = "10.107.0.1/16"
 ENDPOINTS = ["10.107.0.2", "10.107.0.3"]

@@ -23,6 +23,8 @@ from ngrokd.model import InterfaceMode
 from tests.fake_ifconfig import FakeIfconfig
 from tests.fake_ip import FakeIp, Link
 
+pytestmark = pytest.mark.usefixtures("own_ranges")
+
 NET = NetSettings()
 GATEWAY = "10.107.0.1/16"
 ENDPOINTS = ["10.107.0.2", "10.107.0.3"]
@@ -37,8 +39,8 @@ def prepare(ip: Runner, net: NetSettings = NET, known: Collection[str] = ()) -> 
 def note(backend: Backend) -> str:
     """The one note of a backend that fell back to the loopback range."""
     assert backend.status.mode is InterfaceMode.LOOPBACK
-    assert backend.status.subnet == FALLBACK
     (only,) = backend.status.notes
+    assert f"addresses of {backend.status.subnet} instead" in only
     return only
 
 

@@ -10,7 +10,7 @@ from typing import Optional
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError, InterfaceTaken
 from ngrokd.host.command import CommandError, Runner
-from ngrokd.host.netif import finding, iproute, loopback, scene
+from ngrokd.host.netif import finding, iproute, loopback, ranges, scene
 from ngrokd.host.netif.backend import Backend
 from ngrokd.host.netif.batches import Batches
 from ngrokd.host.netif.finding import Found
@@ -33,9 +33,10 @@ def prepare(
         link = VirtualInterface(finding.look(net, known, run, reader), run, reader)
         link.prepare()
     except HostError as exc:
-        note = f"{exc}. Endpoints have addresses of {loopback.FALLBACK_SUBNET} instead"
+        instead = ranges.take(net.interface_name)
+        note = f"{exc}. Endpoints have addresses of {instead.subnet} instead"
         logger.warning("%s", note)
-        return Loopback(loopback.FALLBACK_SUBNET, (note,))
+        return Loopback(instead.subnet, (note,), instead)
     return link
 
 
