@@ -240,8 +240,9 @@ def test_where_the_daemon_may_not_write_the_lines_to_add_are_told() -> None:
     assert "add these lines" in found.mend
     for width in (None, 40):
         assert "\n# BEGIN x\n10.107.0.2\ta.ns\n... 3 more" in finding.page([found], width)
-    (check,) = finding.as_json([found])["checks"]  # type: ignore[misc, attr-defined]
-    assert check["mend"] == "\n".join([found.mend, *found.lines])
+    checks = finding.as_json([found])["checks"]
+    assert isinstance(checks, list)
+    assert checks[0]["mend"] == "\n".join([found.mend, *found.lines])
 
 
 def test_where_an_older_section_stands_the_lines_belong_in_its_place() -> None:

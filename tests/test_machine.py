@@ -314,7 +314,7 @@ def test_orphans_of_a_killed_run_are_removed_at_start(hosts: Path) -> None:
     if pid == 0:
         os._exit(0)
     os.waitpid(pid, 0)
-    hosts.with_name(f".hosts.ngrokd-{pid}-{'a' * 16}").write_bytes(b"half")
+    hosts.with_name(f".hosts.ngrokd-{pid}-{'a' * 16}").write_bytes(ORIGINAL[:30])
     machine_with(hosts, FakeIp()).prepare()
     assert os.listdir(hosts.parent) == ["hosts"]
 
@@ -674,7 +674,7 @@ class Publisher:
     ("close", "reopen", "mend"),
     [
         ("mount -o remount,bind,ro /etc", "mount -o remount,bind,rw /etc", "ReadWritePaths=/etc"),
-        ("chattr +i /etc/hosts", "chattr -i /etc/hosts", "chattr -i /etc/hosts"),
+        ("chattr +i /etc/hosts", "chattr -i /etc/hosts", "chattr -i -a /etc/hosts"),
         (
             "cp /etc/hosts /etc/full/hosts; mount --bind /etc/full/hosts /etc/hosts; "
             "dd if=/dev/zero of=/etc/full/x 2>/dev/null || true",

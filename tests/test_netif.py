@@ -24,6 +24,8 @@ from ngrokd.model import InterfaceMode
 from tests.fake_ifconfig import FakeIfconfig
 from tests.fake_ip import FakeIp, Link
 
+pytestmark = pytest.mark.usefixtures("own_ranges")
+
 NET = NetSettings()
 GATEWAY = "10.107.0.1/16"
 ENDPOINTS = ["10.107.0.2", "10.107.0.3"]
@@ -38,8 +40,8 @@ def prepare(ip: Runner, net: NetSettings = NET, known: Collection[str] = ()) -> 
 def note(backend: Backend) -> str:
     """The one note of a backend that fell back to the loopback range."""
     assert backend.status.mode is InterfaceMode.LOOPBACK
-    assert backend.status.subnet == FALLBACK
     (only,) = backend.status.notes
+    assert f"addresses of {backend.status.subnet} instead" in only
     return only
 
 
@@ -386,6 +388,23 @@ def test_a_route_of_another_interface_into_the_subnet_is_a_conflict(route: str) 
 @pytest.mark.parametrize(
     "route",
     [
+        "default via 10.107.0.1 dev eth0 onlink",
+        "default proto static \\ nexthop via 192.168.1.1 dev eth1 nexthop via 10.107.0.1 dev eth0",
+        "nexthop via 10.107.0.1 dev eth0 weight 1",
+        "192.168.0.0/24 via 10.107.0.1 dev eth0",
+    ],
+)
+def test_a_gateway_in_the_subnet_is_a_conflict(route: str) -> None:
+    ip = FakeIp()
+    ip.routes.append(route)
+    text = note(prepare(ip))
+    assert "10.107.0.1 is the gateway of a route by interface eth0" in text
+    assert "net.subnet" in text
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
         "default via 192.168.1.1 dev eth0",
         "0.0.0.0/1 via 10.8.0.1 dev wg0",
         "128.0.0.0/1 dev wg0",
@@ -394,7 +413,9 @@ def test_a_route_of_another_interface_into_the_subnet_is_a_conflict(route: str) 
         "blackhole 10.0.0.0/8",
         "unreachable 10.107.0.0/16 dev lo metric 4278198272",
         "broadcast 10.255.255.255 dev eth0 table local",
-        "nexthop via 10.107.0.1 dev eth0 weight 1",
+        "nexthop via 10.108.0.1 dev eth0 weight 1",
+        "default via inet6 fe80::1 dev eth0",
+        "192.168.0.0/24 via 10.107.0.1 dev ngrokd0",
         "local ::1 dev lo table local",
         "",
     ],

@@ -188,6 +188,30 @@ def test_a_neighbour_reaches_what_is_exposed_and_nothing_else(lan: Site) -> None
 
 
 @pytest.mark.long
+def test_a_subnet_with_the_name_server_or_the_gateway_in_it_is_not_taken(lan: Site) -> None:
+    lan.run("ip", "route", "add", "default", "via", "10.107.0.2", "dev", "lan0", "onlink")
+    over = "10.107.0.2 is the gateway of a route by interface lan0"
+    daemon = lan.start_daemon().ready()
+    assert daemon.status()["interface"]["mode"] == "loopback"
+    (warning,) = daemon.matching("WARNING 10.107.0.0/16 is in use on this machine")
+    assert over in warning and "net.subnet" in warning
+    assert over in daemon.ctl("doctor", check=False).stdout
+    assert lan.interface_words() == []
+    assert daemon.stop() == 0
+
+    lan.run("ip", "route", "del", "default")
+    daemon = lan.start_daemon().ready()
+    assert daemon.status()["interface"]["mode"] != "loopback"
+    lan.ask_names_of("10.107.9.9")  # while it runs: told, and kept
+    daemon.refresh()
+    daemon.expect("WARNING 10.107.9.9 is a name server of /etc/resolv.conf, which meets 10.107")
+    assert "10.107.0.2/32" in lan.interface_words()
+    assert daemon.stop() == 0
+    daemon = lan.start_daemon().ready()
+    assert daemon.status()["interface"]["mode"] == "loopback"
+
+
+@pytest.mark.long
 def test_taken_network_ports_are_passed_over_and_what_was_given_outlives_a_restart(
     lan: Site,
 ) -> None:

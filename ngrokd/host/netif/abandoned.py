@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ngrokd.host.netif.loopback import Loopback
+from ngrokd.host.netif.ranges import Range
 
 
 class Abandoned(Loopback):
     """A Backend. Owner: main."""
 
-    def __init__(self, subnet: str, notes: tuple[str, ...], take_back: Callable[[], None]) -> None:
+    def __init__(
+        self, instead: Range, notes: tuple[str, ...], take_back: Callable[[], None]
+    ) -> None:
         """`take_back` removes that interface, if it is there. Raises HostError."""
-        super().__init__(subnet, notes)
+        super().__init__(instead.subnet, notes, instead)
         self._take_back = take_back
 
     def close(self) -> None:

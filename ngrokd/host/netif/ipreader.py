@@ -18,8 +18,9 @@ class IpReader:
         held: dict[int, list[str]] = {}
         for one in iproute.held_addresses(self._run(iproute.SHOW_ALL_ADDRESSES)):
             held.setdefault(one.index, []).append(one.text)
-        ways = iproute.ways(self._run(iproute.SHOW_ROUTES))
-        return Scene(links, {index: tuple(texts) for index, texts in held.items()}, tuple(ways))
+        routes = self._run(iproute.SHOW_ROUTES)
+        ways, needs = tuple(iproute.ways(routes)), tuple(iproute.gateways(routes))
+        return Scene(links, {index: tuple(texts) for index, texts in held.items()}, ways, needs)
 
     def close(self) -> None:
         """It holds nothing."""

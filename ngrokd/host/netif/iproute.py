@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from ngrokd.host.netif import links as marks
-from ngrokd.host.netif.scene import SEVERAL, Way
+from ngrokd.host.netif.scene import SEVERAL, Need, Way, gateway
 
 # They lead nowhere, so nobody loses anything to a subnet of ours.
 _ROUTES_WITHOUT_USERS = frozenset(
@@ -165,6 +165,16 @@ def ways(answer: str) -> Iterator[Way]:
         network = _network(where[0]) if where else None
         if network is not None:
             yield Way(network, device[0] if device else SEVERAL)
+
+
+def gateways(answer: str) -> Iterator[Need]:
+    """Every IPv4 address that a route in an answer of SHOW_ROUTES leads over."""
+    for line in answer.splitlines():
+        words = line.split()
+        for at, word in enumerate(words[:-1]):
+            if word == "via" and _network(words[at + 1]) is not None:
+                device = words[at + 3 : at + 4] if words[at + 2 : at + 3] == ["dev"] else []
+                yield gateway(words[at + 1], device[0] if device else SEVERAL)
 
 
 def _network(text: str) -> Optional[ipaddress.IPv4Network]:

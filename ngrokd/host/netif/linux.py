@@ -11,7 +11,7 @@ from typing import Optional
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError, InterfaceTaken
 from ngrokd.host.command import CommandError, Runner
-from ngrokd.host.netif import finding, iproute, loopback, making, proof, scene
+from ngrokd.host.netif import finding, iproute, loopback, making, proof, ranges, scene
 from ngrokd.host.netif.abandoned import Abandoned
 from ngrokd.host.netif.backend import Backend
 from ngrokd.host.netif.batches import Batches
@@ -36,11 +36,12 @@ def prepare(
         link = VirtualInterface(finding.look(net, known, run, reader), run, reader)
         link.prepare()
     except HostError as exc:
-        note = f"{exc}. Endpoints have addresses of {loopback.FALLBACK_SUBNET} instead"
+        instead = ranges.take(net.interface_name)
+        note = f"{exc}. Endpoints have addresses of {instead.subnet} instead"
         logger.warning("%s", note)
         if link is not None and link.may_be_there:
-            return Abandoned(loopback.FALLBACK_SUBNET, (note,), link.close)
-        return Loopback(loopback.FALLBACK_SUBNET, (note,))
+            return Abandoned(instead, (note,), link.close)
+        return Loopback(instead.subnet, (note,), instead)
     return link
 
 

@@ -9,7 +9,7 @@ from typing import Callable
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
 from ngrokd.host.command import Runner
-from ngrokd.host.netif import finding, loopback
+from ngrokd.host.netif import finding, loopback, ranges
 from ngrokd.host.netif.finding import Found
 from ngrokd.host.netif.scene import Reader
 
@@ -51,10 +51,10 @@ def of_linux(
     try:
         found = finding.look(net, known, run, reader)
     except HostError as exc:
-        return _elsewhere(str(exc))
+        return _elsewhere(net, str(exc))
     if found.conflict:
         deletion = (Step(found.tool.delete(net.interface_name)),) if found.link else ()
-        return _elsewhere(found.conflict, deletion)
+        return _elsewhere(net, found.conflict, deletion)
     return Rehearsal(
         str(found.layout.network),
         tuple(_making(found)),
@@ -64,9 +64,10 @@ def of_linux(
     )
 
 
-def _elsewhere(refused: str, steps: tuple[Step, ...] = ()) -> Rehearsal:
-    remark = f"endpoints have addresses of {loopback.FALLBACK_SUBNET} instead"
-    return Rehearsal(loopback.FALLBACK_SUBNET, steps, (remark,), (refused,))
+def _elsewhere(net: NetSettings, refused: str, steps: tuple[Step, ...] = ()) -> Rehearsal:
+    subnet = ranges.first_of(net.interface_name)
+    remark = f"endpoints have addresses of {subnet} instead"
+    return Rehearsal(subnet, steps, (remark,), (refused,))
 
 
 def _making(found: Found) -> list[Step]:
