@@ -604,6 +604,19 @@ def test_one_that_was_made_again_is_ours_also_if_its_command_was_killed_too_late
     assert set(ip.links) == {"lo"}
 
 
+def test_one_that_a_crash_left_with_another_subnet_is_made_anew() -> None:
+    ip = FakeIp()
+    prepare(ip).add(ENDPOINTS)
+    net = NetSettings(subnet="10.200.0.0/16")
+    planned = netif.rehearse(net, ip, IpReader(ip), ENDPOINTS, platform="linux")
+    assert planned.steps[0].argv == ["ip", "link", "delete", "dev", "ngrokd0"]
+    backend = prepare(ip, net, ENDPOINTS)
+    assert backend.status.subnet == "10.200.0.0/16"
+    assert ip.links["ngrokd0"].held == ["10.200.0.1/16"]
+    backend.close()
+    assert set(ip.links) == {"lo"}
+
+
 @pytest.mark.parametrize("busybox", [False, True])
 def test_one_that_is_renamed_is_used_on_and_goes_at_the_stop(
     busybox: bool, caplog: pytest.LogCaptureFixture
