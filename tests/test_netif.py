@@ -133,6 +133,16 @@ def test_a_bridge_that_others_gave_a_port_stays_without_our_addresses() -> None:
     assert ip.links["eth0"].master == "ngrokd0"
 
 
+def test_a_bridge_that_others_gave_a_macvlan_stays_for_it() -> None:
+    ip = FakeIp(kinds=["bridge"])
+    backend = prepare(ip)
+    ip.links["mv0@ngrokd0"] = Link("ethernet")
+    ip.links["mv1@ngrokd01"] = Link("ethernet")
+    with pytest.raises(HostError, match=r"port mv0"):
+        backend.close()
+    assert ip.links["ngrokd0"].held == []
+
+
 @pytest.mark.parametrize("busybox", [False, True])
 @pytest.mark.parametrize("kind", ["dummy", "tun", "bridge"])
 @pytest.mark.parametrize(
