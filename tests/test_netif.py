@@ -135,6 +135,16 @@ def test_a_bridge_that_others_gave_a_port_stays_without_our_addresses() -> None:
     assert ip.links["eth0"].master == "ngrokd0"
 
 
+def test_a_bridge_that_others_gave_a_macvlan_stays_for_it() -> None:
+    ip = FakeIp(kinds=["bridge"])
+    backend = prepare(ip)
+    ip.links["mv0@ngrokd0"] = Link("ethernet")
+    ip.links["mv1@ngrokd01"] = Link("ethernet")
+    with pytest.raises(HostError, match=r"port mv0"):
+        backend.close()
+    assert ip.links["ngrokd0"].held == []
+
+
 @pytest.mark.parametrize("busybox", [False, True])
 @pytest.mark.parametrize("kind", ["dummy", "tun", "bridge"])
 @pytest.mark.parametrize(
@@ -621,6 +631,19 @@ def test_one_that_was_made_again_is_ours_also_if_its_command_was_killed_too_late
     assert backend.addresses() == frozenset()
     assert backend.add(ENDPOINTS) == {}
     assert backend.addresses() == frozenset(ENDPOINTS)
+    backend.close()
+    assert set(ip.links) == {"lo"}
+
+
+def test_one_that_a_crash_left_with_another_subnet_is_made_anew() -> None:
+    ip = FakeIp()
+    prepare(ip).add(ENDPOINTS)
+    net = NetSettings(subnet="10.200.0.0/16")
+    planned = netif.rehearse(net, ip, IpReader(ip), ENDPOINTS, platform="linux")
+    assert planned.steps[0].argv == ["ip", "link", "delete", "dev", "ngrokd0"]
+    backend = prepare(ip, net, ENDPOINTS)
+    assert backend.status.subnet == "10.200.0.0/16"
+    assert ip.links["ngrokd0"].held == ["10.200.0.1/16"]
     backend.close()
     assert set(ip.links) == {"lo"}
 

@@ -39,9 +39,7 @@ def prepare(
         instead = ranges.take(net.interface_name)
         note = f"{exc}. Endpoints have addresses of {instead.subnet} instead"
         logger.warning("%s", note)
-        if link is not None and link.may_be_there:
-            return Abandoned(instead, (note,), link.close)
-        return Loopback(instead.subnet, (note,), instead)
+        return Abandoned(instead, (note,), link.close if link else None)
     return link
 
 
@@ -76,11 +74,6 @@ class VirtualInterface:
         return InterfaceStatus(self._name, str(self._layout.network), self._mode, notes)
 
     @property
-    def may_be_there(self) -> bool:
-        """`close` has something to remove, for all that is known."""
-        return self._link is not None or self._is_unsure
-
-    @property
     def _index(self) -> Optional[int]:
         return None if self._link is None else self._link.index
 
@@ -91,6 +84,9 @@ class VirtualInterface:
             if link:  # left by a crashed run; now it only hides the other one's network
                 self._delete()
             raise HostError(self._found.conflict)
+        if self._found.is_outdated:
+            self._delete()
+            link = None
         if link:
             self._adopt(link)
         else:
@@ -136,7 +132,7 @@ class VirtualInterface:
         return failed
 
     def close(self) -> None:
-        if not self.may_be_there:
+        if self._link is None and not self._is_unsure:
             return
         found = self._find()
         if found:
@@ -154,7 +150,7 @@ class VirtualInterface:
             self._run(self._tool.remove(self._layout, text))
 
     def _find(self) -> Optional[Link]:
-        """What is there now. What we may have made ourselves is ours by the proof of a start."""
+        """What is there now. What we may have made is ours by the proof of a start."""
         found = self._tool.find(self._name)
         if self._link and (found is None or found.index != self._index):
             self._look()
@@ -211,8 +207,7 @@ class VirtualInterface:
         return True
 
     def _refuse_replaced(self, found: Link) -> None:
-        ours = self._link
-        if ours is None or not proof.is_same(found, ours):
+        if self._link is None or not proof.is_same(found, self._link):
             raise InterfaceTaken(
                 f"{self._name} is left as it is: it is no longer ours, another program made one "
                 f"of kind {found.kind} in its place. Mend: give that one another name, or, if "

@@ -58,7 +58,7 @@ def of_linux(
     return Rehearsal(
         str(found.layout.network),
         tuple(_making(found)),
-        (f"{net.interface_name} is left by an earlier run: adopted",) if found.link else (),
+        _remarks(found),
         present={ip: found.tool.remove(found.layout, f"{ip}/32") for ip in found.endpoints},
         add=lambda ip: [found.tool.add(found.layout, ip)],
     )
@@ -70,13 +70,21 @@ def _elsewhere(net: NetSettings, refused: str, steps: tuple[Step, ...] = ()) -> 
     return Rehearsal(subnet, steps, (remark,), (refused,))
 
 
+def _remarks(found: Found) -> tuple[str, ...]:
+    if found.link is None:
+        return ()
+    fate = "made anew, for it has another subnet" if found.is_outdated else "adopted"
+    return (f"{found.layout.name} is left by an earlier run: {fate}",)
+
+
 def _making(found: Found) -> list[Step]:
     tool, layout = found.tool, found.layout
-    if found.link:
+    if found.link and not found.is_outdated:
         steps = [Step(tool.remove(layout, text)) for text in found.old_gateways]
     else:
         made = [tool.make(layout.name, mode) for mode in tool.kinds]
-        steps = [Step(argv, instead=number > 0) for number, argv in enumerate(made)]
+        steps = [Step(tool.delete(layout.name))] if found.link else []
+        steps += [Step(argv, instead=number > 0) for number, argv in enumerate(made)]
     steps += [Step(argv) for argv in tool.settle(layout.name)]
     return steps + [Step(argv) for argv in tool.bring_up(layout)]
 
