@@ -98,7 +98,11 @@ class VirtualInterface:
             self._make_if_gone()
         except HostError as exc:
             return dict.fromkeys(wanted, str(exc))
+        lost = self._added.intersection(wanted)
         failed = self._batches.each({ip: self._tool.add(self._layout, ip) for ip in wanted})
+        if lost - failed.keys():
+            again = "%d addresses of %s were removed by another program: added again"
+            logger.warning(again, len(lost - failed.keys()), self._name)
         self._added |= set(wanted) - failed.keys()
         return failed
 
