@@ -35,8 +35,9 @@ RENDER   = sed -e 's|/usr/local/bin/ngrokd|$(PREFIX)/bin/ngrokd|g' \
 PARTS   := mode=$${each%%:*}; rest=$${each\#*:}; source=$${rest%%:*}; place="$(DESTDIR)$${rest\#*:}"
 
 # Tests start Python hundreds of times. What they start, and the tests as pytest rewrites them, is
-# compiled once, also where Python is told to keep nothing: that is a third of their time.
-PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --dist loadfile
+# compiled once, also where Python is told to keep nothing: that is a third of their time. The order
+# is that of tests/conftest.py.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 
 # Servers and tools often live in sbin, which is not on an ordinary user's PATH.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin

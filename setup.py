@@ -40,7 +40,7 @@ setup(
     extras_require={
         "dev": [
             "pytest>=8",
-            "pytest-xdist>=3",
+            "pytest-xdist>=3.7",
             "hypothesis>=6.100",
             "mypy>=1.10",
             "ruff>=0.5",

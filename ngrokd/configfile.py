@@ -99,8 +99,22 @@ def load(
 
     Raises ConfigError with every fault of all of them.
     """
+    settings = _of_file(path, environ or {})
+    settings.take_overlay(overlay or {})
+    return settings.config()
+
+
+def load_with_places(
+    path: Path, environ: Mapping[str, str]
+) -> tuple[Config, Mapping[str, str]]:
+    """As `load`, and by dotted key where its value comes from: `FILE:LINE: KEY` or
+    `environment: NAME`. What is not among them has its default."""
+    settings = _of_file(path, environ)
+    return settings.config(), settings.places
+
+
+def _of_file(path: Path, environ: Mapping[str, str]) -> Settings:
     source = str(path)
-    environ = environ or {}
     settings = Settings()
     try:
         settings.take_file(yamltext.read(_decode(_read(path), source), source), source)
@@ -112,8 +126,7 @@ def load(
     except ConfigError as exc:
         settings.faults.extend(f"environment: {KEY_FILE_VARIABLE}: {text}" for text in exc.faults)
     settings.take_environment(environ, key)
-    settings.take_overlay(overlay or {})
-    return settings.config()
+    return settings
 
 
 def parse(

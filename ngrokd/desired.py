@@ -99,10 +99,14 @@ def desire(
     kept = {Address(hosts[to], to.port): to for to in own}
     failed.update(_collisions(kept, moved))
     web = {each.target for each in discovered.endpoints if each.scheme == "http"}
+    everybodys = set(elsewhere)
     return Desired(
         listeners={
             **{at: Route(to) for at, to in kept.items() if to not in failed},
-            **{at: _route(to, to in web) for at, to in moved.items()},
+            **{
+                at: Route(to, _host(to) if to in web else "", to in everybodys)
+                for at, to in moved.items()
+            },
         },
         addresses=frozenset(ips.addresses.values()),
         remembered=Remembered(ips.remembered, assigned.remembered),
@@ -128,11 +132,9 @@ def _collisions(
     return failed
 
 
-def _route(target: Target, renamed: bool) -> Route:
-    """Renamed: with the Host of its URL, since clients name the address that they are given."""
-    if not renamed:
-        return Route(target)
-    return Route(target, target.hostname if target.port == HTTP_PORT else str(target))
+def _host(target: Target) -> str:
+    """The Host of its URL: clients of a moved one name the address that they are given."""
+    return target.hostname if target.port == HTTP_PORT else str(target)
 
 
 def _skip(endpoint: Endpoint, reason: str) -> SkippedEndpoint:

@@ -39,6 +39,7 @@ class Route:
 
     target: Target
     host: str = ""  # "": requests stay as they are
+    exposed: bool = False  # whoever reaches its listener is served; else this machine alone
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ class Cause(enum.Enum):
     # This machine
     CLIENT_LEFT = "client_left"  # before its connection was open
     NO_INGRESS = "no_ingress"  # none is known yet
+    FOREIGN_CLIENT = "foreign_client"  # of another machine, and the endpoint is for this one alone
     CONNECTION_LIMIT = "connection_limit"  # `forward.max_connections`
     NO_DESCRIPTOR = "no_descriptor"  # the limit of open files
     NO_MEMORY = "no_memory"  # the kernel has none for sockets

@@ -13,6 +13,7 @@ from ngrokd.configfile import Source
 from ngrokd.configwatch import ConfigWatch
 from ngrokd.errors import ConfigError, ControlError, HostError
 from ngrokd.healthpages import HealthPages
+from ngrokd.process import limits
 from ngrokd.reload import effective, needs_restart
 
 logger = logging.getLogger(__name__)
@@ -80,6 +81,9 @@ class Reloader:
         """Warns of settings that are allowed and yet seldom meant."""
         for line in self._source.advice(self.config):
             logger.warning("%s", line)
+        beyond = limits.out_of_reach(self.config.forward.max_connections)
+        if beyond:
+            logger.warning("%s", beyond)
 
     def _prepare(self, new: Config) -> None:
         """What this machine may refuse. Raises HostError, with everything as it was."""

@@ -9,15 +9,42 @@ import pytest
 
 from tests.namespace import Namespace, why_not
 
+# Files of minutes. A worker has a whole file: begun late, that alone is waited for at the end.
+LONGEST = (
+    "test_boot.py",
+    "test_bad_api.py",
+    "test_flapping.py",
+    "test_tunnel_machine.py",
+    "test_install.py",
+    "test_registration.py",
+    "test_crash.py",
+    "test_limits.py",
+    "test_hosts_cut_short.py",
+    "test_lives.py",
+    "test_makefile.py",
+    "test_crash_steps.py",
+    "test_forwarder_ends.py",
+)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `root` are skipped, with the reason, where namespaces cannot be made."""
+    """The longest files first, then those that start daemons, which are longer than others.
+
+    Tests marked `root` are skipped, with the reason, where namespaces cannot be made.
+    """
+    items.sort(key=_turn)
     reason = why_not()
     if not reason:
         return
     for item in items:
         if item.get_closest_marker("root"):
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _turn(item: pytest.Item) -> int:
+    if item.path.name in LONGEST:
+        return LONGEST.index(item.path.name)
+    return len(LONGEST) + (item.path.parent.name != "integration")
 
 
 @pytest.fixture

@@ -71,6 +71,7 @@ RELAYS = frozenset(
         ("reconciler.py", "warning"),
         ("reconciler.py", "line"),
         ("reloader.py", "line"),
+        ("reloader.py", "beyond"),
         ("reloader.py", "str(exc)"),
         ("upkeep/enrolment.py", "self._tries.problem"),
         ("upkeep/ingress.py", "problem"),
@@ -79,6 +80,9 @@ RELAYS = frozenset(
         ("upkeep/tries.py", "self.problem"),
         ("upkeep/trustwatch.py", "self.problem"),
         ("verbs/cleanup.py", "'\\n'.join(left)"),
+        ("verbs/configuring.py", "f'{copy.parent}: {exc.strerror}'"),
+        ("verbs/configuring.py", "f'{path}: {exc.strerror}'"),
+        ("verbs/configuring.py", "str(exc)"),
         ("verbs/installation.py", "f'ngrokd: {text}'"),
         ("verbs/lifecycle.py", "f'ngrokd: {exc}'"),
         ("verbs/lifecycle.py", "fault"),
@@ -117,6 +121,7 @@ TELLERS = (
     ("exposure.py", "note"),
     ("sight.py", "Sight.look"),
     ("process/limits.py", "too_many"),
+    ("process/limits.py", "out_of_reach"),
     ("host/netif/finding.py", "look"),
     ("host/netif/linux.py", "VirtualInterface._note"),
     ("host/privileges.py", "keep_only_needed"),
@@ -133,6 +138,7 @@ TELLERS = (
     ("reloader.py", "Reloader.problems"),
     ("assignments.py", "Assignments.keep"),
     ("host/netif/leftovers.py", "plan"),
+    ("verbs/configpages.py", "editor"),
     ("host/netif/ifconfigtool.py", "IfconfigTool.refusal"),
 )
 

@@ -19,6 +19,7 @@ ALLOWED_ACROSS = {
     ("control", "ngrokd.doctor.command"),  # as that one
     # Loaded where no daemon answers, and for `ngrokctl config`.
     ("control", "ngrokd.verbs.whereabouts"),
+    ("control", "ngrokd.verbs.configuring"),
 }
 
 PURE = {
@@ -35,6 +36,7 @@ PURE = {
     "doctor/settings.py",
     "errors.py",
     "exposure.py",
+    "verbs/configpages.py",
     "verbs/hints.py",
     "model.py",
     "outcome.py",

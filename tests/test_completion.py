@@ -420,7 +420,7 @@ def test_every_option_and_command_has_a_help_text(known: Program) -> None:
 def test_what_is_a_path_is_called_so_everywhere(known: Program) -> None:
     """The name of a value decides what is offered for it."""
     usual = {"PATH", "FILE", "DIR", "HOSTNAME", "N", "S", "NAME", "KEY", "LEVEL", "SHELL"}
-    usual |= {"COMMAND", "bound-endpoints", "URL=HOST:PORT", "FILE-or-URL", "SHA256"}
+    usual |= {"COMMAND", "WHAT", "bound-endpoints", "URL=HOST:PORT", "FILE-or-URL", "SHA256"}
     usual |= {"ORDER", "TEXT"}
     for command in known.all:
         values = [value for option in command.options for value in option.values]

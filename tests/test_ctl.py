@@ -223,7 +223,7 @@ def test_exit_codes(daemon: Daemon, line: str, code: int) -> None:
 def test_without_a_daemon_every_command_exits_with_three_and_says_what_to_do(
     path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
-    known = advice.Whereabouts("/c.yml", str(path), "/var/log/ngrokd.log", needs_root=False)
+    known = advice.Whereabouts("/c.yml", str(path), "/var/log/ngrokd.log", "ngrokd start")
     monkeypatch.setattr(whereabouts, "whereabouts", lambda: known)
     assert ctl.main(line.split()) == 3
     out, err = capsys.readouterr()
@@ -236,7 +236,7 @@ def test_without_a_daemon_every_command_exits_with_three_and_says_what_to_do(
 
 
 def test_who_is_not_root_is_told_to_start_it_with_sudo() -> None:
-    known = advice.Whereabouts("/c.yml", "/s", "journalctl -u ngrokd", needs_root=True)
+    known = advice.Whereabouts("/c.yml", "/s", "journalctl -u ngrokd", "sudo ngrokd start")
     assert advice.unreachable("no", "/s", known).splitlines() == [
         "no",
         "  start it:  sudo ngrokd start",
@@ -244,8 +244,25 @@ def test_who_is_not_root_is_told_to_start_it_with_sudo() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("called", "uid", "command"),
+    [
+        ("/usr/bin/ngrokctl", 0, "ngrokd start"),
+        ("/usr/bin/ngrokctl", 7, "sudo ngrokd start"),
+        ("/my venv/bin/ngrokctl", 7, "sudo '/my venv/bin/ngrokd' start"),
+        ("/x/ctl.py", 0, f"{sys.executable} -m ngrokd start"),
+    ],
+)
+def test_the_command_that_starts_it_is_found_by_sudo(
+    monkeypatch: pytest.MonkeyPatch, called: str, uid: int, command: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", [called])
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    assert advice.start() == command
+
+
 def test_where_the_configuration_has_another_socket_that_one_is_told() -> None:
-    known = advice.Whereabouts("/c.yml", "/my s", "/l", needs_root=False)
+    known = advice.Whereabouts("/c.yml", "/my s", "/l", "ngrokd start")
     usual = advice.unreachable("no", "/var/run/ngrokd.sock", known).splitlines()
     assert usual[1] == "  running?   /c.yml has another socket: --socket '/my s'"
     named = advice.unreachable("no", "/other", known).splitlines()
@@ -595,11 +612,14 @@ def test_a_name_that_hides_another_is_told_below_its_line() -> None:
 def test_refresh_names_what_changed() -> None:
     answer = {"endpoints": 1, "opened": ["a:1"], "closed": ["b:2"], "failed": ["c:3"]}
     assert refresh_page(answer, None) == """\
-Polled: 1 endpoint
+Polled: 1 endpoint open
     opened a:1
     closed b:2
     failed c:3
 `ngrokctl list` gives the reasons."""
+    quiet = {"endpoints": 2, "opened": [], "closed": [], "failed": []}
+    nothing = "Polled: 2 endpoints open; nothing opened, closed or failed."
+    assert refresh_page(quiet, None) == nothing
 
 
 @pytest.mark.parametrize(

@@ -50,8 +50,8 @@ def test_network_mode_needs_no_address_of_ours() -> None:
     facts = Facts(SUBNET, interface_ips={"0.0.0.0": "0.0.0.0"})
     result = desired(endpoint("a.ns", 80), endpoint("b.ns", 80), net=net, facts=facts)
     assert result.listeners == {
-        Address("0.0.0.0", 9080): Route(Target("a.ns", 80)),
-        Address("0.0.0.0", 9081): Route(Target("b.ns", 80)),
+        Address("0.0.0.0", 9080): Route(Target("a.ns", 80), exposed=True),
+        Address("0.0.0.0", 9081): Route(Target("b.ns", 80), exposed=True),
     }
     assert not result.addresses
 

@@ -393,6 +393,29 @@ def accept_fails_with(stage: Stage, number: int) -> None:
         assert client.recv(1) == b""
 
 
+class Visited(socket.socket):
+    """A listening socket whose clients come from another machine."""
+
+    def accept(self) -> tuple[socket.socket, tuple[str, int]]:
+        client, peer = super().accept()
+        return client, ("192.0.2.7", peer[1])
+
+
+def visited(stage: Stage, route: Route) -> Address:
+    listening = Visited()
+    listening.bind(("127.0.0.1", 0))
+    listening.listen()
+    stage.town.forwarder.add_listener(listening, route)
+    return Address(*listening.getsockname())
+
+
+def a_client_of_another_machine_comes(stage: Stage) -> None:
+    stage.ingress(upgraded(echo))
+    at = visited(stage, Route(TARGET))
+    with pytest.raises(ConnectionResetError), stage.town.connect(at) as client:
+        client.recv(1)
+
+
 def no_descriptor_is_left(stage: Stage) -> None:
     accept_fails_with(stage, errno.EMFILE)
 
@@ -448,6 +471,7 @@ SCENARIOS: dict[Cause, tuple[Scenario, ...]] = {
     Cause.STALLED: (a_client_that_takes_nothing,),
     Cause.CLIENT_LEFT: (the_client_leaves_too_early,),
     Cause.NO_INGRESS: (no_ingress_is_known,),
+    Cause.FOREIGN_CLIENT: (a_client_of_another_machine_comes,),
     Cause.CONNECTION_LIMIT: (the_limit_is_reached,),
     Cause.NO_DESCRIPTOR: (no_descriptor_is_left,),
     Cause.NO_MEMORY: (no_memory_is_left,),
@@ -482,6 +506,23 @@ def test_each_cause_is_counted_as_itself(
 
 
 # Several at once
+
+
+def test_a_client_of_another_machine_is_served_where_the_endpoint_is_exposed(
+    stage: Stage,
+) -> None:
+    stage.ingress(upgraded(echo))
+    with stage.town.connect(visited(stage, Route(TARGET, exposed=True))) as client:
+        client.sendall(b"x")
+        assert client.recv(1) == b"x"
+
+
+def test_a_client_with_another_address_of_this_machine_is_served(stage: Stage) -> None:
+    stage.ingress(upgraded(echo))
+    at = stage.town.address
+    with socket.create_connection((at.ip, at.port), 10, ("127.9.8.7", 0)) as client:
+        client.sendall(b"x")
+        assert client.recv(1) == b"x"
 
 
 def test_failures_of_several_causes_are_counted_each_and_add_up(stage: Stage) -> None:

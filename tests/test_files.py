@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,25 @@ def test_an_in_place_write_tells_when_the_file_does_not_read_back(
         monkeypatch.setattr(os, "fsync", lambda _: theirs.write(b"theirs"))
         assert not inplace.write(path, b"ours")
     assert path.read_bytes() == b"theirs"
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_SETLEASE"), reason="no leases here")
+def test_a_lease_that_cannot_be_given_back_has_nobody_wait(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control = fcntl.fcntl
+    refused = []
+
+    def keep(descriptor: int, what: int, value: int = 0) -> object:
+        if (what, value) == (fcntl.F_SETLEASE, fcntl.F_UNLCK):
+            refused.append(value)
+            raise OSError(errno.EIO, "Input/output error")
+        return control(descriptor, what, value)
+
+    monkeypatch.setattr(fcntl, "fcntl", keep)
+    began = time.monotonic()
+    assert inplace.write(path, b"ours")
+    assert refused and time.monotonic() - began < 20  # the kernel ends a lease after 45
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
@@ -360,6 +380,7 @@ def test_a_damaged_file_that_cannot_be_moved_is_told(path: Path) -> None:
 
 _WRITE = """
 import sys
+import time
 from pathlib import Path
 from ngrokd.host import files
 from ngrokd.host.exchange import Shared

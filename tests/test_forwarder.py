@@ -1281,12 +1281,13 @@ from ngrokd.forward.forwarder import Forwarder
 from ngrokd.model import Address, Cause, Ingress, Route, Target
 import ssl
 
-resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
 forwarder = Forwarder(ForwardSettings(max_connections=1000), lambda fault: os._exit(3))
 forwarder.start()
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 hole = socket.create_server(("127.0.0.1", 0), backlog=256)
 forwarder.set_ingress(Ingress("x", (Address(*hole.getsockname()),), context))
+others = [os.open(os.devnull, os.O_RDONLY) for _ in range(190)]  # which were not reckoned with
 listening = socket.create_server(("127.0.0.1", 0), backlog=256)
 print(listening.getsockname()[1], flush=True)
 forwarder.add_listener(listening, Route(Target("a.ns", 1)))

@@ -128,7 +128,7 @@ def test_what_a_living_daemon_has_is_left_to_it_and_tried_again(
 
 
 class _Refusing(Claims):
-    def take(self) -> None:
+    def take(self) -> str:
         raise HostError("another ngrokd (pid 7) has it")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 from collections.abc import Collection, Sequence
@@ -11,7 +12,7 @@ from typing import Union
 import pytest
 
 from ngrokd.config import NetSettings
-from ngrokd.errors import HostError
+from ngrokd.errors import HostError, InterfaceTaken
 from ngrokd.host import netif
 from ngrokd.host.command import CommandError, Runner
 from ngrokd.host.netif import iproute, leftovers, links, linuxreader
@@ -563,6 +564,27 @@ def test_a_gateway_address_that_was_removed_is_there_after_the_next_look(busybox
     assert ip.links["ngrokd0"].up
 
 
+def test_addresses_that_another_program_removed_are_added_again_with_one_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ip = FakeIp()
+    backend = prepare(ip)
+    backend.add(ENDPOINTS)
+    assert "by another program" not in caplog.text
+    for each in ENDPOINTS:
+        ip.links["ngrokd0"].held.remove(f"{each}/32")
+    assert backend.addresses() == frozenset()
+    assert backend.add(ENDPOINTS) == {}
+    told = f"{len(ENDPOINTS)} addresses of ngrokd0 were removed by another program: added again"
+    assert caplog.text.count(told) == 1
+    backend.remove(ENDPOINTS)
+    backend.add(ENDPOINTS)
+    assert caplog.text.count("by another program") == 1
+    del ip.links["ngrokd0"]
+    backend.add(ENDPOINTS)
+    assert caplog.text.count("by another program: added") == 1, "the whole interface was"
+
+
 def test_an_interface_without_endpoints_is_made_again_at_the_next_look() -> None:
     ip = FakeIp()
     backend = prepare(ip)
@@ -593,12 +615,96 @@ def test_one_that_was_made_again_is_ours_also_if_its_command_was_killed_too_late
     backend = prepare(killed_too_late)
     del ip.links["ngrokd0"]
     losing.append(True)
-    with pytest.raises(HostError):
+    with contextlib.suppress(HostError):  # the next look takes it up
         backend.addresses()
     assert not losing and "ngrokd0" in ip.links
     assert backend.addresses() == frozenset()
     assert backend.add(ENDPOINTS) == {}
     assert backend.addresses() == frozenset(ENDPOINTS)
+    backend.close()
+    assert set(ip.links) == {"lo"}
+
+
+@pytest.mark.parametrize("busybox", [False, True])
+def test_one_that_is_renamed_is_used_on_and_goes_at_the_stop(
+    busybox: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    ip = FakeIp(busybox=busybox)
+    backend = prepare(ip)
+    assert backend.add(ENDPOINTS[:1]) == {}
+    ip.links["foo0"] = ip.links.pop("ngrokd0")
+    theirs = Link("bridge", held=["10.107.0.2/32", "192.168.7.1/24"])
+    ip.links["ngrokd0"] = theirs
+    assert backend.add(ENDPOINTS[1:]) == {}
+    assert backend.addresses() == frozenset(ENDPOINTS)
+    assert caplog.text.count("ngrokd0 was renamed to foo0") == 1
+    assert backend.status.name == "foo0"
+    assert backend.remove(ENDPOINTS[:1]) == {}
+    assert "10.107.0.2/32" not in ip.links["foo0"].held
+    backend.close()
+    assert set(ip.links) == {"lo", "ngrokd0"}
+    assert theirs.held == ["10.107.0.2/32", "192.168.7.1/24"]
+
+
+@pytest.mark.parametrize("kind", ["bridge", "dummy"])
+def test_one_of_another_kind_or_without_the_mark_is_not_ours_by_its_index(kind: str) -> None:
+    ip = FakeIp()
+    backend = prepare(ip)
+    backend.add(ENDPOINTS)
+    index = ip.links.pop("ngrokd0").index
+    theirs = Link(kind, held=["10.107.0.2/32"], index=index)
+    ip.links["ngrokd0"] = theirs
+    before = len(ip.ran)
+    assert backend.remove(ENDPOINTS) == {}
+    with pytest.raises(InterfaceTaken):
+        backend.addresses()
+    assert set(backend.add(ENDPOINTS)) == set(ENDPOINTS)
+    with pytest.raises(HostError, match="no longer ours"):
+        backend.close()
+    assert ip.links["ngrokd0"] is theirs
+    assert theirs.held == ["10.107.0.2/32"]
+    assert all(" show" in line for line in ip.ran[before:])
+
+
+@pytest.mark.parametrize("busybox", [False, True])
+def test_an_address_whose_command_was_killed_too_late_is_ours(busybox: bool) -> None:
+    ip = FakeIp(busybox=busybox)
+    dying: list[bool] = []
+
+    def killed(argv: Sequence[str], text: str = "") -> str:
+        answer = ip(argv, text)
+        if dying and "replace" in text + " ".join(argv):
+            raise CommandError("did not end within 10 seconds")
+        return answer
+
+    backend = prepare(killed)
+    backend.add([])
+    dying.append(True)
+    assert set(backend.add(ENDPOINTS)) == set(ENDPOINTS)
+    dying.clear()
+    assert backend.addresses() == frozenset(ENDPOINTS)
+    assert backend.status.notes == ()
+    assert backend.remove(ENDPOINTS[:1]) == {}
+    backend.close()
+    assert set(ip.links) == {"lo"}
+
+
+@pytest.mark.parametrize("lost", ["ip tuntap add", "show"])
+def test_at_a_start_one_whose_making_was_killed_too_late_does_not_stay(lost: str) -> None:
+    """Also where what is there cannot be looked at before the stop."""
+    ip = FakeIp(["tun"])
+    dying = [True]
+
+    def killed(argv: Sequence[str], text: str = "") -> str:
+        answer = ip(argv, text)
+        if dying and "ngrokd0" in ip.links and (lost in " ".join(argv) or "show" in lost):
+            raise CommandError("did not end within 10 seconds")
+        return answer
+
+    backend = prepare(killed)
+    assert (backend.status.mode is InterfaceMode.TUN) == ("show" not in lost)
+    assert "ngrokd0" in ip.links
+    dying.clear()
     backend.close()
     assert set(ip.links) == {"lo"}
 

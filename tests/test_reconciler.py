@@ -219,9 +219,9 @@ def test_an_endpoint_that_becomes_http_keeps_its_listener_and_gets_its_host() ->
     in_network = NetSettings(listen_interface="0.0.0.0")
     at = Address("0.0.0.0", 9080)
     house.apply("tcp://api.ns:80", net=in_network)
-    assert house.forwarder.listeners == {at: Route(Target("api.ns", 80))}
+    assert house.forwarder.listeners == {at: Route(Target("api.ns", 80), exposed=True)}
     house.apply(API, net=in_network)
-    assert house.forwarder.listeners == {at: Route(Target("api.ns", 80), "api.ns")}
+    assert house.forwarder.listeners == {at: Route(Target("api.ns", 80), "api.ns", exposed=True)}
 
 
 def test_an_override_moves_one_hostname_only() -> None:

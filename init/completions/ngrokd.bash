@@ -84,13 +84,17 @@ _ngrokd_takes() {
     ngrokctl,log-level,options) takes='words -h --help --json --socket' ;;
     ngrokctl,log-level,--socket) takes='file' ;;
     ngrokctl,log-level,0) takes='words debug info warning error' ;;
+    ngrokctl,config,options) takes='words -h --help --json --socket --config' ;;
+    ngrokctl,config,--socket) takes='file' ;;
+    ngrokctl,config,--config) takes='file' ;;
+    ngrokctl,config,0) takes='words show edit path' ;;
     ngrokctl,completion,options) takes='words -h --help --json --socket' ;;
     ngrokctl,completion,--socket) takes='file' ;;
     ngrokctl,completion,0) takes='words bash zsh fish' ;;
     ngrokctl,help,options) takes='words -h --help --json --socket' ;;
     ngrokctl,help,--socket) takes='file' ;;
-    ngrokctl,help,0) takes='words status health events refresh reload rotate-cert ping version list open set-api-key wait deregister top trust doctor log-level completion help' ;;
-    ngrokctl,,0) takes='words status health events refresh reload rotate-cert ping version list open set-api-key wait deregister top trust doctor log-level completion help' ;;
+    ngrokctl,help,0) takes='words status health events refresh reload rotate-cert ping version list open set-api-key wait deregister top trust doctor log-level config completion help' ;;
+    ngrokctl,,0) takes='words status health events refresh reload rotate-cert ping version list open set-api-key wait deregister top trust doctor log-level config completion help' ;;
     esac
 }
 

@@ -119,6 +119,7 @@ _ngrokd_line_ngrokctl() {
     'trust:have the daemon trust the CA that ngrok'\''s ingress is signed by'
     'doctor:check everything that ngrokd needs, and say what mends it; daemon or not'
     'log-level:change how much the daemon logs'
+    'config:show the configuration or its path, or edit it'
     'completion:print a script that lets a shell complete ngrokctl and ngrokd'
     'help:show this, or the help of one command'
   )
@@ -257,6 +258,14 @@ _ngrokd_line_ngrokctl() {
             '--json[print one JSON object]' \
             '--socket=[the daemon'\''s control socket; default /var/run/ngrokd.sock]:PATH:_files' \
             '1:LEVEL:(debug info warning error)' && return ;;
+        config)
+          _arguments -S \
+            '(- *)-h[show this help message and exit]' \
+            '(- *)--help[show this help message and exit]' \
+            '--json[print one JSON object]' \
+            '--socket=[the daemon'\''s control socket; default /var/run/ngrokd.sock]:PATH:_files' \
+            '--config=[another file than that of the service, or, where none is installed, than /etc/ngrokd/config.yml]:PATH:_files' \
+            '1:WHAT:(show edit path)' && return ;;
         completion)
           _arguments -S \
             '(- *)-h[show this help message and exit]' \
@@ -270,7 +279,7 @@ _ngrokd_line_ngrokctl() {
             '(- *)--help[show this help message and exit]' \
             '--json[print one JSON object]' \
             '--socket=[the daemon'\''s control socket; default /var/run/ngrokd.sock]:PATH:_files' \
-            '1::COMMAND:(status health events refresh reload rotate-cert ping version list open set-api-key wait deregister top trust doctor log-level completion help)' && return ;;
+            '1::COMMAND:(status health events refresh reload rotate-cert ping version list open set-api-key wait deregister top trust doctor log-level config completion help)' && return ;;
       esac ;;
   esac
   return 1

@@ -90,6 +90,11 @@ class Settings:
             raise ConfigError([*shown, *([f"and {more} faults more"] if more > 0 else [])])
         return config
 
+    @property
+    def places(self) -> Mapping[str, str]:
+        """By dotted key, where its value comes from; what is not among them has its default."""
+        return self._places
+
     def _built(self) -> Config:
         config = Config()
         for section in ("", *SECTIONS):

@@ -32,13 +32,13 @@ class Caller:
 class Whereabouts:
     """Of the daemon that `ngrokd start` starts: its configuration, its socket, where its log is.
 
-    `needs_root`: to start it, which who is asking is not.
+    `start`: that command, as who is asking has to type it.
     """
 
     config: str
     socket_path: str
     log: str
-    needs_root: bool
+    start: str
 
 
 def not_permitted(
@@ -71,15 +71,14 @@ def file_forbidden(reason: str, user: str, again: str) -> str:
 
 def unreachable(reason: str, asked: str, known: Whereabouts) -> str:
     """Exit code 3. `asked`: the socket that nobody answers on. Pure."""
-    sudo = "sudo " if known.needs_root else ""
     lines = [reason]
     if asked == known.socket_path:
-        lines += [f"  start it:  {sudo}ngrokd start", f"  its log:   {known.log}"]
+        lines += [f"  start it:  {known.start}", f"  its log:   {known.log}"]
     elif asked == DEFAULT_SOCKET_PATH:
         lines += [
             f"  running?   {known.config} has another socket: --socket "
             f"{shlex.quote(known.socket_path)}",
-            f"  start it:  {sudo}ngrokd start",
+            f"  start it:  {known.start}",
             f"  its log:   {known.log}",
         ]
     else:
@@ -121,12 +120,19 @@ def again(argv: Sequence[str], key: Optional[str], socket_path: str) -> str:
     return shlex.join([*_program(), *words])
 
 
-def _program() -> list[str]:
+def start() -> str:
+    """The command that starts the daemon, for `sudo` where that is needed."""
+    sudo = [] if os.geteuid() == 0 else ["sudo"]
+    return shlex.join([*sudo, *_program("ngrokd", "ngrokd"), "start"])
+
+
+def _program(name: str = "ngrokctl", module: str = "ngrokd.control.ctl") -> list[str]:
+    """`name` beside the program that runs, in the words that sudo finds it by."""
     called = Path(sys.argv[0])
     if called.name != "ngrokctl":
-        return [sys.executable, "-m", "ngrokd.control.ctl"]
-    known = str(called.absolute().parent) in _SUDO_PATH
-    return ["ngrokctl"] if known else [str(called.absolute())]
+        return [sys.executable, "-m", module]
+    folder = called.absolute().parent
+    return [name] if str(folder) in _SUDO_PATH else [str(folder / name)]
 
 
 def _socket_group(socket_path: str) -> Optional[str]:

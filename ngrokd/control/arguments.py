@@ -14,6 +14,7 @@ WAIT_S = 60.0
 INTERVAL_S = 2.0  # between two frames of `top`
 LEAST_INTERVAL_S = 0.5
 
+CONFIG_VERBS = ("show", "edit", "path")
 SHELLS = ("bash", "zsh", "fish")
 SORTS = ("name", "connections", "up", "down", "traffic", "errors", "active", "state")
 _LEVELS = ("debug", "info", "warning", "error")
@@ -222,6 +223,20 @@ class Arguments:
         level = self._add("log-level", "change how much the daemon logs")
         level.add_argument(
             "level", choices=_LEVELS, metavar="LEVEL", help=f"one of {', '.join(_LEVELS)}"
+        )
+        config = self._add("config", "show the configuration or its path, or edit it")
+        config.add_argument(
+            "what",
+            choices=CONFIG_VERBS,
+            metavar="WHAT",
+            help="show: every setting, and where its value comes from; path: where the file is; "
+            "edit: open it in $VISUAL or $EDITOR, check it, put it in place and reload",
+        )
+        config.add_argument(
+            "--config",
+            metavar="PATH",
+            help="another file than that of the service, or, where none is installed, than "
+            f"{DEFAULT_CONFIG_PATH}",
         )
         completion = self._add(
             "completion", "print a script that lets a shell complete ngrokctl and ngrokd"

@@ -98,6 +98,11 @@ def _run(arguments: Arguments, options: argparse.Namespace, socket_path: str) ->
         return Outcome({"help": text}, text)
     if options.command == "completion":
         return _completion(options, socket_path)
+    if options.command == "config":
+        # It works without a daemon, too, and needs to read configurations.
+        from ngrokd.verbs.configuring import configure
+
+        return configure(Call(options, socket_path, _width()))
     if options.command == "doctor":
         # It works without a daemon, too, and looks at what only the other rooms know.
         from ngrokd.doctor.command import doctor

@@ -15,6 +15,8 @@ _INGRESS = {
     "unreachable": "the ingress cannot be reached now, so it is not known whether that is enough",
 }
 
+_CHANGES = ("opened", "closed", "failed")
+
 
 def deregistration_page(answer: object) -> str:
     """What `deregister` did."""
@@ -64,8 +66,10 @@ def trust_page(answer: object, width: Optional[int], was_shown: bool = False) ->
 
 def refresh_page(answer: object, width: Optional[int]) -> str:
     """`ngrokctl refresh`: what the poll changed."""
-    lines = [f"Polled: {count(int(number(answer, 'endpoints')), 'endpoint')}"]
-    for word in ("opened", "closed", "failed"):
+    first = f"Polled: {count(int(number(answer, 'endpoints')), 'endpoint')} open"
+    told = [at(answer, word) for word in _CHANGES]
+    lines = [f"{first}; nothing opened, closed or failed." if told == [[], [], []] else first]
+    for word in _CHANGES:
         for name in texts(answer, word):
             lines += note(f"{word} {name}", width)
     if texts(answer, "failed"):

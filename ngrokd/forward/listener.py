@@ -25,6 +25,12 @@ NO_INGRESS = Failure(
     "for",
 )
 
+LOOPBACK, LOOPBACK_RANGE = "127.0.0.1", "127."
+FOREIGN = (
+    "turned away {}, another machine or a container: {} is for this machine's own programs. To "
+    "serve others, set net.listen_interface, or net.overrides for this hostname"
+)
+
 logger = logging.getLogger(__name__)
 
 
@@ -67,6 +73,9 @@ class Listener:
         self.route = route
         name = sock.getsockname()
         self.address = Address(name[0], name[1])
+        # What the kernel gives a client of this machine that binds to none: the address that it
+        # connects to; in the loopback range the first one of all.
+        self._usual = LOOPBACK if name[0].startswith(LOOPBACK_RANGE) else name[0]
         self._sock = sock
         self._board = board
         self._pool = pool
@@ -87,7 +96,7 @@ class Listener:
         """Clients wait."""
         for _ in range(ACCEPTS_PER_TURN):
             try:
-                client, _address = self._sock.accept()
+                client, peer = self._sock.accept()
             except BlockingIOError:
                 return
             except OSError as exc:
@@ -97,7 +106,8 @@ class Listener:
                     raise
                 self._no_room(exc)
                 return
-            self._welcome(client)
+            if peer[0] == self._usual or self.route.exposed or self._admits(client, peer[0]):
+                self._welcome(client)
 
     def on_timer(self) -> None:
         """The pause is over."""
@@ -118,6 +128,29 @@ class Listener:
         self._board.loop.unwatch(self._sock.fileno())
         self._board.loop.call_at(self._board.loop.now + PAUSE_S, self)
 
+    def _admits(self, client: socket.socket, ip: str) -> bool:
+        """Whether the client is a program of this machine; else it is turned away.
+
+        The kernel takes a packet to any of this machine's addresses from any interface (the weak
+        host model of RFC 1122, 3.3.4.2): a neighbour or a container with a route to our subnet
+        gets here, too. One that claims an address of ours has been dropped on its way in.
+        """
+        try:
+            if sockets.is_of_this_machine(ip):
+                return True
+            failure = Failure(Cause.FOREIGN_CLIENT, FOREIGN.format(ip, self.address))
+        except OSError as exc:
+            why = exhausted(exc)
+            text = f"a client was turned away because {why.text}"
+            failure = Failure(why.cause, text)
+        self._board.ledger.of(self.target).total += 1
+        try:
+            sockets.reset_on_close(client)
+        except OSError as exc:  # macOS: EINVAL for a client that has already left
+            logger.debug("%s: %s has left: %s", self.address, ip, exc)
+        self._turn_away(client, failure)
+        return False
+
     def _welcome(self, client: socket.socket) -> None:
         self._board.ledger.of(self.target).total += 1
         limit = self._board.limit()
@@ -125,7 +158,7 @@ class Listener:
         if len(self._board.connections) >= limit:
             set_by = (
                 "`forward.max_connections`"
-                if self._board.settings.max_connections
+                if self._board.settings.max_connections == limit
                 else "what the limit of open files allows: `ulimit -n`, LimitNOFILE"
             )
             text = f"turned away: {limit} connections are open ({set_by})"

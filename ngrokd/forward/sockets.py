@@ -73,6 +73,23 @@ def is_unanswered(sock: socket.socket) -> bool:
     return bool(info[_TCP_INFO_RETRANSMITS] or info[_TCP_INFO_PROBES])
 
 
+def is_of_this_machine(ip: str) -> bool:
+    """Whether one of its interfaces has this IPv4 address. Raises OSError: the kernel is not asked.
+
+    A bind would say the same, but succeeds for any address under net.ipv4.ip_nonlocal_bind, which
+    machines with a floating address set; a multicast interface is looked up by an address that is
+    really there (ip(7), IP_MULTICAST_IF). Nothing is sent, and nothing waits.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        try:
+            asking.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(ip))
+        except OSError as exc:
+            if exc.errno == errno.EADDRNOTAVAIL:
+                return False
+            raise
+    return True
+
+
 def unsent(sock: socket.socket) -> int:
     """How many bytes the peer's kernel has not acknowledged yet (tcp(7), SIOCOUTQ)."""
     return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)

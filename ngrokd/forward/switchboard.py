@@ -18,8 +18,9 @@ from ngrokd.forward.tunnel import PLAIN_BYTES, READ_BYTES
 from ngrokd.forward.uplink import Uplink
 from ngrokd.model import Address, Failure, Ingress, Target
 
-RESERVED_DESCRIPTORS = 64  # for everything that is not a connection or listener;
-RESERVED_PART = 4  # of a limit of less than 256, this part
+# For everything that is not a connection or listener. At rest that is about 30; polls, the hosts
+# file and the control socket need theirs whatever clients do, or names would lead to what is gone.
+RESERVED_DESCRIPTORS = 64
 DESCRIPTORS_EACH = 2  # of one connection
 # What all bulk flows together may move in one turn, a millisecond or so, for which a small request
 # on another connection has to wait; each flow moves at least one TLS record and a bit.
@@ -94,18 +95,18 @@ class Switchboard:
 
     def limit(self) -> int:
         """How many connections may be open at once."""
-        return self.settings.max_connections or self._descriptor_limit()
+        allowed = self._descriptor_limit()
+        return min(self.settings.max_connections or allowed, allowed)
 
     def room(self) -> int:
-        """How many more there may be: also where `max_connections` says more than can be."""
-        return min(self.limit(), self._descriptor_limit()) - len(self.connections)
+        """How many more there may be."""
+        return self.limit() - len(self.connections)
 
     def _descriptor_limit(self) -> int:
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft == resource.RLIM_INFINITY:
             soft = 1 << 20
-        reserved = min(RESERVED_DESCRIPTORS, soft // RESERVED_PART)
-        return max((soft - self.listeners - reserved) // DESCRIPTORS_EACH, 1)
+        return max((soft - self.listeners - RESERVED_DESCRIPTORS) // DESCRIPTORS_EACH, 1)
 
     def join(self, connection: OpenConnection) -> None:
         """A connection begins."""

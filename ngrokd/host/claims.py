@@ -1,165 +1,104 @@
 """One daemon for one interface and for one section of a hosts file.
 
-A claim is a socket with an abstract name (unix(7)): the kernel gives the name to one process of a
-network namespace, which is also what an interface belongs to, and takes it back when that process
-ends, however it ends. So nothing is left behind, and nothing has to be told from something stale.
+A claim is a lock of the kernel on a file that other users cannot reach (`locks.py`). It ends with
+its process, however that ends. So nothing has to be told from something stale. An interface belongs
+to a network namespace, and so does the claim on it; a section belongs to its file, whichever
+namespace its daemon is in.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import logging
 import os
-import select
-import socket
-import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Optional
 
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
+from ngrokd.host import locks
+from ngrokd.host.locks import Lock, Taken
 from ngrokd.host.netif import loopback
 
 logger = logging.getLogger(__name__)
 
-# Others connect only to learn who we are; they wait here until `answer`.
-_BACKLOG = 1024
-
-# A dead daemon's command, forked and about to be run, has its sockets until then.
-_DYING_MS = 1000
-
-_NOBODY = -1  # no uid: the question reached nobody
-
-_PEERCRED = struct.Struct("3i")  # pid, uid, gid: unix(7)
+# Some commands of the system, each of which may take that long in the worst case.
+_MAKING_S = 30.0
 
 
 class Claims:
     """What this process alone may change on this machine. Owner: main."""
 
-    def __init__(self, net: NetSettings) -> None:
+    def __init__(self, net: NetSettings, folder: Callable[[], Path] = locks.folder) -> None:
+        """`folder`: where the locks are; raises HostError where there is no place for them."""
+        self._folder = folder
         self._names: dict[str, str] = {}
         if not loopback.holds(net.subnet):  # which needs no interface
-            name = f"interface:{net.interface_name}"
+            digest = hashlib.sha256(net.interface_name.encode()).hexdigest()[:32]
+            name = f"interface-{locks.namespace('net')}-{digest}"
             self._names[name] = f"the interface {net.interface_name}"
         self._names[_section_name(net)] = f"ngrokd's section in {net.hosts_file}"
-        self._held: list[socket.socket] = []
+        self._held: list[Lock] = []
 
-    def take(self) -> None:
-        """Raises HostError naming the process that has one of them; none is then ours."""
+    def take(self) -> str:
+        """Why a second daemon cannot be kept out here; "": it is.
+
+        Raises HostError naming the process that has one of them; none is then ours.
+        """
+        try:
+            folder = self._folder()
+        except HostError as exc:
+            return str(exc)
         try:
             for name, what in self._names.items():
-                self._take(f"\0ngrokd:{name}", what)
+                self._take(folder, name, what)
+        except OSError as exc:
+            self.release()
+            return f"{exc.filename or 'a lock'}: {exc.strerror}"
         except HostError:
             self.release()
             raise
+        return ""
 
-    def answer(self) -> None:
-        """Makes room for those who ask next; to be called now and then."""
-        for held in self._held:
-            for _ in range(_BACKLOG):
-                try:
-                    held.accept()[0].close()
-                except OSError:  # nobody waits
-                    break
+    @contextlib.contextmanager
+    def making(self) -> Iterator[None]:
+        """While inside, no other daemon of this network looks for a subnet that is free."""
+        lock = None
+        try:
+            lock = locks.take(self._folder(), f"making-{locks.namespace('net')}", _MAKING_S)
+        except Taken as exc:
+            logger.warning(
+                "another ngrokd (pid %s) has been making its interface for %g s: not waited for",
+                exc.pid,
+                _MAKING_S,
+            )
+        except (HostError, OSError) as exc:
+            logger.debug("nobody is kept from making an interface: %s", exc)  # told by `take`
+        try:
+            yield
+        finally:
+            if lock is not None:
+                lock.release()
 
     def release(self) -> None:
         """Twice is harmless."""
         for held in self._held:
-            held.close()
+            held.release()
         self._held = []
 
-    def _take(self, address: str, what: str) -> None:
-        claim = _claimed(address)
-        if claim is None and _is_dying(address):
-            claim = _claimed(address)
-        if claim is None:
-            _refuse(_holder(address), what)
-        else:
-            self._held.append(claim)
-
-
-def _claimed(address: str) -> Optional[socket.socket]:
-    """None: it is another process's."""
-    claim = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    claim.setblocking(False)
-    try:
-        claim.bind(address)
-        claim.listen(_BACKLOG)
-    except OSError as exc:
-        if exc.errno == errno.EADDRINUSE:
-            claim.close()
-            return None
-        # Not Linux: the pid file and the control socket must do.
-        logger.debug("%s cannot be claimed: %s", address[1:], exc.strerror)
-    return claim
-
-
-def _refuse(pid: Optional[int], what: str) -> None:
-    if pid == os.getpid():
-        return
-    if pid is None:
-        logger.warning("%s is claimed by an unknown program (`ss -xlp | grep ngrokd`)", what)
-        return
-    who = f"another ngrokd (pid {pid})" if pid else "an ngrokd of another container"
-    raise HostError(
-        f"{who} has {what}: end that one, or give this one a net.interface_name and a net.subnet "
-        "of its own"
-    )
-
-
-def _holder(address: str) -> Optional[int]:
-    """The pid behind a claim, 0 if it cannot be named; None: nobody whom we must believe.
-
-    An ordinary user may take any abstract name, and must not keep root's daemon from starting.
-    """
-    with _asked(address) as question:
-        pid, uid = _credentials(question)
-    return pid if uid in (0, os.geteuid()) else None
-
-
-def _is_dying(address: str) -> bool:
-    """The process that has it is dead, and what it had just begun to start has let go of it."""
-    with _asked(address) as question:
-        pid, uid = _credentials(question)
-        if uid == _NOBODY:
-            return True
-        if pid == 0 or _lives(pid):
-            return False
-        poll = select.poll()
-        poll.register(question, 0)  # POLLHUP comes unasked
-        return bool(poll.poll(_DYING_MS))
-
-
-@contextlib.contextmanager
-def _asked(address: str) -> Iterator[socket.socket]:
-    """Connected to a claim, unless its holder does not answer for it."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as question:
-        question.setblocking(False)
+    def _take(self, folder: Path, name: str, what: str) -> None:
         try:
-            question.connect(address)
-        except OSError as exc:
-            logger.debug("%s does not say whose it is: %s", address[1:], exc.strerror)
-        yield question
-
-
-def _credentials(question: socket.socket) -> tuple[int, int]:
-    """(pid, uid) of the holder; of one that did not answer: nobody's."""
-    answer = question.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
-    pid, uid, _ = _PEERCRED.unpack(answer)
-    return pid, uid
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+            self._held.append(locks.take(folder, name))
+        except Taken as exc:
+            if exc.is_own:
+                return
+            who = "another ngrokd" if exc.is_near else "an ngrokd of another container"
+            who += f" (pid {exc.pid})" if exc.is_near and exc.pid else ""
+            raise HostError(
+                f"{who} has {what}: end that one, or give this one a net.interface_name and a "
+                "net.subnet of its own"
+            ) from exc
 
 
 def _section_name(net: NetSettings) -> str:
@@ -172,4 +111,4 @@ def _section_name(net: NetSettings) -> str:
     except OSError as exc:
         logger.debug("%s: %s", file.parent, exc.strerror)
     digest = hashlib.sha256(f"{place}\0{net.interface_name}".encode()).hexdigest()
-    return f"section:{digest[:32]}"
+    return f"section-{digest[:32]}"

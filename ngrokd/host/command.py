@@ -42,6 +42,11 @@ class CommandError(HostError):
         self.stderr = stderr
         self.was_started = was_started
 
+    @property
+    def was_killed(self) -> bool:
+        """For its time: it may have done its work."""
+        return self.was_started and self.returncode is None
+
 
 class Runner(Protocol):
     """Runs `argv` with `text` on its standard input and returns its standard output."""

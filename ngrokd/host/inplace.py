@@ -43,25 +43,24 @@ def write(
     even so, the old content is put back. Not `insist`: only if nobody else has the file open.
     Raises OSError.
     """
-    with _opened(path) as descriptor:
-        with lease.alone(descriptor) as is_alone:
-            if not (is_alone and lease.lock(descriptor)) and not insist:
-                return False
-            previous = _read(descriptor)
-            if expected is not None and previous != expected:
-                return False
+    with _opened(path) as descriptor, lease.alone(descriptor) as is_alone:
+        if not (is_alone and lease.lock(descriptor)) and not insist:
+            return False
+        previous = _read(descriptor)
+        if expected is not None and previous != expected:
+            return False
+        if log is not None:
+            log.begin(path, previous, content)
+        try:
+            _reserve(descriptor, len(content))
+            _write(descriptor, content, _first_difference(previous, content))
+        except OSError:
+            _write(descriptor, previous, 0)  # if that fails, too, the log stays
             if log is not None:
-                log.begin(path, previous, content)
-            try:
-                _reserve(descriptor, len(content))
-                _write(descriptor, content, _first_difference(previous, content))
-            except OSError:
-                _write(descriptor, previous, 0)  # if that fails, too, the log stays
-                if log is not None:
-                    log.end()
-                raise
-        # Not under the lease, which would have ourselves wait.
-        is_whole = path.read_bytes() == content
+                log.end()
+            raise
+    # Once it is closed: by a lease that could not be given back we would wait for ourselves.
+    is_whole = path.read_bytes() == content
     if log is not None:
         log.end()
     return is_whole

@@ -25,7 +25,12 @@ def remove(
     if a daemon lives that has them; none can start meanwhile.
     """
     claims = Claims(net)
-    claims.take()
+    why = claims.take()
+    if why:
+        raise HostError(
+            f"whether a daemon lives that has the interface or the names cannot be told: {why}. "
+            "Mend: run it as the user that ran ngrokd, with a /run or a TMPDIR that can be written"
+        )
     try:
         file = HostsFile(
             Path(net.hosts_file), hosts.marker_of(net.interface_name), state_folder

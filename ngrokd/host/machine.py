@@ -62,17 +62,20 @@ class Machine:
         hosts file; else the notes of the status say what is not as configured, and the mend.
         """
         try:
-            self._claims.take()
+            why = self._claims.take()
         except HostError:
             self._is_anothers = True
             raise
+        if why:
+            logger.warning("a second ngrokd would not be kept from what this one has: %s", why)
         self._hosts.remove_orphans()
         self._note_use(known)
         try:
             self._hosts.mend()
         except HostError as exc:
             logger.warning("%s", exc)  # tried again, and told in the status, at each publication
-        self._backend = netif.prepare(self._net, self._run, self._reading(), known)
+        with self._claims.making():  # of two with one subnet the second must see the first
+            self._backend = netif.prepare(self._net, self._run, self._reading(), known)
         return self._backend.status
 
     def _note_use(self, known: Collection[str]) -> None:
@@ -101,7 +104,6 @@ class Machine:
         InterfaceTaken: they are surely not there. A name that led to one would lead out of this
         machine, by its default route.
         """
-        self._claims.answer()
         try:
             return self._backend.addresses()
         except HostError as exc:
@@ -205,7 +207,7 @@ class Machine:
         """For sure: what cannot be looked at may well be there."""
         if self._backend.status.mode is not InterfaceMode.LOOPBACK:
             with contextlib.suppress(HostError):
-                return self._reading().look().index_of(self._net.interface_name) is None
+                return self._reading().look().index_of(self._backend.status.name) is None
         return False
 
     def _reading(self) -> Reader:

@@ -27,9 +27,12 @@ def run(argv: Sequence[str]) -> None:
         raise HostError(f"`{' '.join(argv)}`: exit status {status}")
 
 
-def spawn(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """The exit status of the program, or minus the signal that ended it. Raises HostError."""
-    program = shutil.which(argv[0], path=PATH)
+def spawn(argv: Sequence[str], environ: Mapping[str, str], path: str = PATH) -> int:
+    """The exit status of the program, or minus the signal that ended it. Raises HostError.
+
+    `path`: where the program is looked for, as in the variable of that name.
+    """
+    program = shutil.which(argv[0], path=path)
     if program is None:
         raise HostError(f"there is no program {argv[0]} on this machine")
     sys.stdout.flush()

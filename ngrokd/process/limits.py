@@ -15,7 +15,8 @@ logger = logging.getLogger(__name__)
 # daemon that listens everywhere could do nothing else, not even learn that endpoints have gone.
 RESERVED_PART = 8  # of the limit, this part, within these bounds; of one so low that the reserve
 LEAST_RESERVED, MOST_RESERVED = 128, 1024  # would be most of it, half
-LEAST_DESCRIPTORS = 64  # below that not even the daemon itself has enough
+LEAST_DESCRIPTORS = 128  # below that the daemon itself has not enough beside any client
+CONNECTION_DESCRIPTORS = 2
 ENOUGH = 131072  # for 100,000 endpoints, more than which the daemon takes from no list
 
 
@@ -26,6 +27,19 @@ def listeners_allowed() -> int:
         return sys.maxsize
     reserved = min(max(soft // RESERVED_PART, LEAST_RESERVED), MOST_RESERVED)
     return max(soft - reserved, soft // 2)
+
+
+def out_of_reach(max_connections: int) -> str:
+    """That so many connections can never be open at once; "": they can."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = CONNECTION_DESCRIPTORS * max_connections + LEAST_RESERVED
+    if soft == resource.RLIM_INFINITY or not max_connections or needed <= soft:
+        return ""
+    return (
+        f"forward.max_connections: {max_connections} connections need {needed} open files, of "
+        f"which {soft} are allowed: as many as fit are served. Mend: raise LimitNOFILE or "
+        "`ulimit -n`, or set fewer"
+    )
 
 
 def too_many(environ: Mapping[str, str], pid: int) -> str:

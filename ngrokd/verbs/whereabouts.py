@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Optional
 
 from ngrokd.config import DEFAULT_CONFIG_PATH, Config
+from ngrokd.control import advice
 from ngrokd.control.advice import Whereabouts
+from ngrokd.errors import HostError
 from ngrokd.host import files
 from ngrokd.logs import targets
 from ngrokd.service import control, looking
 from ngrokd.service.control import Service
-from ngrokd.service.disk import Disk
+from ngrokd.service.disk import Disk, Found
 from ngrokd.service.systems import Init
 from ngrokd.verbs import cleanup, lifecycle
 
@@ -26,8 +27,8 @@ def whereabouts() -> Whereabouts:
     path = config_path(service)
     # Of no environment: the variables of whoever asks are not the daemon's.
     config, _ = cleanup.settings(path, {})
-    needs_root = os.geteuid() != 0
-    return Whereabouts(str(path), config.server.socket_path, _log(config, service), needs_root)
+    log = _log(config, service)
+    return Whereabouts(str(path), config.server.socket_path, log, advice.start())
 
 
 def config_path(service: Optional[Service] = None) -> Path:
@@ -38,7 +39,14 @@ def config_path(service: Optional[Service] = None) -> Path:
 
 def _service() -> Optional[Service]:
     disk = Disk(files.write_atomic, files.remove_orphans)
-    return control.installed(looking.look(disk, lifecycle.which), disk.found)
+
+    def found(path: str) -> Found:
+        try:
+            return disk.found(path)
+        except HostError:  # as /etc/default/ngrokd may be, for its key: its defaults count
+            return Found()
+
+    return control.installed(looking.look(disk, lifecycle.which), found)
 
 
 def _log(config: Config, service: Optional[Service]) -> str:

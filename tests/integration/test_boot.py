@@ -226,8 +226,8 @@ def test_a_full_disk_under_the_state_folder_is_told_and_serving_begins_when_ther
     with _small_disk(site, site.state) as ballast:
         _fill(site, ballast)
         daemon = site.start_daemon()
-        line = daemon.expect(f"(WARNING|ERROR|ngrokd:).*{site.state}.*No space left")
-        assert "free some space" in line or "make room" in line
+        full = f"(WARNING|ERROR|ngrokd:).*{site.state}.*No space left"
+        daemon.expect(f"{full}.*(free some space|make room)")
         assert site.cloud.operators() == [], "an operator whose id cannot be kept"
         site.run("rm", ballast)
         daemon.ready()
@@ -443,7 +443,7 @@ def test_without_the_program_ip_it_serves_on_loopback_addresses_and_says_what_to
     without = (
         f"mount -t tmpfs none {upper}; mkdir {upper}/up {upper}/work\n"
         f"mount -t overlay -o lowerdir=/usr,upperdir={upper}/up,workdir={upper}/work none /usr\n"
-        "rm -f /usr/bin/ip /usr/sbin/ip"
+        "rm -f /usr/bin/ip /usr/sbin/ip /usr/bin/ifconfig /usr/sbin/ifconfig"
     )
     daemon = Altered(site, without)
     daemon.ready()

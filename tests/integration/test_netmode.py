@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -135,6 +137,54 @@ def test_an_interfaces_address_is_followed_and_without_one_the_endpoint_waits(la
     assert where(daemon, DB) == ("lan0", 9080, f"{LAN_IP}:9080")
     assert speaks(client)
     client.close()
+
+
+NEIGHBOUR_IP = "192.168.77.2"
+KNOCK = """
+import socket
+try:
+    with socket.create_connection((%r, %d), 10) as client:
+        client.sendall(b"still")
+        print(client.recv(5))
+except ConnectionError as exc:
+    print(type(exc).__name__)
+"""
+
+
+def test_a_neighbour_reaches_what_is_exposed_and_nothing_else(lan: Site) -> None:
+    neighbour = ["unshare", "-n", "sh", "-c", "echo there; exec sleep 60"]
+    with lan.namespace.popen(*neighbour, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"there\n"
+        there = ["nsenter", f"--target={other.pid}", "--net"]
+        lan.run("ip", "link", "set", "lan1", "netns", str(other.pid))
+        try:
+            for words in (
+                f"ip addr add {NEIGHBOUR_IP}/24 dev lan1",
+                "ip link set lan1 up",
+                f"ip route add default via {LAN_IP}",
+            ):
+                lan.run(*there, *words.split())
+            daemon = lan.start_daemon({"net": {"overrides": {"db.ns": LAN_IP}}}).ready()
+            at = lan.network.address_of("echo.ns")
+
+            def knock(ip: str, port: int) -> str:
+                done = lan.run(*there, sys.executable, "-c", KNOCK % (ip, port))
+                return done.stdout.strip()
+
+            assert knock(LAN_IP, 9080) == "b'still'"
+            assert knock(at, 7000) in ("ConnectionResetError", "BrokenPipeError")
+        finally:
+            home = lan.namespace.argv()[1].partition("=")[2]
+            lan.run(*there, "ip", "link", "set", "lan1", "netns", home)
+            other.kill()
+    daemon.expect(f"WARNING echo.ns:7000: turned away {NEIGHBOUR_IP}.*{at}:7000.*net.overrides")
+    assert daemon.endpoints()[ECHO]["failures"] == {"foreign_client": 1}
+    for source in (LAN_IP, "127.0.0.1", "10.107.0.1", at, ""):
+        with lan.network.new_socket() as client:
+            client.settimeout(10)
+            client.bind((source, 0))
+            client.connect((at, 7000))
+            assert speaks(client), source
 
 
 @pytest.mark.long

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, Optional
 from unittest import mock
 
-from ngrokd import __version__
+from ngrokd import __version__, configfile
 from ngrokd.control import advice, ctl, deedpages, events, watching
 from ngrokd.control.advice import Caller, Whereabouts
 from ngrokd.doctor import finding
 from ngrokd.errors import ControlError
-from ngrokd.verbs import whereabouts
+from ngrokd.verbs import configpages, configuring, whereabouts
 from tests.control_room import serving
 from tests.test_ctl import CACHE, NOW, STAR, STATUS, WEB, Daemon
 
@@ -169,7 +169,10 @@ CASES: Mapping[str, Sequence[Case]] = {
     ],
     "refresh": [
         Case("refresh"),
-        Case("refresh", answers={"refresh": {"endpoints": 1}}),
+        Case(
+            "refresh",
+            answers={"refresh": {"endpoints": 1, "opened": [], "closed": [], "failed": []}},
+        ),
     ],
     "reload": [
         Case(
@@ -226,7 +229,7 @@ def shown(case: Case) -> str:
         stack.enter_context(mock.patch.object(ctl, "_width", lambda: case.width))
         stack.enter_context(mock.patch.object(ctl, "_colour", lambda: case.colour))
         stack.enter_context(mock.patch("sys.stdin", io.StringIO()))
-        known = Whereabouts(CONFIG, str(path), "/var/log/ngrokd.log", needs_root=True)
+        known = Whereabouts(CONFIG, str(path), "/var/log/ngrokd.log", "sudo ngrokd start")
         stack.enter_context(mock.patch.object(whereabouts, "whereabouts", lambda: known))
         code = ctl.main(case.line.split())
         output.flush()
@@ -322,8 +325,50 @@ def _events() -> str:
     return "\n".join(["$ ngrokctl events", *lines, ""])
 
 
+def _config(width: Optional[int]) -> str:
+    config = configfile.parse(
+        "api: {key: 2abcSECRET}\nnet: {subnet: 10.9.0.0/16, overrides: {db.ns: eth0}}", CONFIG
+    )
+    places = {
+        "api.key": f"{CONFIG}:6: api.key",
+        "net.subnet": f"{CONFIG}:31: net.subnet",
+        "net.overrides": f"{CONFIG}:34: net.overrides",
+        "net.hosts_file": "environment: NGROKD_HOSTS_PATH",
+    }
+    saved = "/etc/ngrokd/api_key" if width is None else ""
+    found = configpages.settings(config, places, CONFIG, saved)
+    notes = [] if saved else [f"{configuring.UNKNOWN_KEY}: /etc/ngrokd/api_key: Permission denied"]
+    about = f"   # width {width}" if width else ""
+    return f"$ ngrokctl config show{about}\n{configpages.page(CONFIG, True, found, notes, width)}\n"
+
+
+def _edit() -> str:
+    copy = "/etc/ngrokd/config.edit-1a2b3c4d.yml"
+    fault = f"{copy}:31: net.subnet: '10.8' is no network, allowed: an IPv4 network"
+    lines = [
+        "$ ngrokctl config edit",
+        f"ngrokctl: {fault}",
+        configpages.kept(copy, CONFIG),
+        "(exit code 2)",
+        "",
+        "$ ngrokctl config edit",
+        f"{CONFIG} is saved.",
+        deedpages.reload_page({"changed": ["net.subnet"], "needs_restart": []}),
+        "",
+        "$ ngrokctl config edit   # no daemon",
+        f"{CONFIG} is saved.",
+        configuring.NO_DAEMON,
+        "",
+        "$ ngrokctl config edit",
+        configuring.UNCHANGED,
+        "",
+    ]
+    return "\n".join(lines)
+
+
 # What needs the network, another user or time: only its pages.
 ELSEWHERE: Mapping[str, Sequence[str]] = {
+    "config": [_config(None), _config(60), _edit()],
     "doctor": [_doctor(None), _doctor(50)],
     "events": [_events()],
     "trust": [_trust(True), _trust(False)],
@@ -337,9 +382,9 @@ ELSEWHERE: Mapping[str, Sequence[str]] = {
         advice.unreachable(f"no ngrokd answers on {asked} (Connection refused)", asked, known)
         + "\n"
         for asked, known in (
-            (SOCKET, Whereabouts(CONFIG, SOCKET, whereabouts.JOURNAL, needs_root=False)),
-            (SOCKET, Whereabouts(CONFIG, "/run/n.sock", whereabouts.SYSTEM_LOG, needs_root=True)),
-            ("/tmp/s", Whereabouts(CONFIG, SOCKET, whereabouts.JOURNAL, needs_root=False)),
+            (SOCKET, Whereabouts(CONFIG, SOCKET, whereabouts.JOURNAL, "ngrokd start")),
+            (SOCKET, Whereabouts(CONFIG, "/n.sock", whereabouts.SYSTEM_LOG, "sudo ngrokd start")),
+            ("/tmp/s", Whereabouts(CONFIG, SOCKET, whereabouts.JOURNAL, "ngrokd start")),
         )
     ],
 }

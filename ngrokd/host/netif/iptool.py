@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Optional
 
 from ngrokd.host.command import CommandError, Runner
@@ -33,7 +34,7 @@ class IpTool:
             if found.kind == InterfaceMode.BRIDGE.value:
                 ports = links.ports_of(self._run(iproute.SHOW_LINKS), name)
                 if ports:
-                    return Link(found.index, f"bridge with the port {ports[0]}")
+                    return replace(found, kind=f"bridge with the port {ports[0]}")
         except CommandError as exc:
             if iproute.is_missing(exc.stderr):
                 return None

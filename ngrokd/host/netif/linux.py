@@ -5,12 +5,14 @@ from __future__ import annotations
 import ipaddress
 import logging
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from typing import Optional
 
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError, InterfaceTaken
 from ngrokd.host.command import CommandError, Runner
-from ngrokd.host.netif import finding, iproute, loopback, scene
+from ngrokd.host.netif import finding, iproute, loopback, making, proof, scene
+from ngrokd.host.netif.abandoned import Abandoned
 from ngrokd.host.netif.backend import Backend
 from ngrokd.host.netif.batches import Batches
 from ngrokd.host.netif.finding import Found
@@ -29,12 +31,15 @@ def prepare(
     if loopback.holds(net.subnet):
         logger.info("%s is loopback: it needs no interface", net.subnet)
         return Loopback(net.subnet)
+    link = None
     try:
         link = VirtualInterface(finding.look(net, known, run, reader), run, reader)
         link.prepare()
     except HostError as exc:
         note = f"{exc}. Endpoints have addresses of {loopback.FALLBACK_SUBNET} instead"
         logger.warning("%s", note)
+        if link is not None and link.may_be_there:
+            return Abandoned(loopback.FALLBACK_SUBNET, (note,), link.close)
         return Loopback(loopback.FALLBACK_SUBNET, (note,))
     return link
 
@@ -42,9 +47,9 @@ def prepare(
 class VirtualInterface:
     """An interface of ours with the gateway and the endpoint addresses. Owner: main.
 
-    What is there under our name is ours while it has the index that ours was given: another
-    program may delete it at any time and put one of its own in its place. An address on it is ours
-    if we added it, or adopted it with the interface: others may add theirs at any time.
+    What is there is ours while it has the index that ours was given, its kind and its mark: another
+    program may rename it at any time, or delete it and put one of its own in its place. An address
+    on it is ours if we added it, or adopted it with the interface: others may add theirs.
     """
 
     def __init__(self, found: Found, run: Runner, reader: Reader) -> None:
@@ -59,7 +64,7 @@ class VirtualInterface:
         self._added: set[str] = set()  # the endpoint addresses of it that are ours
         self._batches = Batches(run, self._tool.takes_batches)
         self._mode = self._tool.kinds[0]
-        self._index: Optional[int] = None  # of what we made or adopted; None: nothing
+        self._link: Optional[Link] = None  # what we made or adopted; None: nothing
         self._is_unsure = False  # it was being made, and how that ended was never told
         self._notes: tuple[str, ...] = ()
         self._steps: tuple[str, ...] = ()  # why it is not of the kind that was tried first
@@ -68,6 +73,15 @@ class VirtualInterface:
     def status(self) -> InterfaceStatus:
         notes = self._steps + self._notes
         return InterfaceStatus(self._name, str(self._layout.network), self._mode, notes)
+
+    @property
+    def may_be_there(self) -> bool:
+        """`close` has something to remove, for all that is known."""
+        return self._link is not None or self._is_unsure
+
+    @property
+    def _index(self) -> Optional[int]:
+        return None if self._link is None else self._link.index
 
     def prepare(self) -> None:
         """Makes it, or adopts what a crashed run left. HostError: then nothing of it is left."""
@@ -98,21 +112,23 @@ class VirtualInterface:
             self._make_if_gone()
         except HostError as exc:
             return dict.fromkeys(wanted, str(exc))
-        lost = self._added.intersection(wanted)
-        failed = self._batches.each({ip: self._tool.add(self._layout, ip) for ip in wanted})
-        if lost - failed.keys():
-            again = "%d addresses of %s were removed by another program: added again"
-            logger.warning(again, len(lost - failed.keys()), self._name)
-        self._added |= set(wanted) - failed.keys()
+        commands = {ip: self._tool.add(self._layout, ip) for ip in wanted}
+        failed = self._batches.add(self._name, commands, self._added)
+        self._added |= set(wanted) - (failed.keys() - self._batches.unsure)
         return failed
 
     def remove(self, ips: Iterable[str]) -> dict[str, str]:
         wanted = set(ips)
         try:
             self._look()
+            going = wanted.intersection(self._ours())
+            found = self._find() if going else None
+            if found:
+                self._refuse_replaced(found)
+        except InterfaceTaken:  # with its addresses
+            return {}
         except HostError as exc:
             return dict.fromkeys(wanted, str(exc))
-        going = wanted.intersection(self._ours())
         failed = self._batches.each(
             {ip: self._tool.remove(self._layout, f"{ip}/32") for ip in going}
         )
@@ -120,7 +136,7 @@ class VirtualInterface:
         return failed
 
     def close(self) -> None:
-        if self._index is None and not self._is_unsure:
+        if not self.may_be_there:
             return
         found = self._find()
         if found:
@@ -128,10 +144,10 @@ class VirtualInterface:
             self._look()
             self._leave_to_others(found)
             self._delete()
-        self._index, self._is_unsure = None, False
+        self._link, self._is_unsure = None, False
 
     def _adopt(self, link: Link) -> None:
-        self._mode, self._index = KINDS[link.kind], link.index
+        self._mode, self._link = KINDS[link.kind], link
         self._added = set(self._found.endpoints)
         logger.info("%s is left by an earlier run: adopted as %s", self._name, link.kind)
         for text in self._found.old_gateways:
@@ -140,10 +156,14 @@ class VirtualInterface:
     def _find(self) -> Optional[Link]:
         """What is there now. What we may have made ourselves is ours by the proof of a start."""
         found = self._tool.find(self._name)
+        if self._link and (found is None or found.index != self._index):
+            self._look()
+            if self._scene.index_of(self._name) == self._index:
+                found = self._tool.find(self._name)  # renamed
         if found and self._is_unsure:
             held = self._reader.look().addresses_of(self._name)
             finding.refuse_unproven(found, held, self._layout, self._added, self._tool)
-            self._mode, self._index, self._is_unsure = KINDS[found.kind], found.index, False
+            self._mode, self._link, self._is_unsure = KINDS[found.kind], found, False
         return found
 
     def _look(self) -> None:
@@ -152,9 +172,17 @@ class VirtualInterface:
         if seen is self._scene:
             return
         self._scene = seen
+        self._follow(seen)
         self._held = seen.held.get(self._index, ()) if self._index is not None else ()
         if self._held and seen.index_of(self._name) == self._index:
             self._note()
+
+    def _follow(self, seen: Scene) -> None:
+        """To the name that another program gave it."""
+        name = self._name if self._index is None else seen.links.get(self._index, self._name)
+        if name != self._name:
+            logger.warning("%s was renamed to %s: it is used on under that name", self._name, name)
+            self._name, self._layout = name, replace(self._layout, name=name)
 
     def _ours(self) -> list[str]:
         """The endpoint addresses on it that we added or adopted. Thousands, at every look."""
@@ -183,7 +211,8 @@ class VirtualInterface:
         return True
 
     def _refuse_replaced(self, found: Link) -> None:
-        if found.index != self._index:
+        ours = self._link
+        if ours is None or not proof.is_same(found, ours):
             raise InterfaceTaken(
                 f"{self._name} is left as it is: it is no longer ours, another program made one "
                 f"of kind {found.kind} in its place. Mend: give that one another name, or, if "
@@ -235,28 +264,10 @@ class VirtualInterface:
         # A command killed for its time may have done its work, and the look behind it may fail:
         # what came of it would be taken for another program's for ever.
         self._is_unsure = True
-        complaints = ""
         self._added = set()
-        for mode in self._tool.kinds:
-            try:
-                self._run(self._tool.make(self._name, mode))
-            except CommandError as exc:
-                said = f"of type {mode.value}: {iproute.complaint(exc.stderr) or exc}"
-                complaints += said + "; "
-                logger.info("%s cannot be made %s", self._name, said)
-                if iproute.is_taken(exc.stderr):  # `tuntap add` would take over another's tun
-                    break
-                continue
-            made = self._tool.find(self._name)
-            self._mode, self._index = mode, made.index if made else None
-            self._is_unsure = False
-            self._steps = (f"{self._name} cannot be made {complaints[:-2]}",) if complaints else ()
-            logger.info("%s is made, of type %s", self._name, mode.value)
-            return
-        raise HostError(
-            f"the interface {self._name} cannot be made ({complaints[:-2]}). "
-            f"Mend: {iproute.mend_for_making(complaints)}"
-        )
+        self._link, self._mode, step = making.make(self._tool, self._run, self._name)
+        self._is_unsure = False
+        self._steps = (step,) if step else ()
 
     def _bring_up(self) -> None:
         for argv in self._tool.settle(self._name):
@@ -280,9 +291,8 @@ class VirtualInterface:
             self._run(self._tool.delete(self._name))
         except CommandError as exc:
             if not iproute.is_missing(exc.stderr):
-                raise HostError(
-                    f"{self._name} is left behind: {exc}. Mend: {self._deletion}"
-                ) from exc
+                left = f"{self._name} is left behind: {exc}. Mend: {self._deletion}"
+                raise HostError(left) from exc
         logger.info("%s is removed", self._name)
 
     @property

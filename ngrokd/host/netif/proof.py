@@ -55,6 +55,13 @@ def layout_of(net: NetSettings) -> Layout:
     return Layout(net.interface_name, ipaddress.IPv4Network(net.subnet, strict=False))
 
 
+def is_same(found: Link, ours: Link) -> bool:
+    """Whether `found` is what was ours before. Others can have an index given that was free."""
+    now, before = (link.kind.partition(" ")[0] for link in (found, ours))  # what it became since
+    is_marked = found.is_marked or not ours.is_marked
+    return found.index == ours.index and now == before and is_marked
+
+
 def doubt(link: Link, held: Collection[str], layout: Layout, known: Collection[str]) -> str:
     """What speaks against the interface being ours, as in "it ..."; "": it is, and may be deleted.
 
