@@ -564,6 +564,21 @@ def test_a_gateway_address_that_was_removed_is_there_after_the_next_look(busybox
     assert ip.links["ngrokd0"].up
 
 
+@pytest.mark.parametrize("busybox", [False, True])
+def test_an_interface_that_was_set_down_is_up_after_the_next_look(
+    busybox: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    ip = FakeIp(busybox=busybox)
+    backend = prepare(ip)
+    backend.add(ENDPOINTS)
+    ip.links["ngrokd0"].up = False
+    assert backend.addresses() == frozenset(ENDPOINTS)
+    assert ip.links["ngrokd0"].up
+    assert backend.addresses() == frozenset(ENDPOINTS)
+    assert caplog.text.count("ngrokd0 was set down by another program: it is up again") == 1
+    assert "lost its address" not in caplog.text
+
+
 def test_addresses_that_another_program_removed_are_added_again_with_one_line(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

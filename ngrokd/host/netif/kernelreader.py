@@ -70,11 +70,9 @@ class KernelReader:
         return any(True for _ in inventory.routes(data, self._subnet))
 
     def _read(self) -> Scene:
-        links = {
-            index: name
-            for data in netlink.all_of(rtnetlink.GET_LINK)
-            for index, name in inventory.links(data)
-        }
+        answers = list(netlink.all_of(rtnetlink.GET_LINK))
+        links = {index: name for data in answers for index, name in inventory.links(data)}
+        down = frozenset(index for data in answers for index in inventory.down(data))
         held: dict[int, list[str]] = {}
         for data in netlink.all_of(rtnetlink.GET_ADDRESS):
             for index, text in inventory.addresses(data):
@@ -84,4 +82,4 @@ class KernelReader:
             for data in netlink.all_of(rtnetlink.GET_ROUTE)
             for network, index in inventory.routes(data, self._subnet)
         )
-        return Scene(links, {index: tuple(texts) for index, texts in held.items()}, ways)
+        return Scene(links, {index: tuple(texts) for index, texts in held.items()}, ways, down)

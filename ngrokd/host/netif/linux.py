@@ -99,7 +99,7 @@ class VirtualInterface:
     def addresses(self) -> frozenset[str]:
         """Also mends what others did to it, and notes what it must leave as it is."""
         self._look()
-        if self._layout.gateway not in self._held:
+        if self._layout.gateway not in self._held or self._index in self._scene.down:
             self._mend()
             self._look()
         return frozenset(self._ours())
@@ -190,10 +190,9 @@ class VirtualInterface:
         return [ip for ip in ips if ip in self._added]
 
     def _mend(self) -> None:
-        """Our gateway address is not there. HostError: another's interface is in our place."""
+        """Our gateway address is not there, or is down. HostError: another's interface is there."""
         if not self._make_if_gone():
-            lost = "%s lost its address %s: another program removed it. Added again"
-            logger.warning(lost, self._name, self._layout.gateway)
+            logger.warning("%s", proof.what_was_mended(self._layout, self._held))
             self._set_gateway()
 
     def _make_if_gone(self) -> bool:
