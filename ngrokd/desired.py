@@ -54,6 +54,13 @@ def listen_interface(net: NetSettings, hostname: str) -> str:
     return net.overrides.get(hostname, net.listen_interface)
 
 
+def setting_of(net: NetSettings, hostname: str) -> str:
+    """As in `net.overrides.web.ns: eth9`: what says where `hostname` is to listen."""
+    if hostname in net.overrides:
+        return f"net.overrides.{hostname}: {net.overrides[hostname]}"
+    return f"net.listen_interface: {net.listen_interface}"
+
+
 def desire(
     discovered: Discovered, net: NetSettings, facts: Facts, remembered: Remembered
 ) -> Desired:
@@ -80,7 +87,7 @@ def desire(
             hosts[to] = facts.interface_ips[interface]
         else:
             fault = facts.interface_faults.get(interface, "it has no IPv4 address")
-            failed[to] = f"net.listen_interface {interface}: {fault}"
+            failed[to] = f"{setting_of(net, to.hostname)}: {fault}"
 
     own = {to for to in virtual if to in hosts and to.port >= facts.forbidden_below}
     assigned = ports.assign_ports(

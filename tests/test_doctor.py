@@ -505,3 +505,12 @@ def test_what_failed_or_warns_always_says_what_mends_it() -> None:
         *cloud.of_api(ApiFacts("https://api", Reply.NONE, "refused")),
     ]
     assert all(each.mend for each in every if each.grade in (FAILED, WARNING))
+
+
+def test_a_mend_that_stands_in_the_text_is_not_announced_once_more() -> None:
+    told = finding.page(
+        [finding.failed("hosts file", "it cannot be written. Mend: run as root", "as it says")], 80
+    )
+    assert "mend: as it says" not in told and "Mend: run as root" in told
+    told = finding.page([finding.failed("ingress", "it is of another name", "as it says")], 80)
+    assert "mend: as it says" in told

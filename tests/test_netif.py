@@ -595,6 +595,42 @@ def test_a_gateway_address_that_was_removed_is_there_after_the_next_look(busybox
     assert ip.links["ngrokd0"].up
 
 
+@pytest.mark.parametrize("busybox", [False, True])
+def test_an_interface_that_was_set_down_is_up_after_the_next_look(
+    busybox: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    ip = FakeIp(busybox=busybox)
+    backend = prepare(ip)
+    backend.add(ENDPOINTS)
+    ip.links["ngrokd0"].up = False
+    assert backend.addresses() == frozenset(ENDPOINTS)
+    assert ip.links["ngrokd0"].up
+    assert backend.addresses() == frozenset(ENDPOINTS)
+    assert caplog.text.count("ngrokd0 was set down by another program: it is up again") == 1
+    assert "lost its address" not in caplog.text
+
+
+def test_addresses_that_another_program_removed_are_added_again_with_one_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ip = FakeIp()
+    backend = prepare(ip)
+    backend.add(ENDPOINTS)
+    assert "by another program" not in caplog.text
+    for each in ENDPOINTS:
+        ip.links["ngrokd0"].held.remove(f"{each}/32")
+    assert backend.addresses() == frozenset()
+    assert backend.add(ENDPOINTS) == {}
+    told = f"{len(ENDPOINTS)} addresses of ngrokd0 were removed by another program: added again"
+    assert caplog.text.count(told) == 1
+    backend.remove(ENDPOINTS)
+    backend.add(ENDPOINTS)
+    assert caplog.text.count("by another program") == 1
+    del ip.links["ngrokd0"]
+    backend.add(ENDPOINTS)
+    assert caplog.text.count("by another program: added") == 1, "the whole interface was"
+
+
 def test_an_interface_without_endpoints_is_made_again_at_the_next_look() -> None:
     ip = FakeIp()
     backend = prepare(ip)

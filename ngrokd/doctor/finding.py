@@ -11,6 +11,7 @@ from typing import Optional
 from ngrokd.control.hostspage import copied
 from ngrokd.control.text import INDENT, clean, count, note
 
+AS_IT_SAYS = "as it says"  # the mend stands in the text
 NARROWEST = 40  # columns; a narrower terminal breaks the lines itself
 
 
@@ -88,7 +89,7 @@ def page(findings: Sequence[Finding], width: Optional[int]) -> str:
         lead = f"{each.grade.value.ljust(grades)}  {each.check.ljust(checks)}  "
         lines += _wrapped(clean(lead + first), width)
         lines += [line for part in rest for line in note(part, width)]
-        lines += [line for part in _parts(each.mend) for line in note(part, width)]
+        lines += [line for part in _parts(each) for line in note(part, width)]
         lines += map(copied, each.lines)
     return "\n".join([*lines, "", _sum(findings)])
 
@@ -105,9 +106,11 @@ def _wrapped(line: str, width: Optional[int]) -> list[str]:
     )
 
 
-def _parts(mend: str) -> list[str]:
-    first, *rest = mend.split("\n")
-    return [f"mend: {first}", *rest] if mend else []
+def _parts(finding: Finding) -> list[str]:
+    if not finding.mend or (finding.mend == AS_IT_SAYS and "Mend: " in finding.text):
+        return []
+    first, *rest = finding.mend.split("\n")
+    return [f"mend: {first}", *rest]
 
 
 def _sum(findings: Sequence[Finding]) -> str:

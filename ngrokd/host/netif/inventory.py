@@ -30,6 +30,15 @@ def links(data: bytes) -> Iterator[tuple[int, str]]:
                 yield index, name.rstrip(b"\0").decode("utf-8", "replace")
 
 
+def down(data: bytes) -> Iterator[int]:
+    """The index of each link that one answer of `links` shows as set down."""
+    for kind, body in rtnetlink.messages(data):
+        if kind == rtnetlink.NEW_LINK and len(body) >= rtnetlink.LINK.size:
+            family, _, index, flags, _ = rtnetlink.LINK.unpack_from(body)
+            if not family and not flags & rtnetlink.UP:
+                yield index
+
+
 def addresses(data: bytes) -> Iterator[tuple[int, str]]:
     """(index of its link, address as in `10.107.0.1/16`) of each address that one answer lists.
 

@@ -141,6 +141,16 @@ def links(answer: str) -> dict[int, str]:
     return {int(one["index"]): one["name"] for one in found if one}
 
 
+def down(answer: str) -> frozenset[int]:
+    """Index of every interface that an answer of SHOW_LINKS shows as set down."""
+    found = (_LINK.match(line) for line in answer.splitlines())
+    return frozenset(int(one["index"]) for one in found if one and "UP" not in _flags(one))
+
+
+def _flags(found: re.Match[str]) -> list[str]:
+    return found["flags"].split(",")
+
+
 def held_addresses(answer: str) -> list[Held]:
     """Every address that an answer of `addr show` lists, IPv6 link-local ones left out."""
     held = []

@@ -72,11 +72,9 @@ class KernelReader:
         return any(True for of in (routes, gateways) for _ in of(data, self._subnet))
 
     def _read(self) -> Scene:
-        links = {
-            index: name
-            for data in netlink.all_of(rtnetlink.GET_LINK)
-            for index, name in inventory.links(data)
-        }
+        answers = list(netlink.all_of(rtnetlink.GET_LINK))
+        links = {index: name for data in answers for index, name in inventory.links(data)}
+        down = frozenset(index for data in answers for index in inventory.down(data))
         held: dict[int, list[str]] = {}
         for data in netlink.all_of(rtnetlink.GET_ADDRESS):
             for index, text in inventory.addresses(data):
@@ -89,7 +87,7 @@ class KernelReader:
             for ip, link in inventory.gateways(data, self._subnet):
                 needs.append(gateway(ip, _name(link, links)))
         addresses = {index: tuple(texts) for index, texts in held.items()}
-        return Scene(links, addresses, tuple(ways), tuple(needs))
+        return Scene(links, addresses, tuple(ways), tuple(needs), down)
 
 
 def _name(index: Optional[int], links: Mapping[int, str]) -> str:

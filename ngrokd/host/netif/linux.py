@@ -96,7 +96,7 @@ class VirtualInterface:
     def addresses(self) -> frozenset[str]:
         """Also mends what others did to it, and notes what it must leave as it is."""
         self._look()
-        if self._layout.gateway not in self._held:
+        if self._layout.gateway not in self._held or self._index in self._scene.down:
             self._mend()
             self._look()
         return frozenset(self._ours())
@@ -109,7 +109,8 @@ class VirtualInterface:
             self._make_if_gone()
         except HostError as exc:
             return dict.fromkeys(wanted, str(exc))
-        failed = self._batches.each({ip: self._tool.add(self._layout, ip) for ip in wanted})
+        commands = {ip: self._tool.add(self._layout, ip) for ip in wanted}
+        failed = self._batches.add(self._name, commands, self._added)
         self._added |= set(wanted) - (failed.keys() - self._batches.unsure)
         return failed
 
@@ -186,10 +187,9 @@ class VirtualInterface:
         return [ip for ip in ips if ip in self._added]
 
     def _mend(self) -> None:
-        """Our gateway address is not there. HostError: another's interface is in our place."""
+        """Our gateway address is not there, or is down. HostError: another's interface is there."""
         if not self._make_if_gone():
-            lost = "%s lost its address %s: another program removed it. Added again"
-            logger.warning(lost, self._name, self._layout.gateway)
+            logger.warning("%s", proof.what_was_mended(self._layout, self._held))
             self._set_gateway()
 
     def _make_if_gone(self) -> bool:
@@ -286,9 +286,8 @@ class VirtualInterface:
             self._run(self._tool.delete(self._name))
         except CommandError as exc:
             if not iproute.is_missing(exc.stderr):
-                raise HostError(
-                    f"{self._name} is left behind: {exc}. Mend: {self._deletion}"
-                ) from exc
+                left = f"{self._name} is left behind: {exc}. Mend: {self._deletion}"
+                raise HostError(left) from exc
         logger.info("%s is removed", self._name)
 
     @property

@@ -89,6 +89,15 @@ def is_same(found: Link, ours: Link) -> bool:
     return found.index == ours.index and now == before and is_marked
 
 
+def what_was_mended(layout: Layout, held: Collection[str]) -> str:
+    """For the log; `held`: what was on our interface before."""
+    if layout.gateway in held:
+        return f"{layout.name} was set down by another program: it is up again"
+    return (
+        f"{layout.name} lost its address {layout.gateway}: another program removed it. Added again"
+    )
+
+
 def doubt(link: Link, held: Collection[str], layout: Layout, known: Collection[str]) -> str:
     """What speaks against the interface being ours, as in "it ..."; "": it is, and may be deleted.
 

@@ -43,6 +43,7 @@ class Scene:
     held: Mapping[int, tuple[str, ...]] = field(default_factory=dict)  # in the kernel's order
     ways: tuple[Way, ...] = ()
     needs: tuple[Need, ...] = ()
+    down: frozenset[int] = frozenset()  # those of `links` that are set down, where that is told
 
     def index_of(self, name: str) -> Optional[int]:
         """None: there is no such interface."""
