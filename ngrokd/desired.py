@@ -25,6 +25,8 @@ class Facts:
     interface_faults: Mapping[str, str] = field(default_factory=dict)  # why it has none
     forbidden_below: int = 0  # lower ports are refused to us
     taken_ports: Collection[int] = ()  # of start_port's range, found in use
+    # Address: the names that stand in the hosts file with it, and cannot be withdrawn.
+    held: Mapping[str, Collection[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,13 @@ def listen_interface(net: NetSettings, hostname: str) -> str:
     return net.overrides.get(hostname, net.listen_interface)
 
 
+def setting_of(net: NetSettings, hostname: str) -> str:
+    """As in `net.overrides.web.ns: eth9`: what says where `hostname` is to listen."""
+    if hostname in net.overrides:
+        return f"net.overrides.{hostname}: {net.overrides[hostname]}"
+    return f"net.listen_interface: {net.listen_interface}"
+
+
 def desire(
     discovered: Discovered, net: NetSettings, facts: Facts, remembered: Remembered
 ) -> Desired:
@@ -68,7 +77,8 @@ def desire(
         else:
             elsewhere.append(endpoint.target)
 
-    ips = ipam.assign({to.hostname for to in virtual}, remembered.addresses, facts.subnet)
+    hostnames = {to.hostname for to in virtual}
+    ips = ipam.assign(hostnames, remembered.addresses, facts.subnet, facts.held)
     failed = {to: ips.failed[to.hostname] for to in virtual if to.hostname in ips.failed}
     hosts = {to: ips.addresses[to.hostname] for to in virtual if to not in failed}
     for to in elsewhere:
@@ -77,7 +87,7 @@ def desire(
             hosts[to] = facts.interface_ips[interface]
         else:
             fault = facts.interface_faults.get(interface, "it has no IPv4 address")
-            failed[to] = f"net.listen_interface {interface}: {fault}"
+            failed[to] = f"{setting_of(net, to.hostname)}: {fault}"
 
     own = {to for to in virtual if to in hosts and to.port >= facts.forbidden_below}
     assigned = ports.assign_ports(

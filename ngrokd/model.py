@@ -210,12 +210,25 @@ def _by_address(entry: tuple[str, str]) -> tuple[int, int, str]:
 
 @dataclass(frozen=True)
 class HostsStatus:
-    """The hosts file, and our section as it is there or, while it cannot be, as it should be."""
+    """The hosts file, and our section as it should be there."""
 
     path: str
     section: HostsSection
-    published: bool = True  # the file has exactly this section, or none is wanted
+    published: bool = True  # the file has exactly this section
     problem: str = ""  # why not; or, though it has it now, who disputes it
+    # (hostname, address) of all that is there for us, as far as it could last be read.
+    standing: frozenset[tuple[str, str]] = frozenset()
+    is_marked: bool = False  # a section of ours is there, or what is left of one
+
+    @property
+    def missing(self) -> int:
+        """How many names should be there and are not."""
+        return len(self.section.names.items() - self.standing)
+
+    @property
+    def stale(self) -> int:
+        """How many names are there that should not be, or not so."""
+        return len(self.standing - self.section.names.items())
 
 
 class State(enum.Enum):

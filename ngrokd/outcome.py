@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
@@ -20,6 +20,8 @@ from ngrokd.model import (
 )
 
 UNOPENED = "not opened"
+MOST_LINES = 20  # at once, of endpoints that are alike; more than these share one line
+SHOWN = 5  # names in such a line
 
 
 @dataclass(frozen=True)
@@ -117,19 +119,59 @@ def changes(before: Iterable[EndpointStatus], now: Iterable[EndpointStatus]) -> 
 def lines(
     before: Iterable[EndpointStatus], now: Iterable[EndpointStatus]
 ) -> list[tuple[bool, str]]:
-    """A line for the log for each endpoint whose state changed: (needs attention, text)."""
+    """Lines for the log about endpoints whose state changed: (needs attention, text).
+
+    Each has one, but that many of one kind and reason share one.
+    """
     old, new = _by_key(before), _by_key(now)
-    told = []
-    for key, status in new.items():
-        if not _news(old.get(key), status):
-            continue
-        if status.state is EndpointState.OPEN:
-            told.append((False, f"endpoint {status.target} open at {_where(status)}"))
-        else:
-            name = status.target or key or "without a URL"
-            told.append((True, f"endpoint {name} {status.state.value}: {status.reason}"))
-    told += [(False, f"endpoint {status.target} closed") for status in _gone(old, new)]
-    return told
+    news = [_told(key, status) for key, status in new.items() if _news(old.get(key), status)]
+    news += [_Told(str(status.target), "closed") for status in _gone(old, new)]
+    alike: dict[tuple[str, str], list[str]] = {}
+    for each in news:
+        alike.setdefault((each.what, each.reason), []).append(each.name)
+    lines = []
+    for each in news:
+        names = alike[each.what, each.reason]
+        if len(names) <= MOST_LINES:
+            lines.append((each.needs_attention, each.line))
+        elif each.name is names[0]:
+            lines.append((each.needs_attention, each.line_for(names)))
+    return lines
+
+
+@dataclass(frozen=True)
+class _Told:
+    """One endpoint's news; those with the same `what` and `reason` are alike."""
+
+    name: str
+    what: str  # "open", "closed", "failed" or "skipped"
+    reason: str = ""
+    where: str = ""
+
+    @property
+    def needs_attention(self) -> bool:
+        return self.what not in ("open", "closed")
+
+    @property
+    def line(self) -> str:
+        if self.where:
+            return f"endpoint {self.name} open at {self.where}"
+        return f"endpoint {self.name} {self.what}" + (f": {self.reason}" if self.reason else "")
+
+    def line_for(self, names: Sequence[str]) -> str:
+        """Of all that are alike."""
+        first = ", ".join(names[:SHOWN])
+        more = f"{first} and {len(names) - SHOWN} more; `ngrokctl list` shows all that are there"
+        if not self.reason:
+            return f"{len(names)} endpoints {self.what}: {more}"
+        return f"{len(names)} endpoints {self.what}: {self.reason} ({more})"
+
+
+def _told(key: str, status: EndpointStatus) -> _Told:
+    if status.state is EndpointState.OPEN:
+        return _Told(str(status.target), "open", where=_where(status))
+    name = str(status.target or key or "without a URL")
+    return _Told(name, status.state.value, status.reason)
 
 
 def _by_key(statuses: Iterable[EndpointStatus]) -> dict[str, EndpointStatus]:

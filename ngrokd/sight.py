@@ -44,7 +44,10 @@ class Sight:
                 self._known.pop(name, None)
                 self._faults[name] = str(exc)
             except HostError as exc:
-                problems.append(f"net.listen_interface {name}: {exc}")
+                if name == net.listen_interface:
+                    problems.append(f"net.listen_interface: {name}: {exc}")
+                else:
+                    problems.append(f"net.overrides: {name}: {exc}")
                 if name in self._known:
                     self._ips[name] = self._known[name]
                 else:

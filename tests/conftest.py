@@ -48,6 +48,12 @@ def _turn(item: pytest.Item) -> int:
 
 
 @pytest.fixture
+def own_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No daemon or sandbox elsewhere on this machine has a part in which range is free."""
+    monkeypatch.setattr("ngrokd.host.netif.ranges.CLAIM_PORT", 0)
+
+
+@pytest.fixture
 def namespace(tmp_path: Path) -> Iterator[Namespace]:
     """A network and mount namespace with a private /etc. Mark the test `root`."""
     with Namespace(tmp_path) as machine:

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -174,10 +173,9 @@ def test_a_folder_that_others_made_or_can_write_is_not_relied_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 4242)
-    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     (tmp_path / "ngrokd-4242").mkdir()
     with pytest.raises(HostError, match="belongs to another user"):
-        locks.folder({})
+        locks.folder({"TMPDIR": str(tmp_path)})
     monkeypatch.undo()
     own = tmp_path / f"ngrokd-{os.geteuid()}"
     own.mkdir()

@@ -302,6 +302,16 @@ def _remove(ip: FakeIp, known: frozenset[str] = KNOWN, **settings: Any) -> list[
     return interfaces.remove(NetSettings(interface_name=NAME, **settings), known, ip)
 
 
+def _assert_stays(ip: FakeIp, known: frozenset[str] = KNOWN) -> None:
+    """As it is, and it is said, in the words of the dry run."""
+    before = list(ip.links[NAME].held)
+    _, (stays,) = netif.would_remove(NetSettings(interface_name=NAME), known, ip, platform="linux")
+    with pytest.raises(HostError) as caught:
+        _remove(ip, known)
+    assert str(caught.value) == stays and "Mend" in stays
+    assert ip.links[NAME].held == before
+
+
 @pytest.mark.parametrize("kind", ["dummy", "tun", "bridge"])
 @pytest.mark.parametrize("held", [[], OURS[:1], OURS])
 def test_our_interface_goes_at_whatever_step_it_was_left(
@@ -318,15 +328,13 @@ def test_our_interface_goes_at_whatever_step_it_was_left(
 def test_an_interface_of_another_kind_is_another_programs(there: None, kind: str) -> None:
     ip = FakeIp()
     ip.links[NAME] = Link(kind, held=list(OURS))
-    assert _remove(ip) == []
-    assert ip.links[NAME].held == OURS
+    _assert_stays(ip)
 
 
 def test_an_interface_with_only_others_addresses_is_another_programs(there: None) -> None:
     ip = FakeIp()
     ip.links[NAME] = Link("dummy", held=["192.168.7.1/24"])
-    assert _remove(ip) == []
-    assert ip.links[NAME].held == ["192.168.7.1/24"]
+    _assert_stays(ip)
 
 
 def test_an_interface_that_others_use_too_stays_without_our_addresses(there: None) -> None:
@@ -335,7 +343,7 @@ def test_an_interface_that_others_use_too_stays_without_our_addresses(there: Non
     with pytest.raises(HostError, match=r"192\.168\.7\.1/24.*ip link delete"):
         _remove(ip)
     assert ip.links[NAME].held == ["192.168.7.1/24"]
-    assert _remove(ip) == []
+    _assert_stays(ip)
 
 
 @pytest.mark.parametrize("known", [frozenset[str](), KNOWN])
@@ -346,18 +354,58 @@ def test_an_interface_without_our_mark_goes_only_if_everything_else_proves_it(
     ip = FakeIp()
     ip.links[NAME] = Link("dummy", held=list(held))
     is_proven = bool(known) and held in (OURS[:1], OURS)
-    assert bool(_remove(ip, known)) == is_proven
-    assert (NAME in ip.links) != is_proven
-    if not is_proven:
-        assert ip.links[NAME].held == held
+    if is_proven:
+        assert _remove(ip, known)
+        assert NAME not in ip.links
+    else:
+        _assert_stays(ip, known)
 
 
 def test_a_bridge_with_a_port_stays_with_all_that_is_on_it(there: None) -> None:
     ip = FakeIp()
     ip.links[NAME] = Link("bridge", held=list(OURS), marked=True)
     ip.links["eth0"] = Link("ethernet", master=NAME)
-    assert _remove(ip) == []
-    assert ip.links[NAME].held == OURS
+    _assert_stays(ip)
+
+
+EARLIER = ["10.200.0.1/16", "10.200.0.2/32"]
+
+
+@pytest.mark.parametrize("held", [EARLIER[:1], EARLIER])
+def test_one_with_our_mark_and_an_earlier_subnet_goes(there: None, held: list[str]) -> None:
+    ip = FakeIp()
+    ip.links[NAME] = Link("dummy", held=list(held), marked=True)
+    (line,) = _remove(ip, KNOWN | {"10.200.0.2"})
+    assert line.endswith(f", with {len(held)} addresses of 10.200.0.0/16")
+    assert set(ip.links) == {"lo"}
+
+
+@pytest.mark.parametrize(
+    ("held", "is_marked"),
+    [
+        (EARLIER, False),
+        ([*EARLIER, "10.200.0.3/32"], True),  # not remembered
+        ([*EARLIER, "2001:db8::1/64"], True),
+        (["10.200.0.2/32"], True),
+        (["10.200.0.5/16", "10.200.0.2/32"], True),
+    ],
+)
+def test_another_subnet_that_is_not_proven_stays(
+    there: None, held: list[str], is_marked: bool
+) -> None:
+    ip = FakeIp()
+    ip.links[NAME] = Link("dummy", held=list(held), marked=is_marked)
+    with pytest.raises(HostError, match="stays"):
+        _remove(ip, KNOWN | {"10.200.0.2"})
+    assert ip.links[NAME].held == held
+
+
+def test_the_loopback_range_has_no_interface_to_clean_up(there: None) -> None:
+    """That of root's daemon may live: nothing was claimed of it."""
+    ip = FakeIp()
+    ip.links[NAME] = Link("dummy", held=OURS[:1], marked=True)
+    assert _remove(ip, KNOWN, subnet="127.107.0.0/16") == []
+    assert NAME in ip.links
 
 
 def test_the_commands_are_told_without_being_run(there: None) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,6 +45,12 @@ def test_a_failed_command_names_itself_and_the_cause() -> None:
     assert caught.value.returncode == 3
     assert caught.value.stderr == "  no room\nmore\n"
     assert isinstance(caught.value, HostError)
+
+
+def test_a_stop_that_waits_for_commands_which_hang_ends_before_systemd_kills_it() -> None:
+    unit = (Path(__file__).parent.parent / "init" / "ngrokd.service").read_text()
+    (given,) = re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
+    assert int(given) - 5 > 3 * command.TIMEOUT_S
 
 
 def test_a_silent_failure_tells_the_exit_status() -> None:

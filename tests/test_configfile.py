@@ -619,7 +619,7 @@ def test_what_opens_the_machine_to_others_is_pointed_out(tmp_path: Path) -> None
     assert [line.partition(": ")[0] for line in lines] == [
         "net.subnet",
         "net.listen_interface",
-        "a.ns",
+        "net.overrides.a.ns",
         "server.health_address",
         "the configuration file can be read by every user; if the API key is in it",
     ]

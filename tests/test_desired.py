@@ -157,5 +157,5 @@ def test_an_interface_without_an_address_fails_its_endpoints_with_the_reason() -
     facts = Facts(SUBNET, interface_faults={"wg0": "there is no interface wg0"})
     result = desired(endpoint("a.ns", 80), net=net, facts=facts)
     assert result.failed == {
-        Target("a.ns", 80): "net.listen_interface wg0: there is no interface wg0"
+        Target("a.ns", 80): "net.listen_interface: wg0: there is no interface wg0"
     }

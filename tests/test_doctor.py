@@ -232,11 +232,25 @@ def test_where_the_daemon_may_not_write_the_lines_to_add_are_told() -> None:
     hosts = {"lines": ["# BEGIN x", "10.107.0.2\ta.ns"], "more_lines": 3, "problem": "read-only"}
     found = host.of_hosts(saying(hosts=hosts), replace(HOSTS, names={}))
     assert (found.grade, found.text) == (FAILED, "read-only")
-    assert found.mend.splitlines()[1:] == [
+    assert found.lines == (
         "# BEGIN x",
         "10.107.0.2\ta.ns",
         "... 3 more: ngrokctl list --hosts",
-    ]
+    )
+    assert "add these lines" in found.mend
+    for width in (None, 40):
+        assert "\n# BEGIN x\n10.107.0.2\ta.ns\n... 3 more" in finding.page([found], width)
+    checks = finding.as_json([found])["checks"]
+    assert isinstance(checks, list)
+    assert checks[0]["mend"] == "\n".join([found.mend, *found.lines])
+
+
+def test_where_an_older_section_stands_the_lines_belong_in_its_place() -> None:
+    hosts: dict[str, object] = {"lines": ["# BEGIN x"], "problem": "read-only", "replace": True}
+    found = host.of_hosts(saying(hosts=hosts), HOSTS)
+    assert "in place of the older ones" in found.mend and "add" not in found.mend
+    found = host.of_hosts(saying(hosts={**hosts, "lines": []}), HOSTS)
+    assert found.grade is FAILED and "remove the older ones" in found.mend
 
 
 def test_a_program_that_takes_our_names_away_is_told_in_the_daemons_words() -> None:
@@ -491,3 +505,12 @@ def test_what_failed_or_warns_always_says_what_mends_it() -> None:
         *cloud.of_api(ApiFacts("https://api", Reply.NONE, "refused")),
     ]
     assert all(each.mend for each in every if each.grade in (FAILED, WARNING))
+
+
+def test_a_mend_that_stands_in_the_text_is_not_announced_once_more() -> None:
+    told = finding.page(
+        [finding.failed("hosts file", "it cannot be written. Mend: run as root", "as it says")], 80
+    )
+    assert "mend: as it says" not in told and "Mend: run as root" in told
+    told = finding.page([finding.failed("ingress", "it is of another name", "as it says")], 80)
+    assert "mend: as it says" in told

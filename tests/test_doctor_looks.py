@@ -21,7 +21,9 @@ from ngrokd.config import ApiSettings, Config, NetSettings, ServerSettings
 from ngrokd.doctor import lookcloud, lookhost, looksettings
 from ngrokd.doctor.cloud import Reply, Welcome
 from ngrokd.doctor.daemon import Asked
+from ngrokd.host import cgroups
 from ngrokd.host.command import CommandError
+from ngrokd.host.holders import Holders
 from ngrokd.model import Address
 from tests.certificates import Authority, server_context
 from tests.cloud_fake import FakeApi
@@ -278,3 +280,27 @@ def test_a_log_is_looked_at_and_not_written(config: Config, tmp_path: Path) -> N
     lost = replace(config, server=replace(config.server, log_file=str(tmp_path / "no" / "log")))
     assert "no folder" in looksettings.at_log(lost).fault
     assert looksettings.at_log(lost).mend == f"mkdir -p {tmp_path / 'no'}"
+
+
+def test_whose_a_port_is_that_the_daemon_may_not_see_is_told_to_who_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cgroups, "of_listeners", dict)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        at = Address(*taken.getsockname())
+        blind = tmp_path / "proc"
+        (blind / "net").mkdir(parents=True)
+        (blind / "net" / "tcp").write_text(Path("/proc/net/tcp").read_text())
+        said = Holders(blind).of(at)
+        reason = f"{at} cannot be listened on: {said}. Mend: stop it"
+        failed: dict[str, object] = {"reason": reason}
+        other: dict[str, object] = {"reason": "descriptor limit"}
+        asked = lookhost.at_holders(Asked("", {}, (failed, other)))
+        assert "which one" in reason
+        unseen = lookhost.at_holders(Asked("", {}, (failed,)), Holders(blind))
+    whose = f"{Path('/proc/self/comm').read_text().strip()} (pid {os.getpid()}) on {at}"
+    assert asked.endpoints == (
+        {"reason": f"{at} cannot be listened on: {whose}. Mend: stop it"},
+        other,
+    )
+    assert unseen.endpoints == (failed,)

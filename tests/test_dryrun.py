@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,8 @@ from ngrokd.verbs import dryrun
 from tests.fake_ifconfig import FakeIfconfig
 from tests.fake_ip import FakeIp, Link
 from tests.namespace import Namespace
+
+pytestmark = pytest.mark.usefixtures("own_ranges")
 
 GATEWAY = "10.107.0.1/16"
 MAKING = [
@@ -159,6 +162,27 @@ def test_what_would_be_refused_is_told_with_the_reason(config: Config, tmp_path:
     assert "http://taken.name" in refused[1]
     assert "nothing was written" in refused[2]
     assert len(refused) == 3
+
+
+def test_in_network_mode_the_next_free_port_is_told_as_a_start_would_take_it(
+    config: Config, tmp_path: Path
+) -> None:
+    remember(tmp_path, a="10.107.0.2")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        net = replace(config.net, listen_interface="0.0.0.0", start_port=port)
+        lines = told(replace(config, net=net), FakeIp())
+    assert not [line for line in lines if line.startswith("# refused: ")]
+    (where,) = (line for line in lines if "a.ns:8080 would listen on 0.0.0.0:" in line)
+    assert int(where.rpartition(":")[2]) > port
+
+
+def test_an_interface_that_is_not_there_is_told_as_such(config: Config, tmp_path: Path) -> None:
+    remember(tmp_path, a="10.107.0.2")
+    net = replace(config.net, listen_interface="nope0")
+    lines = told(replace(config, net=net), FakeIp())
+    (refused,) = (line for line in lines if line.startswith("# refused: "))
+    assert "net.listen_interface nope0: there is no interface nope0" in refused
 
 
 def test_files_that_do_not_tell_are_named_and_stay(config: Config, tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from ngrokd.errors import BindError
 from ngrokd.host.holders import Holders
+from ngrokd.host.listening import listen
 from ngrokd.model import Address
 
 HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt uid timeout"
@@ -58,6 +60,28 @@ def test_a_user_without_a_name_is_told_by_number(tmp_path: Path) -> None:
 )
 def test_other_sockets_are_not_taken_for_the_holder(tmp_path: Path, line: str) -> None:
     assert Holders(proc_with(tmp_path, line)).of(Address("10.107.0.2", 80)) == ""
+
+
+def test_one_on_any_address_of_this_machine_is_in_the_way_of_all_of_them(tmp_path: Path) -> None:
+    proc = proc_with(tmp_path, LINE.format("0100007F:0050", LISTENING, 0))
+    assert "on 127.0.0.1:80" in Holders(proc).of(Address("0.0.0.0", 80))
+    assert Holders(proc).of(Address("0.0.0.0", 81)) == ""
+
+
+def test_where_clients_of_a_taken_port_end_up_is_told(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        proc = proc_with(tmp_path, LINE.format(f"0100007F:{port:04X}", LISTENING, 0))
+        with pytest.raises(BindError, match="until then clients of this port reach that program"):
+            listen(Address("127.0.0.1", port), Holders(proc))
+
+
+def test_a_port_that_is_bound_and_not_listened_on_is_not_said_to_be() -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port = bound.getsockname()[1]
+        with pytest.raises(BindError, match=f"none is seen to listen.* `ss -tanp sport = :{port}`"):
+            listen(Address("127.0.0.1", port), Holders())
 
 
 def test_without_proc_nothing_is_said(tmp_path: Path) -> None:

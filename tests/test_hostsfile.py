@@ -100,6 +100,79 @@ def test_names_that_change_meanwhile_wait_with_the_others_and_withdrawing_never_
     assert place.file.status.published
 
 
+def test_names_that_are_gone_are_withdrawn_at_once_in_a_dispute_whatever_has_to_wait(
+    place: Place,
+) -> None:
+    both = {"old.ns": "10.107.0.9", **NAMES}
+    place.file.publish(both)
+    snapshot = place.path.read_bytes()
+    for _ in range(40):  # another program keeps putting its snapshot back
+        place.path.write_bytes(snapshot)
+        place.now += 30
+        assert place.file.publish(NAMES)
+        assert place.path.read_bytes() == hosts.render(FIRST, NAMES, MARKER)
+    assert "another program keeps" in place.file.status.problem
+    place.path.write_bytes(snapshot)
+    with pytest.raises(HostError, match="longer and longer waits"):
+        place.file.publish({**NAMES, "new.ns": "10.107.0.3"})
+    assert place.path.read_bytes() == hosts.render(FIRST, NAMES, MARKER)
+    assert (place.file.status.missing, place.file.status.stale) == (1, 0)
+    place.path.write_bytes(place.path.read_bytes().replace(b"\tweb.ns\n", b"\tweb.ns\r\n"))
+    before = place.path.read_bytes()
+    with pytest.raises(HostError):  # it is only its looks that are disputed: that waits
+        place.file.publish(NAMES)
+    assert place.path.read_bytes() == before
+
+
+def test_what_stands_there_is_known_whatever_became_of_a_write(place: Place) -> None:
+    both = {"old.ns": "10.107.0.9", **NAMES}
+    place.file.publish(both)
+    with place.path.open("r+b"):
+        with pytest.raises(HostError, match="names are not withdrawn: another program"):
+            place.file.publish(NAMES)
+        status = place.file.status
+        assert status.standing == both.items() and not status.published and status.is_marked
+        assert (status.missing, status.stale) == (0, 1)
+        with pytest.raises(HostError, match="names are not withdrawn: another program"):
+            place.file.publish({})
+        assert not place.file.status.published and place.file.status.stale == 2
+        with pytest.raises(HostError, match="names are not published: another program"):
+            place.file.publish({"web.ns": "10.107.0.3"})
+        assert place.file.status.standing == both.items()
+    content = place.path.read_bytes()
+    place.path.write_bytes(content.replace(f"# END {MARKER}\n".encode(), b""))
+    with pytest.raises(HostError, match="nothing was written"):
+        place.file.publish(NAMES)
+    assert place.file.status.standing == both.items()
+    place.path.write_bytes(content)
+    assert place.file.publish(NAMES)
+    assert place.file.status.standing == NAMES.items() and place.file.status.published
+    place.path.write_bytes(content)  # a snapshot
+    place.file.reserved({})
+    assert place.file.status.standing == both.items() and not place.file.status.published
+
+
+def test_while_it_cannot_be_read_everything_in_it_is_as_it_was(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.path.write_bytes(b"10.0.0.1 db.corp\n")
+    place.file.publish(NAMES)
+    assert place.file.reserved({}) == {"db.corp"}
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", _out_of_descriptors)
+        assert place.file.reserved({}) == {"db.corp"}
+        with pytest.raises(HostError, match="not withdrawn"):
+            place.file.publish({})
+        assert place.file.status.standing == NAMES.items()
+    place.path.write_bytes(b"")
+    assert place.file.reserved({}) == frozenset()
+    assert place.file.status.standing == frozenset()
+
+
+def _out_of_descriptors(path: Path) -> bytes:
+    raise OSError(errno.EMFILE, "Too many open files")
+
+
 def test_lines_that_were_added_by_hand_are_taken_for_ours(place: Place) -> None:
     place.path.write_bytes(FIRST + b"\n" + "\n".join([*LINES, ""]).encode())
     before = place.path.stat()

@@ -16,9 +16,12 @@ from ngrokd.host import netif
 from ngrokd.host.netif import ifconfig, linkprogram
 from ngrokd.host.netif.backend import Backend
 from ngrokd.host.netif.ifconfigreader import IfconfigReader
+from ngrokd.host.netif.scene import gateway
 from ngrokd.model import InterfaceMode
 from tests.fake_ifconfig import FakeIfconfig
 from tests.fake_ip import FakeIp, Link
+
+pytestmark = pytest.mark.usefixtures("own_ranges")
 
 NET = NetSettings()
 GATEWAY = "10.107.0.1/16"
@@ -193,10 +196,22 @@ def test_both_forms_are_read_alike(answer: str) -> None:
     }
 
 
+def test_gateways_are_read_and_routes_without_one_are_not() -> None:
+    answer = """\
+Kernel IP routing table
+Destination     Gateway         Genmask         Flags Metric Ref    Use Iface
+0.0.0.0         10.107.0.2      0.0.0.0         UG    0      0        0 eth0
+192.168.1.0     0.0.0.0         255.255.255.0   U     0      0        0 eth0
+10.1.0.0        -               255.255.0.0     !     0      -        0 -
+"""
+    assert list(ifconfig.gateways(answer)) == [gateway("10.107.0.2", "eth0")]
+
+
 @given(st.text())
 def test_whatever_a_tool_prints_is_read_without_a_fault(answer: str) -> None:
     ifconfig.held_addresses(answer)
     list(ifconfig.ways(answer))
+    list(ifconfig.gateways(answer))
 
 
 @given(st.integers(1, 2**24 - 2), st.integers(1, 2**24 - 2))

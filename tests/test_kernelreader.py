@@ -6,6 +6,7 @@ import ipaddress
 import json
 import struct
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ngrokd.host.netif import inventory, rtnetlink
-from ngrokd.host.netif.scene import Scene, Way, conflict, first_ipv4
+from ngrokd.host.netif.needsreader import NeedsReader
+from ngrokd.host.netif.scene import Need, Scene, Way, conflict, first_ipv4, gateway
 from tests.namespace import Namespace
 from tests.test_netwatch import INET, INET6, attribute, message
 
@@ -94,7 +96,67 @@ def test_whatever_the_bytes_are_reading_them_ends(junk: bytes, kind: int) -> Non
         for index, text in inventory.addresses(data):
             assert isinstance(index, int) and text
         assert all(isinstance(name, str) for _, name in inventory.links(data))
+        gateways = inventory.gateways(data, SUBNET)
+        assert all(ipaddress.IPv4Address(ip) in SUBNET for ip, _ in gateways)
         assert all(network.prefixlen > 7 for network, _ in inventory.routes(data, SUBNET))
+
+
+def over(gateway: str, index: int, to: str = "0.0.0.0/0", flags: int = 0) -> bytes:
+    """A route over a gateway; without an index it is one of several."""
+    network = ipaddress.IPv4Network(to)
+    body = struct.pack("=BBBBBBBBI", INET, network.prefixlen, 0, 0, 254, 4, 0, 1, flags)
+    part = attribute(5, ipaddress.IPv4Address(gateway).packed)
+    if index:
+        part += attribute(4, struct.pack("=I", index))
+    else:
+        hop = struct.pack("=HBBi", 16, 0, 0, 3) + part
+        part = attribute(9, hop)
+    return message(rtnetlink.NEW_ROUTE, body + part)
+
+
+@pytest.mark.parametrize("index", [7, 0])
+@pytest.mark.parametrize("to", ["0.0.0.0/0", "192.168.0.0/24"])
+def test_a_gateway_in_the_subnet_is_found_wherever_its_route_leads(to: str, index: int) -> None:
+    data = over("192.0.2.1", 7) + over("10.107.0.2", index, to)
+    assert list(inventory.gateways(data, SUBNET)) == [("10.107.0.2", index or None)]
+
+
+def test_other_gateways_are_passed_over() -> None:
+    odd = ipaddress.IPv4Network("10.107.8.0/21")
+    assert list(inventory.gateways(over("10.107.16.1", 7), odd)) == []
+    assert list(inventory.gateways(over("10.107.8.1", 7), odd)) == [("10.107.8.1", 7)]
+    cut = over("10.107.0.2", 0)[:-2]
+    for data in (over("10.108.0.2", 7), over("10.107.0.2", 7, flags=0x200), cut):
+        assert list(inventory.gateways(data, SUBNET)) == []
+
+
+def test_whom_this_machine_must_reach_is_in_the_way_but_not_by_our_own_interface() -> None:
+    ours = Scene(needs=(gateway("10.107.0.2", "ngrokd0"), Need("fd00::1", "a name server")))
+    assert conflict(ours, "ngrokd0", SUBNET) == ""
+    by_eth0 = Scene(needs=(gateway("10.107.0.2", "eth0"),))
+    told = "10.107.0.2 is the gateway of a route by interface eth0"
+    assert conflict(by_eth0, "ngrokd0", SUBNET) == told
+
+
+def test_name_servers_are_seen_anew_at_each_look_and_unchanged_ones_are_no_change(
+    tmp_path: Path,
+) -> None:
+    class Still:
+        scene = Scene(needs=(gateway("192.0.2.1", "eth0"),))
+
+        def look(self) -> Scene:
+            return self.scene
+
+        def close(self) -> None: ...
+
+    file = tmp_path / "resolv.conf"
+    reader = NeedsReader(Still(), (file, tmp_path / "absent"))
+    before = reader.look()
+    assert before == Still.scene and reader.look() is before
+    file.write_text("nameserver 10.107.0.2\nnameserver fd00::53\n")
+    after = reader.look()
+    assert conflict(after, "ngrokd0", SUBNET) == f"10.107.0.2 is a name server of {file}"
+    assert reader.look() is after
 
 
 def test_nobody_is_in_the_way_on_an_unrelated_machine() -> None:

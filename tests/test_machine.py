@@ -314,7 +314,7 @@ def test_orphans_of_a_killed_run_are_removed_at_start(hosts: Path) -> None:
     if pid == 0:
         os._exit(0)
     os.waitpid(pid, 0)
-    hosts.with_name(f".hosts.ngrokd-{pid}-{'a' * 16}").write_bytes(b"half")
+    hosts.with_name(f".hosts.ngrokd-{pid}-{'a' * 16}").write_bytes(ORIGINAL[:30])
     machine_with(hosts, FakeIp()).prepare()
     assert os.listdir(hosts.parent) == ["hosts"]
 
@@ -674,7 +674,7 @@ class Publisher:
     ("close", "reopen", "mend"),
     [
         ("mount -o remount,bind,ro /etc", "mount -o remount,bind,rw /etc", "ReadWritePaths=/etc"),
-        ("chattr +i /etc/hosts", "chattr -i /etc/hosts", "chattr -i /etc/hosts"),
+        ("chattr +i /etc/hosts", "chattr -i /etc/hosts", "chattr -i -a /etc/hosts"),
         (
             "cp /etc/hosts /etc/full/hosts; mount --bind /etc/full/hosts /etc/hosts; "
             "dd if=/dev/zero of=/etc/full/x 2>/dev/null || true",
@@ -784,6 +784,7 @@ print(json.dumps({
     "remove": machine.remove_addresses(ips[1:]),
     "notes": machine.status().notes,
     "held": subprocess.getoutput("ip -o addr show"),
+    "link": subprocess.getoutput("ip -o link show dev ngrokd0"),
     "close": attempt(machine.close),
 }))
 """
@@ -820,13 +821,19 @@ def test_an_interface_put_in_the_place_of_ours_is_really_left_alone(
 
 @pytest.mark.root
 @pytest.mark.parametrize(
-    "how", ["ip addr del 10.107.0.1/16 dev ngrokd0", "ip addr flush dev ngrokd0"]
+    "how",
+    [
+        "ip addr del 10.107.0.1/16 dev ngrokd0",
+        "ip addr flush dev ngrokd0",
+        "ip link set ngrokd0 down",
+    ],
 )
 def test_a_gateway_address_that_was_removed_really_comes_back(
     namespace: Namespace, how: str
 ) -> None:
     before = trace(namespace)
     seen = meddled(namespace, how)
+    assert ",UP" in seen["link"]
     assert "inet 10.107.0.1/16 " in seen["held"]
     assert "inet 10.107.0.2/32 " in seen["held"]
     assert seen["add"] == {}

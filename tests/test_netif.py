@@ -24,6 +24,8 @@ from ngrokd.model import InterfaceMode
 from tests.fake_ifconfig import FakeIfconfig
 from tests.fake_ip import FakeIp, Link
 
+pytestmark = pytest.mark.usefixtures("own_ranges")
+
 NET = NetSettings()
 GATEWAY = "10.107.0.1/16"
 ENDPOINTS = ["10.107.0.2", "10.107.0.3"]
@@ -38,8 +40,8 @@ def prepare(ip: Runner, net: NetSettings = NET, known: Collection[str] = ()) -> 
 def note(backend: Backend) -> str:
     """The one note of a backend that fell back to the loopback range."""
     assert backend.status.mode is InterfaceMode.LOOPBACK
-    assert backend.status.subnet == FALLBACK
     (only,) = backend.status.notes
+    assert f"addresses of {backend.status.subnet} instead" in only
     return only
 
 
@@ -131,6 +133,16 @@ def test_a_bridge_that_others_gave_a_port_stays_without_our_addresses() -> None:
         backend.close()
     assert ip.links["ngrokd0"].held == []
     assert ip.links["eth0"].master == "ngrokd0"
+
+
+def test_a_bridge_that_others_gave_a_macvlan_stays_for_it() -> None:
+    ip = FakeIp(kinds=["bridge"])
+    backend = prepare(ip)
+    ip.links["mv0@ngrokd0"] = Link("ethernet")
+    ip.links["mv1@ngrokd01"] = Link("ethernet")
+    with pytest.raises(HostError, match=r"port mv0"):
+        backend.close()
+    assert ip.links["ngrokd0"].held == []
 
 
 @pytest.mark.parametrize("busybox", [False, True])
@@ -386,6 +398,23 @@ def test_a_route_of_another_interface_into_the_subnet_is_a_conflict(route: str) 
 @pytest.mark.parametrize(
     "route",
     [
+        "default via 10.107.0.1 dev eth0 onlink",
+        "default proto static \\ nexthop via 192.168.1.1 dev eth1 nexthop via 10.107.0.1 dev eth0",
+        "nexthop via 10.107.0.1 dev eth0 weight 1",
+        "192.168.0.0/24 via 10.107.0.1 dev eth0",
+    ],
+)
+def test_a_gateway_in_the_subnet_is_a_conflict(route: str) -> None:
+    ip = FakeIp()
+    ip.routes.append(route)
+    text = note(prepare(ip))
+    assert "10.107.0.1 is the gateway of a route by interface eth0" in text
+    assert "net.subnet" in text
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
         "default via 192.168.1.1 dev eth0",
         "0.0.0.0/1 via 10.8.0.1 dev wg0",
         "128.0.0.0/1 dev wg0",
@@ -394,7 +423,9 @@ def test_a_route_of_another_interface_into_the_subnet_is_a_conflict(route: str) 
         "blackhole 10.0.0.0/8",
         "unreachable 10.107.0.0/16 dev lo metric 4278198272",
         "broadcast 10.255.255.255 dev eth0 table local",
-        "nexthop via 10.107.0.1 dev eth0 weight 1",
+        "nexthop via 10.108.0.1 dev eth0 weight 1",
+        "default via inet6 fe80::1 dev eth0",
+        "192.168.0.0/24 via 10.107.0.1 dev ngrokd0",
         "local ::1 dev lo table local",
         "",
     ],
@@ -564,6 +595,42 @@ def test_a_gateway_address_that_was_removed_is_there_after_the_next_look(busybox
     assert ip.links["ngrokd0"].up
 
 
+@pytest.mark.parametrize("busybox", [False, True])
+def test_an_interface_that_was_set_down_is_up_after_the_next_look(
+    busybox: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    ip = FakeIp(busybox=busybox)
+    backend = prepare(ip)
+    backend.add(ENDPOINTS)
+    ip.links["ngrokd0"].up = False
+    assert backend.addresses() == frozenset(ENDPOINTS)
+    assert ip.links["ngrokd0"].up
+    assert backend.addresses() == frozenset(ENDPOINTS)
+    assert caplog.text.count("ngrokd0 was set down by another program: it is up again") == 1
+    assert "lost its address" not in caplog.text
+
+
+def test_addresses_that_another_program_removed_are_added_again_with_one_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ip = FakeIp()
+    backend = prepare(ip)
+    backend.add(ENDPOINTS)
+    assert "by another program" not in caplog.text
+    for each in ENDPOINTS:
+        ip.links["ngrokd0"].held.remove(f"{each}/32")
+    assert backend.addresses() == frozenset()
+    assert backend.add(ENDPOINTS) == {}
+    told = f"{len(ENDPOINTS)} addresses of ngrokd0 were removed by another program: added again"
+    assert caplog.text.count(told) == 1
+    backend.remove(ENDPOINTS)
+    backend.add(ENDPOINTS)
+    assert caplog.text.count("by another program") == 1
+    del ip.links["ngrokd0"]
+    backend.add(ENDPOINTS)
+    assert caplog.text.count("by another program: added") == 1, "the whole interface was"
+
+
 def test_an_interface_without_endpoints_is_made_again_at_the_next_look() -> None:
     ip = FakeIp()
     backend = prepare(ip)
@@ -600,6 +667,19 @@ def test_one_that_was_made_again_is_ours_also_if_its_command_was_killed_too_late
     assert backend.addresses() == frozenset()
     assert backend.add(ENDPOINTS) == {}
     assert backend.addresses() == frozenset(ENDPOINTS)
+    backend.close()
+    assert set(ip.links) == {"lo"}
+
+
+def test_one_that_a_crash_left_with_another_subnet_is_made_anew() -> None:
+    ip = FakeIp()
+    prepare(ip).add(ENDPOINTS)
+    net = NetSettings(subnet="10.200.0.0/16")
+    planned = netif.rehearse(net, ip, IpReader(ip), ENDPOINTS, platform="linux")
+    assert planned.steps[0].argv == ["ip", "link", "delete", "dev", "ngrokd0"]
+    backend = prepare(ip, net, ENDPOINTS)
+    assert backend.status.subnet == "10.200.0.0/16"
+    assert ip.links["ngrokd0"].held == ["10.200.0.1/16"]
     backend.close()
     assert set(ip.links) == {"lo"}
 

@@ -59,3 +59,31 @@ def test_an_endpoint_that_is_gone_is_closed() -> None:
 
 def test_a_pool_member_that_changes_is_no_news() -> None:
     assert lines((OPEN,), (replace(OPEN, id="ep_9"),)) == []
+
+
+def endpoints(status: EndpointStatus, count: int) -> tuple[EndpointStatus, ...]:
+    return tuple(
+        replace(status, id=f"ep_{n}", url=f"tcp://{n}.ns:80", target=Target(f"{n}.ns", 80))
+        for n in range(count)
+    )
+
+
+def test_many_that_are_alike_share_one_line() -> None:
+    (line,) = lines((), endpoints(FAILED, 1830))
+    assert line == (
+        True,
+        "1830 endpoints failed: in use (0.ns:80, 1.ns:80, 2.ns:80, 3.ns:80, 4.ns:80 and 1825 more; "
+        "`ngrokctl list` shows all that are there)",
+    )
+    ((attention, text),) = lines((), endpoints(OPEN, 21))
+    assert not attention and text.startswith("21 endpoints open: 0.ns:80, 1.ns:80, ")
+    ((attention, text),) = lines(endpoints(OPEN, 21), ())
+    assert not attention and text.startswith("21 endpoints closed: 0.ns:80, 1.ns:80, ")
+
+
+def test_a_few_and_those_with_another_reason_have_a_line_each() -> None:
+    assert len(lines((), endpoints(OPEN, 20))) == 20
+    many, one = endpoints(FAILED, 30), replace(FAILED, reason="no address")
+    told = [text for _, text in lines((), (one, *many))]
+    assert told[0] == "endpoint api.ns:80 failed: no address"
+    assert len(told) == 2 and told[1].startswith("30 endpoints failed: in use (0.ns:80, ")

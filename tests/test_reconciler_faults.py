@@ -269,7 +269,7 @@ def test_an_interface_is_followed_when_its_address_changes_goes_and_comes() -> N
             assert state.listener == Address(ip, 9080)
         else:
             assert (state.state, state.ip) == (FAILED, "")
-            assert state.reason == "net.listen_interface eth0: there is no interface eth0"
+            assert state.reason == "net.overrides.lan.ns: eth0: there is no interface eth0"
             assert len(house.forwarder.listeners) == 1
 
 
@@ -280,7 +280,7 @@ def test_an_interface_that_cannot_be_read_now_is_where_it_was() -> None:
     house.apply(ON_LAN, net=LAN)
     assert set(house.forwarder.listeners) == {Address("192.168.7.1", 9080)}
     assert house.reconciler.problems == (
-        "net.listen_interface eth0: interface_address is refused",
+        "net.overrides: eth0: interface_address is refused",
     )
 
 

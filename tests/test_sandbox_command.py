@@ -57,7 +57,7 @@ def printed(program: subprocess.Popen[str]) -> str:
     lines = []
     for line in program.stdout:
         lines.append(line)
-        if line.strip().startswith("subnet:"):
+        if line.strip().startswith("hosts_file:"):
             return "".join(lines)
     raise AssertionError(program.communicate())
 
@@ -73,6 +73,8 @@ def test_it_prints_a_configuration_serves_and_leaves_nothing(
     slot = next(each for each in SLOTS if each.subnet == config["net"]["subnet"])
     assert config["net"]["interface_name"] == slot.name
     assert config["server"]["health_port"] == slot.health_port
+    # Root's /etc/hosts is no place for it.
+    assert Path(config["net"]["hosts_file"]).parent == Path(config["server"]["pid_file"]).parent
     assert f"http://hello.{slot.name} -> 127.0.0.1:" in text
     assert Path(config["server"]["ca_file"]).exists()
     assert "tcp://db.example:5432 -> localhost:6000" in text

@@ -14,11 +14,14 @@ from typing import Optional
 DEFAULT_PORTS = {"http": 80, "https": 443, "tls": 443, "tcp": None}
 
 MAX_LABELS = 5
+MAX_LABEL = 63
+MAX_SHOWN = 80  # of what is wrong
 MAX_HOSTNAME = 253  # RFC 1035 section 2.3.4, without the root's dot
 # What follows the authority begins with one of `/?#`: a long URL is not tried at every length.
-_WHOLE = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*)://)?([^/?#]*)(?:[/?#][^\s\x00-\x1f\x7f]*)?")
+_WHOLE = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*)://)?([^/?#]*)([/?#][^\s\x00-\x1f\x7f]*)?")
 # Underscores are no hostname by RFC 952, yet resolvers and certificates carry them.
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+_LETTERS = re.compile(r"[a-z0-9_-]*")
 _ACE_PREFIX = "xn--"
 # IDNA 2003, which Python's codec and old resolvers follow, maps these to something else or to
 # nothing; IDNA 2008, which curl and browsers follow, keeps them: they ask for different names.
@@ -45,7 +48,7 @@ class EndpointUrl:
 
 
 def parse(text: str, default_scheme: str = "https") -> EndpointUrl:
-    """`text` as an endpoint; Unusable otherwise. A path is dropped: the wire carries none."""
+    """`text` as an endpoint; Unusable otherwise, too for a path: the wire carries none."""
     found = _WHOLE.fullmatch(text)
     if found is None:
         raise Unusable("the URL contains a space or a control character")
@@ -56,7 +59,11 @@ def parse(text: str, default_scheme: str = "https") -> EndpointUrl:
     if "@" in authority:
         raise Unusable("the URL names a user, which no endpoint has")
     host, _, port = authority.partition(":")
-    return EndpointUrl(scheme, _hostname(host), _port(port, DEFAULT_PORTS[scheme]))
+    url = EndpointUrl(scheme, _hostname(host), _port(port, DEFAULT_PORTS[scheme]))
+    behind = found.group(3) or "/"
+    if behind != "/":  # who typed `web#1.ns` did not mean the name `web`
+        raise Unusable(f"the URL has {behind[:MAX_SHOWN]!r} behind its host and port")
+    return url
 
 
 def _hostname(text: str) -> str:
@@ -83,10 +90,20 @@ def _hostname(text: str) -> str:
 
 
 def _check_label(label: str) -> None:
+    if not label:
+        raise Unusable("the hostname has an empty label (two dots in a row, or one at an end)")
     if not _LABEL.fullmatch(label):
-        raise Unusable(f"{label[:80]!r} in the hostname is not a name")
+        raise Unusable(f"{label[:MAX_SHOWN]!r} in the hostname is not a name: {_fault_of(label)}")
     if label.startswith(_ACE_PREFIX) and not _decodes(label):
         raise Unusable(f"{label!r} in the hostname stands for no international name (IDNA)")
+
+
+def _fault_of(label: str) -> str:
+    if not _LETTERS.fullmatch(label):
+        return "it has more than letters, digits, hyphens and underscores"
+    if len(label) > MAX_LABEL:
+        return f"it is longer than {MAX_LABEL} characters"
+    return "it begins or ends with a hyphen"
 
 
 def _in_ascii(name: str) -> str:

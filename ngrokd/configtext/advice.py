@@ -36,7 +36,8 @@ def _on_net(net: NetSettings) -> Iterator[str]:
             f"net.subnet: {net.subnet} is not private: other hosts that have its addresses are out"
             f" of this machine's reach; choose a part of {_PRIVATE}"
         )
-    for name, value in {"net.listen_interface": net.listen_interface, **net.overrides}.items():
+    overrides = {f"net.overrides.{name}": value for name, value in net.overrides.items()}
+    for name, value in {"net.listen_interface": net.listen_interface, **overrides}.items():
         if value == _ANY_IP:
             yield f"{name}: {_ANY_IP} lets every host that reaches this one use endpoints"
 

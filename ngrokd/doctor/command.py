@@ -47,7 +47,7 @@ def doctor(call: Call) -> Outcome:
         *_of_cloud(config, asked),
         *_of_host(config, asked),
         settings.of_log(looksettings.at_log(config)),
-        daemon.of_failures(asked),
+        daemon.of_failures(lookhost.at_holders(asked)),
         daemon.of_versions(
             asked, __version__, platform.python_version(), ssl.OPENSSL_VERSION
         ),

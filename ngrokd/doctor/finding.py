@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional
 
+from ngrokd.control.hostspage import copied
 from ngrokd.control.text import INDENT, clean, count, note
 
+AS_IT_SAYS = "as it says"  # the mend stands in the text
 NARROWEST = 40  # columns; a narrower terminal breaks the lines itself
 
 
@@ -30,6 +32,7 @@ class Finding:
     grade: Grade
     text: str
     mend: str = ""
+    lines: tuple[str, ...] = ()  # behind the mend, to be copied as they are
 
 
 def ok(check: str, text: str) -> Finding:
@@ -42,9 +45,9 @@ def warning(check: str, text: str, mend: str) -> Finding:
     return Finding(check, Grade.WARNING, text, mend)
 
 
-def failed(check: str, text: str, mend: str) -> Finding:
+def failed(check: str, text: str, mend: str, lines: Sequence[str] = ()) -> Finding:
     """To be mended."""
-    return Finding(check, Grade.FAILED, text, mend)
+    return Finding(check, Grade.FAILED, text, mend, tuple(lines))
 
 
 def skipped(check: str, why: str, mend: str = "") -> Finding:
@@ -65,7 +68,12 @@ def as_json(findings: Sequence[Finding]) -> dict[str, object]:
         "warnings": how_many(findings, Grade.WARNING),
         "skipped": how_many(findings, Grade.SKIPPED),
         "checks": [
-            {"check": f.check, "grade": f.grade.value, "text": f.text, "mend": f.mend}
+            {
+                "check": f.check,
+                "grade": f.grade.value,
+                "text": f.text,
+                "mend": "\n".join([f.mend, *f.lines]),
+            }
             for f in findings
         ],
     }
@@ -81,7 +89,8 @@ def page(findings: Sequence[Finding], width: Optional[int]) -> str:
         lead = f"{each.grade.value.ljust(grades)}  {each.check.ljust(checks)}  "
         lines += _wrapped(clean(lead + first), width)
         lines += [line for part in rest for line in note(part, width)]
-        lines += [line for part in _parts(each.mend) for line in note(part, width)]
+        lines += [line for part in _parts(each) for line in note(part, width)]
+        lines += map(copied, each.lines)
     return "\n".join([*lines, "", _sum(findings)])
 
 
@@ -97,9 +106,11 @@ def _wrapped(line: str, width: Optional[int]) -> list[str]:
     )
 
 
-def _parts(mend: str) -> list[str]:
-    first, *rest = mend.split("\n")
-    return [f"mend: {first}", *rest] if mend else []
+def _parts(finding: Finding) -> list[str]:
+    if not finding.mend or (finding.mend == AS_IT_SAYS and "Mend: " in finding.text):
+        return []
+    first, *rest = finding.mend.split("\n")
+    return [f"mend: {first}", *rest]
 
 
 def _sum(findings: Sequence[Finding]) -> str:

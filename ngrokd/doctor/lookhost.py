@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import resource
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
@@ -17,6 +19,7 @@ from ngrokd.doctor.host import HostsFacts, InterfaceFacts, Limits, published
 from ngrokd.errors import HostError
 from ngrokd.host import command, files, hosts, netif
 from ngrokd.host.command import CommandError, Runner
+from ngrokd.host.holders import Holders
 from ngrokd.host.netif import loopback, scene
 from ngrokd.model import Address
 
@@ -25,6 +28,9 @@ MAX_HOSTS_BYTES = 64 << 20  # a block list of 200,000 lines has 8 MB
 ASKED_NAMES = 5  # each is a process
 GETENT_FINDS_NONE = 2  # its exit status: getent(1)
 PROC = Path("/proc")
+
+# What `Holders` says of a program that it may not look into.
+_UNSEEN = re.compile(r"a program of [^()]* on (\S+):([0-9]+) \(which one: [^()]*\)")
 
 
 def at_interface(config: Config, asked: Asked, run: Runner = command.run) -> InterfaceFacts:
@@ -56,7 +62,8 @@ def at_hosts(net: NetSettings) -> HostsFacts:
     except (OSError, ValueError) as exc:
         return HostsFacts(str(path), is_the_resolvers, fault=f"{path} cannot be read: {exc}")
     except HostError as exc:
-        return HostsFacts(str(path), is_the_resolvers, fault=f"{path}: {exc}")
+        names = dict(hosts.entries(content, marker))
+        return HostsFacts(str(path), is_the_resolvers, names, f"{path}: {exc}")
     return HostsFacts(str(path), is_the_resolvers, proctables.section(content, marker))
 
 
@@ -77,6 +84,12 @@ def at_listeners(proc: Path = PROC) -> Optional[dict[Address, int]]:
         return None
 
 
+def at_holders(asked: Asked, holders: Optional[Holders] = None) -> Asked:
+    """With the programs named that the daemon may not see, and this user may."""
+    using = holders or Holders()
+    return replace(asked, endpoints=tuple(_with_program(each, using) for each in asked.endpoints))
+
+
 def at_limits(asked: Asked, proc: Path = PROC) -> Limits:
     """Of the daemon's process; with none, what one started by this user would get."""
     pid = int(number(asked.status, "pid"))
@@ -91,6 +104,17 @@ def at_limits(asked: Asked, proc: Path = PROC) -> Limits:
         return Limits(allowed, sum(1 for _ in (proc / str(pid) / "fd").iterdir()))
     except OSError:
         return Limits(allowed)
+
+
+def _with_program(endpoint: dict[str, object], holders: Holders) -> dict[str, object]:
+    reason = text(endpoint, "reason")
+    unseen = _UNSEEN.search(reason)
+    if unseen is None:
+        return endpoint
+    program = holders.of(Address(unseen[1].strip("[]"), int(unseen[2])))
+    if not program or _UNSEEN.search(program):
+        return endpoint
+    return {**endpoint, "reason": reason.replace(unseen[0], program)}
 
 
 def _look(net: NetSettings, run: Runner) -> scene.Scene:

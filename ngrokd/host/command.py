@@ -11,7 +11,9 @@ from ngrokd.errors import HostError
 
 logger = logging.getLogger(__name__)
 
-TIMEOUT_S = 30.0
+# All take moments. Three that hang, two of the work that a stop interrupts and one of its own, are
+# less than the 30 seconds that a service manager gives it.
+TIMEOUT_S = 8.0
 
 # A daemon's PATH is whatever its starter had; `ip` lives in an sbin that a user's PATH lacks.
 # LC_ALL=C keeps messages in the words that are looked for in them.

@@ -28,6 +28,7 @@ _LISTEN = "0A"  # TCP_LISTEN in the kernel's include/net/tcp_states.h
 _SOCKET = re.compile(r"socket:\[([0-9]+)\]")
 _TABLES = ("tcp6", "tcp")
 _ANYWHERE = ("0.0.0.0", "::")
+_IPV4_DIGITS = 8
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,17 @@ class Holders:
             for written in _as_written(place):
                 found = self._sockets.get(written)
                 if found is not None:
-                    program = self._program(found.inode)
-                    return f"{program} on {place}" if program else found.of_somebody(place)
+                    return self._told(found, place)
+        if address.ip == _ANYWHERE[0]:  # one on any address is in the way of all
+            for written, found in self._sockets.items():
+                ip, _, port = written.partition(":")
+                if len(ip) == _IPV4_DIGITS and int(port, 16) == address.port:
+                    return self._told(found, Address(_ipv4(ip), address.port))
         return ""
+
+    def _told(self, found: _Listening, place: Address) -> str:
+        program = self._program(found.inode)
+        return f"{program} on {place}" if program else found.of_somebody(place)
 
     def ports(self) -> frozenset[int]:
         """Every port that somebody listens on, now; none where /proc does not tell."""
@@ -135,6 +144,11 @@ def _as_written(place: Address) -> Iterator[str]:
     yield _words(ip.packed, place.port)
     if ip.version == 4:
         yield _words(ipaddress.IPv6Address(f"::ffff:{ip}").packed, place.port)
+
+
+def _ipv4(written: str) -> str:
+    octets = int(written, 16).to_bytes(4, sys.byteorder)
+    return str(ipaddress.IPv4Address(octets))
 
 
 def _words(octets: bytes, port: int) -> str:

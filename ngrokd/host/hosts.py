@@ -77,8 +77,7 @@ def outside(content: bytes, marker: str) -> bytes:
             continue
         kept.append(content[position : found.start])
         position = found.end
-        while (line := _line_at(content, position)) and _OUR_LINE.fullmatch(line):
-            position += len(line)
+        position += sum(map(len, _our_lines(content, position)))
     kept.append(content[position:])
     return b"".join(kept)
 
@@ -96,6 +95,31 @@ def of_others(content: bytes) -> bytes:
             position += len(line)
     kept.append(content[position:])
     return b"".join(kept)
+
+
+def entries(content: bytes, marker: str) -> frozenset[tuple[str, str]]:
+    """(hostname, address) of the lines that are ours, also where markers are broken. Never raises.
+
+    It is what programs of this machine find under names of ours.
+    """
+    found: set[tuple[str, str]] = set()
+    marks = list(_marks(content, marker))
+    ends = [mark.kind for mark in marks] == [b"BEGIN", b"END"]
+    for mark in marks:
+        if mark.kind != b"BEGIN":
+            continue
+        if ends:
+            lines = _LINE.findall(content[mark.end : marks[-1].start])
+            ours = [line for line in lines if _OUR_LINE.fullmatch(line)]
+        else:
+            ours = list(_our_lines(content, mark.end))
+        found.update((name, ip) for ip, name in _pairs(b"".join(ours)))
+    return frozenset(found)
+
+
+def has_markers(content: bytes, marker: str) -> bool:
+    """At least one of ours is there: whoever adds the section once more breaks them."""
+    return any(True for _ in _marks(content, marker))
 
 
 def handmade(content: bytes, own: Mapping[str, str]) -> frozenset[str]:
@@ -223,6 +247,13 @@ def _marks(content: bytes, marker: str = "") -> Iterator[_Mark]:
         if found and (not marker or found[2] == marker.encode()):
             yield _Mark(found[1], found[2], start, min(end + 1, len(content)))
         at = content.find(_WORDS, end)
+
+
+def _our_lines(content: bytes, position: int) -> Iterator[bytes]:
+    """Those that begin there, up to the first that is not ours."""
+    while (line := _line_at(content, position)) and _OUR_LINE.fullmatch(line):
+        yield line
+        position += len(line)
 
 
 def _line_at(content: bytes, position: int) -> bytes:

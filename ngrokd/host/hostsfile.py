@@ -15,6 +15,7 @@ from typing import Optional
 
 from ngrokd.errors import HostError, StateError
 from ngrokd.host import exchange, files, hosts, journal, lease, orphans, turns
+from ngrokd.host.contents import Contents
 from ngrokd.host.dispute import Dispute
 from ngrokd.host.exchange import ChangedMeanwhile, Shared
 from ngrokd.host.journal import Journal
@@ -91,12 +92,7 @@ class HostsFile:
         # What is there after the last `publish`; while it is, there is nothing to render.
         self._content = b""
         self._names: Mapping[str, str] = {}
-        # A block list has 200,000 lines: they are not read again while they are the same.
-        self._seen: Optional[int] = None
-        self._outside = b""
-        self._reserved: frozenset[str] = frozenset()
-        self._asked_of: tuple[bytes, frozenset[str]] = (b"", frozenset())  # by `who_has`, last
-        self._who: Mapping[str, str] = {}  # what it answered
+        self._contents = Contents(marker)
         self.status = HostsStatus(str(path), HostsSection(marker))
 
     def publish(self, names: Mapping[str, str]) -> bool:
@@ -108,42 +104,39 @@ class HostsFile:
         try:
             written = self._publish(section.names)
         except HostError as exc:
-            self.status = HostsStatus(str(self._path), section, not names, str(exc))
+            self._look()
+            self._tell(section, str(exc))
             raise
-        problem = _DISPUTED.format(path=self._path) if self._dispute.is_on and names else ""
-        self.status = HostsStatus(str(self._path), section, problem=problem)
+        self._contents.has(section.names)
+        self._tell(section, _DISPUTED.format(path=self._path) if self._disputes(names) else "")
         return written
 
+    def _disputes(self, names: Mapping[str, str]) -> bool:
+        return self._dispute.is_on and bool(names)
+
+    def _tell(self, section: HostsSection, problem: str) -> None:
+        self.status = self._contents.status(str(self._path), section, problem)
+
     def reserved(self, own: Mapping[str, str]) -> frozenset[str]:
-        """Names the file maps outside our section; none if it cannot be read.
+        """Names the file maps outside our section; as they were while it cannot be read.
 
         Those of `own` (hostname: address) that it maps to just that address are no reservation.
+        The status then has what stands in our section, too.
         """
+        self._look()
+        self._tell(self.status.section, self.status.problem)
+        return self._contents.reserved(own)
+
+    def _look(self) -> None:
+        """What was seen stays while it cannot be read."""
         try:
-            names = self._outside_names(self._read())
+            self._contents.see(self._read())
         except OSError as exc:
             logger.debug("%s is not read: %s", self._path, exc.strerror)
-            return frozenset()
-        shared = {name: own[name] for name in names.intersection(own)}
-        return names - hosts.handmade(self._outside, shared) if shared else names
 
     def who_has(self, names: frozenset[str]) -> Mapping[str, str]:
         """Of these names, in lower case: what has those that the file maps outside our section."""
-        if self._asked_of[0] is not self._outside or self._asked_of[1] != names:
-            self._asked_of = self._outside, names
-            self._who = hosts.who_has(self._outside, names, str(self._path))
-        return self._who
-
-    def _outside_names(self, content: bytes) -> frozenset[str]:
-        seen = hash(content)  # as long as it is the same, it need not be taken apart
-        if seen == self._seen:
-            return self._reserved
-        self._seen = seen
-        outside = hosts.outside(content, self._marker)
-        if outside != self._outside:
-            self._outside = outside
-            self._reserved = frozenset(hosts.names_of(outside))
-        return self._reserved
+        return self._contents.who_has(names, str(self._path))
 
     def remove_orphans(self) -> list[Path]:
         """Removes temporary files that a killed run left beside the file, and beside its copy."""
@@ -179,12 +172,17 @@ class HostsFile:
                 logger.debug("%s is being changed by another program: redone", self._path)
                 self._pause(pause_s)
             except OSError as exc:
-                what = "names are not published" if names else "names are not withdrawn"
-                raise HostError(f"{what}: {self._refused(exc)}") from exc
+                raise HostError(f"{self._what(names)}: {self._refused(exc)}") from exc
         raise HostError(
-            f"names are not published: another program rewrites {self._path} without a pause, or "
+            f"{self._what(names)}: another program rewrites {self._path} without a pause, or "
             f"has it open for writing; find it with `fuser -v {self._path}`"
         )
+
+    def _what(self, names: Mapping[str, str]) -> str:
+        """It is that cannot be done."""
+        self._look()
+        lacks = self._contents.lacks(names)
+        return "names are not published" if lacks else "names are not withdrawn"
 
     def _one_round(self, names: Mapping[str, str]) -> bool:
         """Raises ChangedMeanwhile, OSError and HostError."""
@@ -199,13 +197,27 @@ class HostsFile:
         self._judge(content, now)
         if rendered != content:
             if names and self._dispute.wait_s(now):
-                raise HostError(_DISPUTED.format(path=self._path))
+                self._withdraw_stale(content, names, insist)
             if names:
                 self._keep_copy(content)
             self._write(rendered, Shared(content, insist, self._journal))
         self._dispute.put_back(now)
         self._content, self._names = rendered, dict(names)
         return rendered != content
+
+    def _withdraw_stale(self, content: bytes, names: Mapping[str, str], insist: bool) -> None:
+        """In a dispute: what leads elsewhere by now goes at once, and only the rest waits.
+
+        Raises HostError if anything has to wait.
+        """
+        standing = hosts.entries(content, self._marker)
+        left = dict(names.items() & standing)
+        if len(left) < len(standing):
+            if len(left) == len(names):
+                return  # nothing is missing, so there is nothing to fight for
+            rendered = self._render(content, left)
+            self._write(rendered, Shared(content, insist, self._journal))
+        raise HostError(_DISPUTED.format(path=self._path))
 
     def _is_only_held(self, content: bytes, now: float) -> bool:
         """Somebody has it open for writing. ChangedMeanwhile: who may be about to write."""

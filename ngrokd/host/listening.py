@@ -55,14 +55,21 @@ def _explained(
 ) -> BindError:
     what = f"{address} cannot be listened on"
     if exc.errno == errno.EADDRINUSE:
-        holder = holders.of(address) or "another program (see `ss -ltnp`)"
+        holder = holders.of(address)
+        if not holder:
+            return BindError(
+                f"{what}: another program has the port, though none is seen to listen there, or "
+                "a connection to it is not quite over. Mend: stop the program that "
+                f"`ss -tanp sport = :{address.port}` names"
+            )
         if f"(pid {os.getpid()})" in holder:
             return BindError(
                 f"{what}: ngrokd itself listens there. Mend: another server.health_address or "
                 "server.health_port"
             )
         return BindError(
-            f"{what}: {holder} listens there; stop it, or have it listen on an address of its own"
+            f"{what}: {holder} listens there; stop it, or have it listen on an address of its own: "
+            "until then clients of this port reach that program"
         )
     if exc.errno == errno.EADDRNOTAVAIL:
         mend = (

@@ -7,7 +7,6 @@ import errno
 import fcntl
 import os
 import stat
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -91,13 +90,14 @@ def namespace(kind: str) -> str:
 
 
 def _places(environ: Mapping[str, str]) -> list[Path]:
-    places = []
-    if os.geteuid() == 0:
+    uid = os.geteuid()
+    # Not tempfile.gettempdir(): it writes to try folders out, and raises where all are read-only.
+    temporary, own = environ.get("TMPDIR", ""), environ.get("XDG_RUNTIME_DIR", "")
+    last = Path(temporary if temporary.startswith("/") else "/tmp") / f"ngrokd-{uid}"
+    if uid == 0:
         run = Path("/run")
-        places.append((run if run.is_dir() else Path("/var/run")) / "ngrokd")
-    elif environ.get("XDG_RUNTIME_DIR", "").startswith("/"):
-        places.append(Path(environ["XDG_RUNTIME_DIR"]) / "ngrokd")
-    return [*places, Path(tempfile.gettempdir()) / f"ngrokd-{os.geteuid()}"]
+        return [(run if run.is_dir() else Path("/var/run")) / "ngrokd", last]
+    return [Path(own) / "ngrokd", last] if own.startswith("/") else [last]
 
 
 def _fault_of(path: Path) -> str:

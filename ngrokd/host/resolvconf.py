@@ -32,12 +32,16 @@ def resolvers(resolv_conf: str, nsswitch: str) -> Resolvers:
     if _NOT_CONSULTED in resolv_conf:
         return Resolvers()
     services = _services(nsswitch) or ["dns"]
-    servers: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
     if "dns" in services:  # without any, the C library asks this machine
-        named = filter(_is_address, _values(resolv_conf, "nameserver"))
-        servers = tuple(named)[:MAX_SERVERS] or ("127.0.0.1",)
-    by_stub = bool(servers) and set(servers) <= STUBS
-    return Resolvers("resolve" in services or by_stub, servers)
+        asked = servers(resolv_conf) or ("127.0.0.1",)
+    by_stub = bool(asked) and set(asked) <= STUBS
+    return Resolvers("resolve" in services or by_stub, asked)
+
+
+def servers(resolv_conf: str) -> tuple[str, ...]:
+    """The addresses that are named, none by default."""
+    return tuple(filter(_is_address, _values(resolv_conf, "nameserver")))[:MAX_SERVERS]
 
 
 def domains(resolv_conf: str) -> tuple[str, ...]:

@@ -115,7 +115,10 @@ def instructions(sandbox: Sandbox) -> str:
         f"# Control API: curl {sandbox.api_url}/sandbox   (Ctrl-C ends the sandbox)",
         "# This configuration points a daemon at it; no root needed:",
     )
-    config: str = yaml.safe_dump(sandbox.config(), sort_keys=False)
+    settings = sandbox.config()
+    # Who pastes this, maybe as root, has not asked for names in the machine's own hosts file.
+    settings["net"]["hosts_file"] = str(sandbox.folder / "hosts")
+    config: str = yaml.safe_dump(settings, sort_keys=False)
     return "\n".join(lines) + "\n" + config
 
 

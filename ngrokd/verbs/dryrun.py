@@ -7,10 +7,9 @@ import ipaddress
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Optional
 from urllib.parse import urlsplit
 
 from ngrokd import configfile
@@ -69,7 +68,13 @@ def rehearse(config: Config, runner: command.Runner, reader: Reader) -> Script:
     machine = Machine(config.net, runner, lambda net, run: reader)
     facts = _facts(config, made, machine, found, remembered.addresses)
     desired = desire(found, config.net, facts, remembered)
-    taken = _taken(desired)
+    holders = Holders()
+    taken = _taken(desired, holders)
+    others = {at.port for at in taken if desired.listeners[at].target in desired.moved}
+    if others:  # as a start: the next port that nobody has
+        facts = replace(facts, taken_ports=holders.ports() | others)
+        desired = desire(found, config.net, facts, remembered)
+        taken = _taken(desired, holders)
     listening = {at: route for at, route in desired.listeners.items() if at not in taken}
     names = planning.published_names(listening, desired.addresses)
     refused = [*_running(config), *made.refused]
@@ -77,7 +82,7 @@ def rehearse(config: Config, runner: command.Runner, reader: Reader) -> Script:
     refused += [f"{to}: {why}" for to, why in desired.failed.items()]
     refused += [f"{desired.listeners[at].target}: {why}" for at, why in taken.items()]
     refused += _unwritable(config, names)
-    remarks = [*unread, *made.remarks]
+    remarks = [*unread, *made.remarks, *_elsewhere(desired, taken)]
     if not found.endpoints:
         remarks.append("no endpoints are known yet: ngrok is asked for them at a start")
     return Script(
@@ -115,33 +120,42 @@ def _facts(
     addresses: Mapping[str, str],
 ) -> Facts:
     interfaces = {listen_interface(config.net, e.target.hostname) for e in found.endpoints}
-    ips = {name: _interface_ip(name, machine) for name in sorted(interfaces - {VIRTUAL})}
+    ips, faults = {}, {}
+    for name in sorted(interfaces - {VIRTUAL}):
+        try:
+            ips[name] = _interface_ip(name, machine)
+        except HostError as exc:
+            faults[name] = str(exc)
     ingress = config.ingress_endpoint or DEFAULT_INGRESS
     ours = {endpoint.target.hostname for endpoint in found.endpoints}
     return Facts(
         subnet=made.subnet,
         reserved_names=machine.why_reserved(machine.reserved_names(addresses).intersection(ours)),
         loop_names=frozenset((urlsplit(config.api.url).hostname or "", ingress.rpartition(":")[0])),
-        interface_ips={name: ip for name, ip in ips.items() if ip is not None},
+        interface_ips=ips,
+        interface_faults=faults,
     )
 
 
-def _interface_ip(name: str, machine: Machine) -> Optional[str]:
+def _interface_ip(name: str, machine: Machine) -> str:
     try:
         return str(ipaddress.IPv4Address(name))
     except ipaddress.AddressValueError:
-        pass  # not an address, so an interface's name
-    try:
         return machine.interface_address(name)
-    except HostError:
-        return None
 
 
-def _taken(desired: Desired) -> Mapping[Address, str]:
+def _taken(desired: Desired, holders: Holders) -> Mapping[Address, str]:
     """Where something listens already, as far as /proc tells."""
-    holders = Holders()
     held = {at: holders.of(at) for at in desired.listeners}
-    return {at: f"{at} is in use by {who}" for at, who in held.items() if who}
+    until = "until that ends, clients of this port reach that program"
+    return {at: f"{at} is in use by {who}: {until}" for at, who in held.items() if who}
+
+
+def _elsewhere(desired: Desired, taken: Collection[Address]) -> Iterator[str]:
+    """Where to connect to what does not listen on its own port."""
+    for at, route in sorted(desired.listeners.items()):
+        if route.target in desired.moved and at not in taken:
+            yield f"{route.target} would listen on {at}"
 
 
 def _running(config: Config) -> list[str]:

@@ -129,7 +129,7 @@ def test_an_interfaces_address_is_followed_and_without_one_the_endpoint_waits(la
         daemon.refresh()
     one = daemon.endpoints()[DB]
     assert (one["state"], one["ip"], one["local_listener"]) == ("failed", "", False)
-    assert "net.listen_interface lan0: interface lan0 has no IPv4 address" in one["reason"]
+    assert "net.listen_interface: lan0: interface lan0 has no IPv4 address" in one["reason"]
     assert len(daemon.matching("db.ns:5432 failed", since)) == 1
 
     lan.run("ip", "addr", "add", f"{LAN_IP}/24", "dev", "lan0")
@@ -185,6 +185,30 @@ def test_a_neighbour_reaches_what_is_exposed_and_nothing_else(lan: Site) -> None
             client.bind((source, 0))
             client.connect((at, 7000))
             assert speaks(client), source
+
+
+@pytest.mark.long
+def test_a_subnet_with_the_name_server_or_the_gateway_in_it_is_not_taken(lan: Site) -> None:
+    lan.run("ip", "route", "add", "default", "via", "10.107.0.2", "dev", "lan0", "onlink")
+    over = "10.107.0.2 is the gateway of a route by interface lan0"
+    daemon = lan.start_daemon().ready()
+    assert daemon.status()["interface"]["mode"] == "loopback"
+    (warning,) = daemon.matching("WARNING 10.107.0.0/16 is in use on this machine")
+    assert over in warning and "net.subnet" in warning
+    assert over in daemon.ctl("doctor", check=False).stdout
+    assert lan.interface_words() == []
+    assert daemon.stop() == 0
+
+    lan.run("ip", "route", "del", "default")
+    daemon = lan.start_daemon().ready()
+    assert daemon.status()["interface"]["mode"] != "loopback"
+    lan.ask_names_of("10.107.9.9")  # while it runs: told, and kept
+    daemon.refresh()
+    daemon.expect("WARNING 10.107.9.9 is a name server of /etc/resolv.conf, which meets 10.107")
+    assert "10.107.0.2/32" in lan.interface_words()
+    assert daemon.stop() == 0
+    daemon = lan.start_daemon().ready()
+    assert daemon.status()["interface"]["mode"] == "loopback"
 
 
 @pytest.mark.long

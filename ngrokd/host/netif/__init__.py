@@ -12,6 +12,7 @@ from ngrokd.errors import NoAddress
 from ngrokd.host.command import Runner
 from ngrokd.host.netif import rehearsal, scene
 from ngrokd.host.netif.backend import Backend
+from ngrokd.host.netif.needsreader import NeedsReader
 from ngrokd.host.netif.rehearsal import Rehearsal
 from ngrokd.host.netif.scene import Reader
 from ngrokd.host.netif.watch import NetworkWatch
@@ -20,7 +21,11 @@ logger = logging.getLogger(__name__)
 
 
 def open_reader(net: NetSettings, run: Runner, platform: str = sys.platform) -> Reader:
-    """What looks at this machine's interfaces, addresses and routes."""
+    """What looks at this machine's interfaces, addresses, routes and name servers."""
+    return NeedsReader(_reader(net, run, platform))
+
+
+def _reader(net: NetSettings, run: Runner, platform: str) -> Reader:
     if platform == "darwin":
         from ngrokd.host.netif import darwin
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 
 from ngrokd.host.command import CommandError, Runner
 from ngrokd.host.netif import iproute
@@ -30,6 +31,17 @@ class Batches:
         for start in range(0, len(ips), _BATCH_SIZE):
             part = {ip: commands[ip] for ip in ips[start : start + _BATCH_SIZE]}
             failed.update(self._batch(part) if self._takes_batches else self._singly(part))
+        return failed
+
+    def add(
+        self, name: str, commands: dict[str, list[str]], had: Collection[str]
+    ) -> dict[str, str]:
+        """As `each`; that those which the interface `name` has had were taken from it is told."""
+        failed = self.each(commands)
+        again = commands.keys() & set(had) - failed.keys()
+        if again:
+            lost = "%d addresses of %s were removed by another program: added again"
+            logger.warning(lost, len(again), name)
         return failed
 
     def _batch(self, commands: dict[str, list[str]]) -> dict[str, str]:

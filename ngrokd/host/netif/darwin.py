@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
 from ngrokd.host.command import CommandError, Runner
-from ngrokd.host.netif import loopback
+from ngrokd.host.netif import loopback, ranges
 from ngrokd.host.netif.rehearsal import Rehearsal
 from ngrokd.host.netif.scene import Scene
 from ngrokd.model import InterfaceMode, InterfaceStatus
@@ -49,13 +49,14 @@ def prepare(net: NetSettings, run: Runner) -> Aliases:
     """No interface can be made of a chosen name: a subnet that needs one becomes the loopback's."""
     if loopback.holds(net.subnet):
         return Aliases(net.subnet, run)
-    logger.info("macOS: endpoints have addresses of %s on %s", loopback.FALLBACK_SUBNET, INTERFACE)
+    instead = ranges.first_of(net.interface_name)
+    logger.info("macOS: endpoints have addresses of %s on %s", instead, INTERFACE)
     note = (
         f"macOS has no interface for {net.subnet}: endpoints have addresses of "
-        f"{loopback.FALLBACK_SUBNET}. Mend: set net.subnet to a part of 127.0.0.0/8"
+        f"{instead}. Mend: set net.subnet to a part of 127.0.0.0/8"
     )
     is_default = net.subnet == NetSettings.subnet
-    return Aliases(loopback.FALLBACK_SUBNET, run, () if is_default else (note,))
+    return Aliases(instead, run, () if is_default else (note,))
 
 
 def remove_leftovers(net: NetSettings, known: frozenset[str], run: Runner) -> list[str]:
@@ -84,7 +85,7 @@ def rehearse(net: NetSettings, run: Runner) -> Rehearsal:
 
 
 def _subnet(net: NetSettings) -> str:
-    return net.subnet if loopback.holds(net.subnet) else loopback.FALLBACK_SUBNET
+    return net.subnet if loopback.holds(net.subnet) else ranges.first_of(net.interface_name)
 
 
 class IfconfigReader:

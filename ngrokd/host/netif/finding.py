@@ -24,6 +24,7 @@ class Found:
     tool: Tool
     link: Optional[Link]  # an interface that is ours; None: there is none of our name
     held: tuple[str, ...]  # the addresses on it
+    is_outdated: bool  # what that has is of another subnet, set before: it has to be made anew
     conflict: str  # who else uses a part of the subnet, with the mend; "": nobody
 
     @property
@@ -55,15 +56,17 @@ def look(net: NetSettings, known: Collection[str], run: Runner, reader: Reader) 
         raise HostError(refusal)
     seen = reader.look()
     held = seen.addresses_of(layout.name) if link else ()
+    left = layout
     if link:
-        refuse_unproven(link, held, layout, known, using)
+        left = proof.left_behind(link, held, layout, known)
+        refuse_unproven(link, held, left, known, using)
     conflict = scene.conflict(seen, layout.name, layout.network)
     if conflict:
         conflict = (
             f"{layout.network} is in use on this machine: {conflict}. "
             "Mend: set net.subnet to a range that is free here"
         )
-    return Found(layout, using, link, held, conflict)
+    return Found(layout, using, link, held, left is not layout, conflict)
 
 
 def refuse_unproven(

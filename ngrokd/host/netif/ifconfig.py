@@ -10,7 +10,7 @@ import ipaddress
 import re
 from collections.abc import Iterator
 
-from ngrokd.host.netif.scene import Way
+from ngrokd.host.netif.scene import Need, Way, gateway
 
 MAX_LABEL = 15  # IFNAMSIZ is 16 with the final NUL; more is cut off without a word
 
@@ -87,6 +87,14 @@ def ways(answer: str) -> Iterator[Way]:
             yield Way(ipaddress.IPv4Network((words[0], words[2]), strict=False), words[7])
         except ValueError:  # the head of the table
             continue
+
+
+def gateways(answer: str) -> Iterator[Need]:
+    """Every address that a route in an answer of SHOW_ROUTES leads over."""
+    for line in answer.splitlines():
+        words = line.split()
+        if len(words) == 8 and "G" in words[3] and "!" not in words[3]:
+            yield gateway(words[1], words[7])
 
 
 def _address(line: str) -> str:

@@ -9,7 +9,7 @@ from typing import Callable
 
 from ngrokd.host.command import CommandError, Runner
 from ngrokd.host.netif import ifconfig
-from ngrokd.host.netif.scene import Scene, Way
+from ngrokd.host.netif.scene import Scene
 
 logger = logging.getLogger(__name__)
 
@@ -34,14 +34,16 @@ class IfconfigReader:
                 logger.debug("%s: %s", name, exc)
                 continue
             links[index], held[index] = name, tuple(texts)
-        return Scene(links, held, self._ways())
+        routes = self._routes()
+        ways, needs = tuple(ifconfig.ways(routes)), tuple(ifconfig.gateways(routes))
+        return Scene(links, held, ways, needs)
 
     def close(self) -> None:
         """It holds nothing."""
 
-    def _ways(self) -> tuple[Way, ...]:
+    def _routes(self) -> str:
         try:
-            return tuple(ifconfig.ways(self._run(ifconfig.SHOW_ROUTES)))
+            return self._run(ifconfig.SHOW_ROUTES)
         except CommandError as exc:  # then addresses alone tell who uses the subnet
             logger.debug("routes are not looked at: %s", exc)
-            return ()
+            return ""

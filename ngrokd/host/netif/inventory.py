@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import struct
 from collections.abc import Iterator
 from typing import Optional
 
@@ -12,6 +13,7 @@ from ngrokd.host.netif.scene import NARROWEST_DEFAULT
 _IPV4, _IPV6 = 2, 10  # AF_*
 _MAIN_OF_THE_KERNEL = 255  # RT_TABLE_LOCAL: where an address brings a route of its own
 _DESTINATION = 1  # RTA_DST
+_GATEWAY = struct.pack("=HH", 8, 5)  # the head of RTA_GATEWAY with an IPv4 address
 _CLONED = 0x200  # RTM_F_CLONED: a remembered answer, no route
 _UNICAST, _LOCAL, _NAT = 1, 2, 10  # RTN_*; the others lead nowhere: nobody loses anything there
 _LEADING = frozenset((_UNICAST, _LOCAL, _NAT))
@@ -26,6 +28,15 @@ def links(data: bytes) -> Iterator[tuple[int, str]]:
             name = rtnetlink.attributes(body, rtnetlink.LINK.size).get(rtnetlink.LINK_NAME)
             if not family and name is not None:
                 yield index, name.rstrip(b"\0").decode("utf-8", "replace")
+
+
+def down(data: bytes) -> Iterator[int]:
+    """The index of each link that one answer of `links` shows as set down."""
+    for kind, body in rtnetlink.messages(data):
+        if kind == rtnetlink.NEW_LINK and len(body) >= rtnetlink.LINK.size:
+            family, _, index, flags, _ = rtnetlink.LINK.unpack_from(body)
+            if not family and not flags & rtnetlink.UP:
+                yield index
 
 
 def addresses(data: bytes) -> Iterator[tuple[int, str]]:
@@ -67,6 +78,28 @@ def routes(
         if int.from_bytes(raw, "big") & wider == first & wider:
             network = ipaddress.IPv4Network((raw, length), strict=False)
             yield network, rtnetlink.number(found.get(rtnetlink.ROUTE_LINK))
+
+
+def gateways(
+    data: bytes, subnet: ipaddress.IPv4Network
+) -> Iterator[tuple[str, Optional[int]]]:
+    """(address in `subnet`, index of the link; None: several) of each that a route leads over.
+
+    Found by the bytes of the attribute with the subnet's first ones, also where it lies within
+    another (of a route over several): a router's million routes are not taken apart for that.
+    """
+    first = subnet.network_address.packed[: subnet.prefixlen // 8]
+    for kind, body in rtnetlink.messages(data):
+        if kind not in (rtnetlink.NEW_ROUTE, rtnetlink.DEL_ROUTE):
+            continue
+        at = body.find(_GATEWAY + first)
+        if at < rtnetlink.ROUTE.size or at % 4 or at + 8 > len(body):
+            continue
+        family, *_, flags = rtnetlink.ROUTE.unpack_from(body)
+        ip = ipaddress.IPv4Address(body[at + 4 : at + 8])
+        if family == _IPV4 and not flags & _CLONED and ip in subnet:
+            found = rtnetlink.attributes(body, rtnetlink.ROUTE.size)
+            yield str(ip), rtnetlink.number(found.get(rtnetlink.ROUTE_LINK))
 
 
 def _text(family: int, prefix: int, found: dict[int, bytes]) -> str:

@@ -14,12 +14,14 @@ class IpReader:
         self._run = run
 
     def look(self) -> Scene:
-        links = iproute.links(self._run(iproute.SHOW_LINKS))
+        shown = self._run(iproute.SHOW_LINKS)
         held: dict[int, list[str]] = {}
         for one in iproute.held_addresses(self._run(iproute.SHOW_ALL_ADDRESSES)):
             held.setdefault(one.index, []).append(one.text)
-        ways = iproute.ways(self._run(iproute.SHOW_ROUTES))
-        return Scene(links, {index: tuple(texts) for index, texts in held.items()}, tuple(ways))
+        routes = self._run(iproute.SHOW_ROUTES)
+        ways, needs = tuple(iproute.ways(routes)), tuple(iproute.gateways(routes))
+        texts = {index: tuple(each) for index, each in held.items()}
+        return Scene(iproute.links(shown), texts, ways, needs, iproute.down(shown))
 
     def close(self) -> None:
         """It holds nothing."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from ngrokd.host.netif import links as marks
-from ngrokd.host.netif.scene import SEVERAL, Way
+from ngrokd.host.netif.scene import SEVERAL, Need, Way, gateway
 
 # They lead nowhere, so nobody loses anything to a subnet of ours.
 _ROUTES_WITHOUT_USERS = frozenset(
@@ -141,6 +141,16 @@ def links(answer: str) -> dict[int, str]:
     return {int(one["index"]): one["name"] for one in found if one}
 
 
+def down(answer: str) -> frozenset[int]:
+    """Index of every interface that an answer of SHOW_LINKS shows as set down."""
+    found = (_LINK.match(line) for line in answer.splitlines())
+    return frozenset(int(one["index"]) for one in found if one and "UP" not in _flags(one))
+
+
+def _flags(found: re.Match[str]) -> list[str]:
+    return found["flags"].split(",")
+
+
 def held_addresses(answer: str) -> list[Held]:
     """Every address that an answer of `addr show` lists, IPv6 link-local ones left out."""
     held = []
@@ -165,6 +175,16 @@ def ways(answer: str) -> Iterator[Way]:
         network = _network(where[0]) if where else None
         if network is not None:
             yield Way(network, device[0] if device else SEVERAL)
+
+
+def gateways(answer: str) -> Iterator[Need]:
+    """Every IPv4 address that a route in an answer of SHOW_ROUTES leads over."""
+    for line in answer.splitlines():
+        words = line.split()
+        for at, word in enumerate(words[:-1]):
+            if word == "via" and _network(words[at + 1]) is not None:
+                device = words[at + 3 : at + 4] if words[at + 2 : at + 3] == ["dev"] else []
+                yield gateway(words[at + 1], device[0] if device else SEVERAL)
 
 
 def _network(text: str) -> Optional[ipaddress.IPv4Network]:

@@ -12,11 +12,12 @@ from __future__ import annotations
 import errno
 import ipaddress
 import os
+from collections.abc import Mapping
 from typing import Optional
 
 from ngrokd.errors import HostError
 from ngrokd.host.netif import inventory, netlink, rtnetlink
-from ngrokd.host.netif.scene import SEVERAL, Scene, Way
+from ngrokd.host.netif.scene import SEVERAL, Need, Scene, Way, gateway
 
 # RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR of linux/rtnetlink.h.
 _GROUPS = 0x1 | 0x10 | 0x40 | 0x100
@@ -67,21 +68,27 @@ class KernelReader:
         kinds = {kind for kind, _ in rtnetlink.messages(data)}
         if kinds - _ROUTES:
             return True
-        return any(True for _ in inventory.routes(data, self._subnet))
+        routes, gateways = inventory.routes, inventory.gateways
+        return any(True for of in (routes, gateways) for _ in of(data, self._subnet))
 
     def _read(self) -> Scene:
-        links = {
-            index: name
-            for data in netlink.all_of(rtnetlink.GET_LINK)
-            for index, name in inventory.links(data)
-        }
+        answers = list(netlink.all_of(rtnetlink.GET_LINK))
+        links = {index: name for data in answers for index, name in inventory.links(data)}
+        down = frozenset(index for data in answers for index in inventory.down(data))
         held: dict[int, list[str]] = {}
         for data in netlink.all_of(rtnetlink.GET_ADDRESS):
             for index, text in inventory.addresses(data):
                 held.setdefault(index, []).append(text)
-        ways = tuple(
-            Way(network, SEVERAL if index is None else links.get(index, f"number {index}"))
-            for data in netlink.all_of(rtnetlink.GET_ROUTE)
-            for network, index in inventory.routes(data, self._subnet)
-        )
-        return Scene(links, {index: tuple(texts) for index, texts in held.items()}, ways)
+        ways: list[Way] = []
+        needs: list[Need] = []
+        for data in netlink.all_of(rtnetlink.GET_ROUTE):
+            for network, link in inventory.routes(data, self._subnet):
+                ways.append(Way(network, _name(link, links)))
+            for ip, link in inventory.gateways(data, self._subnet):
+                needs.append(gateway(ip, _name(link, links)))
+        addresses = {index: tuple(texts) for index, texts in held.items()}
+        return Scene(links, addresses, tuple(ways), tuple(needs), down)
+
+
+def _name(index: Optional[int], links: Mapping[int, str]) -> str:
+    return SEVERAL if index is None else links.get(index, f"number {index}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import ipaddress
 import socket
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -11,10 +11,8 @@ from typing import Optional
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
 from ngrokd.host.command import CommandError, Runner
-from ngrokd.host.netif import iproute, linuxreader, proof, tool
+from ngrokd.host.netif import iproute, linuxreader, loopback, proof, tool
 from ngrokd.host.netif.batches import Batches
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -27,6 +25,7 @@ class Removal:
     deletion: list[str]
     addresses: dict[str, list[str]]  # the command that takes each from it, where it stays
     count: int = 0  # of addresses that go with it
+    network: Optional[ipaddress.IPv4Network] = None  # theirs
     stays: str = ""
     takes_batches: bool = False
 
@@ -37,9 +36,8 @@ class Removal:
 
 def plan(net: NetSettings, known: Collection[str], run: Runner) -> Optional[Removal]:
     """What proves to be ours is to go; None: there is no such interface. Raises CommandError."""
-    layout = proof.layout_of(net)
-    name = layout.name
-    if not _is_there(name):
+    name = net.interface_name
+    if loopback.holds(net.subnet) or not _is_there(name):  # that range has none: it is another's
         return None
     using, found = tool.choose(name, run)
     if found is None:
@@ -47,6 +45,7 @@ def plan(net: NetSettings, known: Collection[str], run: Runner) -> Optional[Remo
     deletion = using.delete(name)
     mend = f"Mend, if nobody needs it: {' '.join(deletion)}"
     held = _held(net, run)
+    layout = proof.left_behind(found, held, proof.layout_of(net), known)
     strange = layout.strange(held)
     ours = [text for text in held if text not in strange]
     doubt = proof.doubt(found, ours, layout, known)
@@ -59,15 +58,17 @@ def plan(net: NetSettings, known: Collection[str], run: Runner) -> Optional[Remo
             f"without ngrokd's addresses. {mend}"
         )
         commands = {text: using.remove(layout, text) for text in ours}
-        return Removal(deletion, commands, 0, stays, using.takes_batches)
-    return Removal(deletion, {}, len(held))
+        return Removal(
+            deletion, commands, stays=stays, takes_batches=using.takes_batches
+        )
+    return Removal(deletion, {}, len(held), layout.network)
 
 
 def remove(net: NetSettings, known: Collection[str], run: Runner) -> list[str]:
     """Removes `net.interface_name` if a daemon would adopt it; one line for each thing removed.
 
-    What another program made stays. HostError: it cannot be removed, or stays for what others
-    added to it; our addresses are then taken from it.
+    HostError: it cannot be removed, or it stays: what another program made as it is, what others
+    added something to without our addresses.
     """
     removal = plan(net, known, run)
     if removal is None:
@@ -75,9 +76,6 @@ def remove(net: NetSettings, known: Collection[str], run: Runner) -> list[str]:
     if not removal.stays:
         _delete(net.interface_name, removal.deletion, run)
         return [told(net, removal)]
-    if not removal.addresses:
-        logger.info("%s", removal.stays)
-        return []
     failed = Batches(run, removal.takes_batches).each(removal.addresses)
     left = f" Still there: {', '.join(f'{ip} ({why})' for ip, why in failed.items())}"
     raise HostError(removal.stays + (left if failed else ""))
@@ -85,7 +83,7 @@ def remove(net: NetSettings, known: Collection[str], run: Runner) -> list[str]:
 
 def told(net: NetSettings, removal: Removal) -> str:
     """What is removed with the interface."""
-    addresses = f", with {removal.count} addresses of {net.subnet}" if removal.count else ""
+    addresses = f", with {removal.count} addresses of {removal.network}" if removal.count else ""
     return f"interface {net.interface_name} is removed{addresses}"
 
 

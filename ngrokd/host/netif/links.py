@@ -20,7 +20,7 @@ KINDS = {
     mode.value: mode for mode in (InterfaceMode.DUMMY, InterfaceMode.TUN, InterfaceMode.BRIDGE)
 }
 
-_LINK = re.compile(r"[0-9]+: (?P<name>[^\s:@]+)(?:@\S+)?: <(?P<flags>[^>]*)>")
+_LINK = re.compile(r"[0-9]+: (?P<name>[^\s:@]+)(?:@(?P<below>[^\s:]+))?: <(?P<flags>[^>]*)>")
 _OWNED = re.compile(r" user (?:root|0) group (?:root|0)\b")
 
 
@@ -78,12 +78,15 @@ def of_busybox(answer: str) -> Link:
 
 
 def ports_of(answer: str, name: str) -> list[str]:
-    """The interfaces that an answer of `ip -o link show` shows as ports of the bridge `name`."""
+    """The interfaces that an answer of `ip -o link show` shows on the bridge `name`.
+
+    Its ports, and a VLAN or macvlan, which would go with it.
+    """
     ports = []
     for line in answer.splitlines():
         found = _LINK.match(line)
         words = line.partition("\\")[0].split()
-        if found and ("master", name) in zip(words, words[1:]):
+        if found and (found["below"] == name or ("master", name) in zip(words, words[1:])):
             ports.append(found["name"])
     return ports
 

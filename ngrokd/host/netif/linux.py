@@ -11,7 +11,7 @@ from typing import Optional
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError, InterfaceTaken
 from ngrokd.host.command import CommandError, Runner
-from ngrokd.host.netif import finding, iproute, loopback, making, proof, scene
+from ngrokd.host.netif import finding, iproute, loopback, making, proof, ranges, scene
 from ngrokd.host.netif.abandoned import Abandoned
 from ngrokd.host.netif.backend import Backend
 from ngrokd.host.netif.batches import Batches
@@ -36,11 +36,10 @@ def prepare(
         link = VirtualInterface(finding.look(net, known, run, reader), run, reader)
         link.prepare()
     except HostError as exc:
-        note = f"{exc}. Endpoints have addresses of {loopback.FALLBACK_SUBNET} instead"
+        instead = ranges.take(net.interface_name)
+        note = f"{exc}. Endpoints have addresses of {instead.subnet} instead"
         logger.warning("%s", note)
-        if link is not None and link.may_be_there:
-            return Abandoned(loopback.FALLBACK_SUBNET, (note,), link.close)
-        return Loopback(loopback.FALLBACK_SUBNET, (note,))
+        return Abandoned(instead, (note,), link.close if link else None)
     return link
 
 
@@ -75,11 +74,6 @@ class VirtualInterface:
         return InterfaceStatus(self._name, str(self._layout.network), self._mode, notes)
 
     @property
-    def may_be_there(self) -> bool:
-        """`close` has something to remove, for all that is known."""
-        return self._link is not None or self._is_unsure
-
-    @property
     def _index(self) -> Optional[int]:
         return None if self._link is None else self._link.index
 
@@ -90,6 +84,9 @@ class VirtualInterface:
             if link:  # left by a crashed run; now it only hides the other one's network
                 self._delete()
             raise HostError(self._found.conflict)
+        if self._found.is_outdated:
+            self._delete()
+            link = None
         if link:
             self._adopt(link)
         else:
@@ -99,7 +96,7 @@ class VirtualInterface:
     def addresses(self) -> frozenset[str]:
         """Also mends what others did to it, and notes what it must leave as it is."""
         self._look()
-        if self._layout.gateway not in self._held:
+        if self._layout.gateway not in self._held or self._index in self._scene.down:
             self._mend()
             self._look()
         return frozenset(self._ours())
@@ -112,7 +109,8 @@ class VirtualInterface:
             self._make_if_gone()
         except HostError as exc:
             return dict.fromkeys(wanted, str(exc))
-        failed = self._batches.each({ip: self._tool.add(self._layout, ip) for ip in wanted})
+        commands = {ip: self._tool.add(self._layout, ip) for ip in wanted}
+        failed = self._batches.add(self._name, commands, self._added)
         self._added |= set(wanted) - (failed.keys() - self._batches.unsure)
         return failed
 
@@ -135,7 +133,7 @@ class VirtualInterface:
         return failed
 
     def close(self) -> None:
-        if not self.may_be_there:
+        if self._link is None and not self._is_unsure:
             return
         found = self._find()
         if found:
@@ -153,7 +151,7 @@ class VirtualInterface:
             self._run(self._tool.remove(self._layout, text))
 
     def _find(self) -> Optional[Link]:
-        """What is there now. What we may have made ourselves is ours by the proof of a start."""
+        """What is there now. What we may have made is ours by the proof of a start."""
         found = self._tool.find(self._name)
         if self._link and (found is None or found.index != self._index):
             self._look()
@@ -189,10 +187,9 @@ class VirtualInterface:
         return [ip for ip in ips if ip in self._added]
 
     def _mend(self) -> None:
-        """Our gateway address is not there. HostError: another's interface is in our place."""
+        """Our gateway address is not there, or is down. HostError: another's interface is there."""
         if not self._make_if_gone():
-            lost = "%s lost its address %s: another program removed it. Added again"
-            logger.warning(lost, self._name, self._layout.gateway)
+            logger.warning("%s", proof.what_was_mended(self._layout, self._held))
             self._set_gateway()
 
     def _make_if_gone(self) -> bool:
@@ -210,8 +207,7 @@ class VirtualInterface:
         return True
 
     def _refuse_replaced(self, found: Link) -> None:
-        ours = self._link
-        if ours is None or not proof.is_same(found, ours):
+        if self._link is None or not proof.is_same(found, self._link):
             raise InterfaceTaken(
                 f"{self._name} is left as it is: it is no longer ours, another program made one "
                 f"of kind {found.kind} in its place. Mend: give that one another name, or, if "
@@ -290,9 +286,8 @@ class VirtualInterface:
             self._run(self._tool.delete(self._name))
         except CommandError as exc:
             if not iproute.is_missing(exc.stderr):
-                raise HostError(
-                    f"{self._name} is left behind: {exc}. Mend: {self._deletion}"
-                ) from exc
+                left = f"{self._name} is left behind: {exc}. Mend: {self._deletion}"
+                raise HostError(left) from exc
         logger.info("%s is removed", self._name)
 
     @property

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from typing import Optional
 
+from ngrokd.host.netif.ranges import Range
 from ngrokd.model import InterfaceMode, InterfaceStatus
 
 RANGE = ipaddress.IPv4Network("127.0.0.0/8")
-
-# Used where the configured subnet cannot be. Far from what others take of 127.0.0.0/8.
-FALLBACK_SUBNET = "127.107.0.0/16"
 
 INTERFACE = "lo"
 
@@ -23,7 +22,11 @@ def holds(subnet: str) -> bool:
 class Loopback:
     """A part of the loopback range; "adding" an address only keeps account of it. Owner: main."""
 
-    def __init__(self, subnet: str, notes: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, subnet: str, notes: tuple[str, ...] = (), held: Optional[Range] = None
+    ) -> None:
+        """`held`: what is given back at the end."""
+        self._range = held
         network = str(ipaddress.IPv4Network(subnet, strict=False))
         self.status = InterfaceStatus(INTERFACE, network, InterfaceMode.LOOPBACK, notes)
         self._added: set[str] = set()
@@ -41,3 +44,5 @@ class Loopback:
 
     def close(self) -> None:
         self._added.clear()
+        if self._range is not None:
+            self._range.release()

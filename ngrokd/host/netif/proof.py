@@ -7,6 +7,7 @@ import ipaddress
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import Optional
 
 from ngrokd.config import NetSettings
 from ngrokd.host.netif import links
@@ -55,11 +56,46 @@ def layout_of(net: NetSettings) -> Layout:
     return Layout(net.interface_name, ipaddress.IPv4Network(net.subnet, strict=False))
 
 
+def left_behind(
+    link: Link, held: Collection[str], layout: Layout, known: Collection[str]
+) -> Layout:
+    """What a crashed run had on it: `layout`, or, with our mark, that of a subnet set before.
+
+    Of that one every address is to be known, and not only of the form.
+    """
+    if not link.is_marked or not layout.strange(held):
+        return layout
+    for text in held:
+        earlier = _around(text, layout.name)
+        if earlier and all(each == earlier.gateway or each[:-3] in known for each in held):
+            return layout if earlier.strange(held) else earlier
+    return layout
+
+
+def _around(gateway: str, name: str) -> Optional[Layout]:
+    """None: it is no gateway's address, the first one of its network."""
+    try:
+        address = ipaddress.IPv4Interface(gateway)
+    except ValueError:  # IPv6
+        return None
+    layout = Layout(name, address.network)
+    return layout if gateway == layout.gateway and address.network.prefixlen < 31 else None
+
+
 def is_same(found: Link, ours: Link) -> bool:
     """Whether `found` is what was ours before. Others can have an index given that was free."""
     now, before = (link.kind.partition(" ")[0] for link in (found, ours))  # what it became since
     is_marked = found.is_marked or not ours.is_marked
     return found.index == ours.index and now == before and is_marked
+
+
+def what_was_mended(layout: Layout, held: Collection[str]) -> str:
+    """For the log; `held`: what was on our interface before."""
+    if layout.gateway in held:
+        return f"{layout.name} was set down by another program: it is up again"
+    return (
+        f"{layout.name} lost its address {layout.gateway}: another program removed it. Added again"
+    )
 
 
 def doubt(link: Link, held: Collection[str], layout: Layout, known: Collection[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Callable
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
 from ngrokd.host.command import Runner
-from ngrokd.host.netif import finding, loopback
+from ngrokd.host.netif import finding, loopback, ranges
 from ngrokd.host.netif.finding import Found
 from ngrokd.host.netif.scene import Reader
 
@@ -51,31 +51,40 @@ def of_linux(
     try:
         found = finding.look(net, known, run, reader)
     except HostError as exc:
-        return _elsewhere(str(exc))
+        return _elsewhere(net, str(exc))
     if found.conflict:
         deletion = (Step(found.tool.delete(net.interface_name)),) if found.link else ()
-        return _elsewhere(found.conflict, deletion)
+        return _elsewhere(net, found.conflict, deletion)
     return Rehearsal(
         str(found.layout.network),
         tuple(_making(found)),
-        (f"{net.interface_name} is left by an earlier run: adopted",) if found.link else (),
+        _remarks(found),
         present={ip: found.tool.remove(found.layout, f"{ip}/32") for ip in found.endpoints},
         add=lambda ip: [found.tool.add(found.layout, ip)],
     )
 
 
-def _elsewhere(refused: str, steps: tuple[Step, ...] = ()) -> Rehearsal:
-    remark = f"endpoints have addresses of {loopback.FALLBACK_SUBNET} instead"
-    return Rehearsal(loopback.FALLBACK_SUBNET, steps, (remark,), (refused,))
+def _elsewhere(net: NetSettings, refused: str, steps: tuple[Step, ...] = ()) -> Rehearsal:
+    subnet = ranges.first_of(net.interface_name)
+    remark = f"endpoints have addresses of {subnet} instead"
+    return Rehearsal(subnet, steps, (remark,), (refused,))
+
+
+def _remarks(found: Found) -> tuple[str, ...]:
+    if found.link is None:
+        return ()
+    fate = "made anew, for it has another subnet" if found.is_outdated else "adopted"
+    return (f"{found.layout.name} is left by an earlier run: {fate}",)
 
 
 def _making(found: Found) -> list[Step]:
     tool, layout = found.tool, found.layout
-    if found.link:
+    if found.link and not found.is_outdated:
         steps = [Step(tool.remove(layout, text)) for text in found.old_gateways]
     else:
         made = [tool.make(layout.name, mode) for mode in tool.kinds]
-        steps = [Step(argv, instead=number > 0) for number, argv in enumerate(made)]
+        steps = [Step(tool.delete(layout.name))] if found.link else []
+        steps += [Step(argv, instead=number > 0) for number, argv in enumerate(made)]
     steps += [Step(argv) for argv in tool.settle(layout.name)]
     return steps + [Step(argv) for argv in tool.bring_up(layout)]
 

@@ -31,7 +31,7 @@ _DUMP_INTERRUPTED = 0x10  # NLM_F_DUMP_INTR
 _REQUEST_DUMP = 0x1 | 0x300  # NLM_F_REQUEST, NLM_F_ROOT and NLM_F_MATCH
 _TYPE_MASK = 0x3FFF  # the upper bits say that it is nested, or its byte order
 
-_UP, _RUNNING = 0x1, 0x40  # IFF_*
+UP, _RUNNING = 0x1, 0x40  # IFF_*
 LINK_NAME = 3
 ADDRESS_FAR, ADDRESS_LOCAL, _ADDRESS_FLAGS = 1, 2, 8
 _DUPLICATE, _TENTATIVE = 0x08, 0x40  # IFA_F_DADFAILED, IFA_F_TENTATIVE
@@ -104,7 +104,7 @@ def _link_event(kind: int, body: bytes) -> Optional[Event]:
     if kind == DEL_LINK:
         return Event(Told.LINK_GONE, index)
     name = attributes(body, LINK.size).get(LINK_NAME, b"").rstrip(b"\0")
-    wanted = _UP | _RUNNING
+    wanted = UP | _RUNNING
     runs = flags & wanted == wanted
     return Event(Told.LINK, index, name.decode("utf-8", "replace"), runs)
 

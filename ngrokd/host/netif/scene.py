@@ -23,6 +23,15 @@ class Way:
 
 
 @dataclass(frozen=True)
+class Need:
+    """An address of somebody whom this machine must reach, whichever way that goes."""
+
+    ip: str
+    what: str  # as in "a name server of /etc/resolv.conf"
+    interface: str = ""  # by which it is reached, if that is known
+
+
+@dataclass(frozen=True)
 class Scene:
     """Interfaces and their addresses by the kernel's index, which it gives to no other later.
 
@@ -33,6 +42,8 @@ class Scene:
     links: Mapping[int, str] = field(default_factory=dict)  # index: name
     held: Mapping[int, tuple[str, ...]] = field(default_factory=dict)  # in the kernel's order
     ways: tuple[Way, ...] = ()
+    needs: tuple[Need, ...] = ()
+    down: frozenset[int] = frozenset()  # those of `links` that are set down, where that is told
 
     def index_of(self, name: str) -> Optional[int]:
         """None: there is no such interface."""
@@ -68,6 +79,9 @@ def conflict(scene: Scene, own: str, subnet: ipaddress.IPv4Network) -> str:
     for way in scene.ways:
         if way.interface != own and meets(way.network, subnet):
             return f"interface {way.interface} has a route to {way.network}"
+    for need in scene.needs:
+        if need.interface != own and _holds(subnet, need.ip):
+            return f"{need.ip} is {need.what}"
     return ""
 
 
@@ -79,6 +93,18 @@ def first_ipv4(texts: Iterable[str]) -> str:
 def meets(network: ipaddress.IPv4Network, subnet: ipaddress.IPv4Network) -> bool:
     """Whether traffic to a part of `subnet` may be meant to go to `network`."""
     return network.prefixlen > NARROWEST_DEFAULT and network.overlaps(subnet)
+
+
+def gateway(ip: str, interface: str) -> Need:
+    """What a route by `interface` leads over."""
+    return Need(ip, f"the gateway of a route by interface {interface}", interface)
+
+
+def _holds(subnet: ipaddress.IPv4Network, text: str) -> bool:
+    try:
+        return ipaddress.IPv4Address(text) in subnet
+    except ValueError:  # IPv6
+        return False
 
 
 def _claims(text: str, subnet: ipaddress.IPv4Network) -> bool:

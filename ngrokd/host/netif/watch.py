@@ -10,7 +10,7 @@ from typing import Callable, Optional
 
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
-from ngrokd.host.netif.loopback import FALLBACK_SUBNET
+from ngrokd.host.netif.loopback import RANGE
 from ngrokd.host.netif.networks import Event, Networks
 from ngrokd.model import NetworkCame
 
@@ -89,4 +89,4 @@ class NetworkWatch:
 
 def networks_of(net: NetSettings) -> Networks:
     """What is not ours, by the settings."""
-    return Networks(net.interface_name, (net.subnet, FALLBACK_SUBNET))
+    return Networks(net.interface_name, (net.subnet, str(RANGE)))

@@ -1,0 +1,54 @@
+"""Adds the name servers to what a reader sees: a subnet of ours must not hide one of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Optional
+
+from ngrokd.host import files, resolvconf
+from ngrokd.host.netif.scene import Need, Reader, Scene
+
+logger = logging.getLogger(__name__)
+
+# The second has those whom systemd-resolved asks, for whom the first has its stub.
+PATHS = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
+
+
+class NeedsReader:
+    """Owner: main. Each look reads the files anew: they are small, and nothing tells of a change.
+    """
+
+    def __init__(self, reader: Reader, paths: Sequence[Path] = PATHS) -> None:
+        self._reader = reader
+        self._paths = paths
+        self._seen: Optional[Scene] = None  # by the reader, and what was made of it
+        self._needs: tuple[Need, ...] = ()
+        self._scene = Scene()
+
+    def look(self) -> Scene:
+        seen, needs = self._reader.look(), tuple(self._name_servers())
+        if seen is not self._seen or needs != self._needs:
+            self._seen, self._needs = seen, needs
+            self._scene = dataclasses.replace(seen, needs=(*seen.needs, *needs))
+        return self._scene
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def _name_servers(self) -> Iterator[Need]:
+        for path in self._paths:
+            for ip in resolvconf.servers(_text(path)):
+                yield Need(ip, f"a name server of {path}")
+
+
+def _text(path: Path) -> str:
+    try:
+        return files.read_regular(path).decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError) as exc:
+        logger.debug("%s is not read: %s", path, exc)
+        return ""
