@@ -25,6 +25,8 @@ class Facts:
     interface_faults: Mapping[str, str] = field(default_factory=dict)  # why it has none
     forbidden_below: int = 0  # lower ports are refused to us
     taken_ports: Collection[int] = ()  # of start_port's range, found in use
+    # Address: the names that stand in the hosts file with it, and cannot be withdrawn.
+    held: Mapping[str, Collection[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ def desire(
         else:
             elsewhere.append(endpoint.target)
 
-    ips = ipam.assign({to.hostname for to in virtual}, remembered.addresses, facts.subnet)
+    hostnames = {to.hostname for to in virtual}
+    ips = ipam.assign(hostnames, remembered.addresses, facts.subnet, facts.held)
     failed = {to: ips.failed[to.hostname] for to in virtual if to.hostname in ips.failed}
     hosts = {to: ips.addresses[to.hostname] for to in virtual if to not in failed}
     for to in elsewhere:

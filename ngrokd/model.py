@@ -208,16 +208,13 @@ def _by_address(entry: tuple[str, str]) -> tuple[int, int, str]:
 
 @dataclass(frozen=True)
 class HostsStatus:
-    """The hosts file, and our section as it should be there.
-
-    `standing`: (hostname, address) of all that is there for us now, whatever should be; while the
-    file cannot be read, as it was when it last could.
-    """
+    """The hosts file, and our section as it should be there."""
 
     path: str
     section: HostsSection
     published: bool = True  # the file has exactly this section
     problem: str = ""  # why not; or, though it has it now, who disputes it
+    # (hostname, address) of all that is there for us, as far as it could last be read.
     standing: frozenset[tuple[str, str]] = frozenset()
     is_marked: bool = False  # a section of ours is there, or what is left of one
 

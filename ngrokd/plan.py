@@ -14,19 +14,20 @@ LOOPBACK_IP = "127.0.0.1"
 _BY_ADDRESS = attrgetter("ip", "port")
 
 Listeners = Mapping[Address, Route]
+Entry = tuple[str, str]  # of the hosts file: hostname, address
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Steps in the order of their fields; names are published between `retarget` and `close`.
+    """Steps in the order of their fields; names are published between `open` and `close`.
 
     What gives way is closed before its successor opens, so its names are withdrawn before that.
     """
 
     give_way: tuple[Address, ...] = ()
     add_addresses: tuple[str, ...] = ()
-    open: Listeners = field(default_factory=dict)
     retarget: Listeners = field(default_factory=dict)
+    open: Listeners = field(default_factory=dict)
     close: tuple[Address, ...] = ()
     remove_addresses: tuple[str, ...] = ()
 
@@ -50,14 +51,28 @@ def plan(
     kept = set(desired).intersection(actual)
     closing = tuple(_in_order(actual, set(actual).difference(desired)))
     opening = _in_order(desired, set(desired).difference(actual))
+    retargeted = _in_order(desired, (at for at in kept if actual[at] != desired[at]))
+    owners = {
+        at.ip: _host(route)
+        for changed in (opening, retargeted)
+        for at, route in changed.items()
+        if at.ip in wanted_ips
+    }
+    # An address of ours is one hostname's alone, whichever its ports.
+    ousted = (at for at in closing if owners.get(at.ip, _host(actual[at])) != _host(actual[at]))
+    in_the_way = frozenset(_in_the_way(closing, opening)).union(ousted)
     return Plan(
-        give_way=_in_the_way(closing, opening),
+        give_way=tuple(at for at in closing if at in in_the_way),
         add_addresses=tuple(sorted(frozenset(wanted_ips).difference(present_ips))),
         open=opening,
-        retarget=_in_order(desired, (at for at in kept if actual[at] != desired[at])),
+        retarget=retargeted,
         close=closing,
         remove_addresses=tuple(sorted(frozenset(present_ips).difference(wanted_ips, busy_ips))),
     )
+
+
+def _host(route: Route) -> str:
+    return route.target.hostname
 
 
 def _in_order(listeners: Listeners, chosen: Iterable[Address]) -> Listeners:
@@ -70,6 +85,50 @@ def _in_the_way(closing: Iterable[Address], opening: Iterable[Address]) -> tuple
     ports = {at.port for at in opening}
     ports_of_any = {at.port for at in opening if at.ip == ANY_IP}
     return tuple(at for at in closing if at.port in (ports if at.ip == ANY_IP else ports_of_any))
+
+
+def usurped(
+    desired: Listeners, actual: Listeners, standing: Collection[Entry], own_ips: Collection[str]
+) -> frozenset[Entry]:
+    """Of what stands in the hosts file (hostname, address), all that would lead to another's.
+
+    An address of `own_ips` is one name's alone. On others it is a matter of the port, and so it is
+    for what listens on every address.
+    """
+    names: dict[str, set[str]] = {}
+    for name, ip in standing:
+        names.setdefault(ip, set()).add(name)
+    found = {
+        (name, at.ip)
+        for at, route in desired.items()
+        if at.ip in names and at.ip in own_ips
+        for name in names[at.ip]
+        if name != route.target.hostname
+    }
+    for at, route in actual.items():
+        ip, name = _named_ip(at), route.target.hostname
+        successor = desired.get(at) or desired.get(Address(ANY_IP, at.port))
+        if successor and successor.target.hostname != name and name in names.get(ip, ()):
+            found.add((name, ip))
+    return frozenset(found)
+
+
+def contested_ports(
+    desired: Listeners, actual: Listeners, standing: Collection[Entry]
+) -> frozenset[int]:
+    """Where names that stand in the hosts file have listened until now, and another one would."""
+    return frozenset(
+        at.port
+        for at, route in actual.items()
+        if (route.target.hostname, _named_ip(at)) in standing
+        for successor in (desired.get(at), desired.get(Address(ANY_IP, at.port)))
+        if successor and successor.target.hostname != route.target.hostname
+    )
+
+
+def _named_ip(at: Address) -> str:
+    """Under which a name would stand in the hosts file."""
+    return LOOPBACK_IP if at.ip == ANY_IP else at.ip
 
 
 def published_names(listeners: Listeners, own_ips: Collection[str]) -> dict[str, str]:
@@ -87,5 +146,5 @@ def published_names(listeners: Listeners, own_ips: Collection[str]) -> dict[str,
     for at, route in _in_order(listeners, listeners).items():
         to = route.target
         if at.port == to.port and (to.hostname, at.ip) not in moved:
-            names.setdefault(to.hostname, LOOPBACK_IP if at.ip == ANY_IP else at.ip)
+            names.setdefault(to.hostname, _named_ip(at))
     return names

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Optional
 
 from ngrokd.errors import HostError
 from ngrokd.model import HostsStatus
 from ngrokd.parts import Machine
+from ngrokd.plan import Entry
 
 
 class Published:
@@ -14,18 +16,45 @@ class Published:
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
-        self.names: dict[str, str] = {}  # what the hosts file has of ours; {} if it refused
+        self._wanted: dict[str, str] = {}
         self.status: Optional[HostsStatus] = None  # None: nothing was to be published yet
         self.writes = 0
+        self.is_refused = False  # a change, since the last look
+
+    @property
+    def standing(self) -> frozenset[Entry]:
+        """Whatever should stand there."""
+        return self._machine.hosts().standing
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """Those that should stand there, and do."""
+        return dict(self._wanted.items() & self.standing)
+
+    @property
+    def held(self) -> Mapping[str, Collection[str]]:
+        """Address: the names that lead there and cannot be withdrawn now."""
+        found: dict[str, set[str]] = {}
+        for name, ip in self.standing if self.is_refused else ():
+            found.setdefault(ip, set()).add(name)
+        return found
+
+    def look(self) -> None:
+        """What was refused before is tried again."""
+        self.is_refused = False
+
+    def withdraw(self, leaving: Collection[Entry], serving: Mapping[str, str]) -> list[str]:
+        """All but what stands there rightly: of the names `serving`, without those `leaving`."""
+        return self.replace(dict((serving.items() & self.standing) - set(leaving)))
 
     def replace(self, names: dict[str, str]) -> list[str]:
         """Makes them exactly `names`; why that could not be, if so."""
         problem = ""
+        self._wanted = names
         try:
             self.writes += self._machine.publish(names)
-            self.names = names
         except HostError as exc:
-            self.names, problem = {}, str(exc)
+            self.is_refused, problem = True, str(exc)
         self.status = self._machine.hosts()
         problem = self.status.problem or problem
         return [problem] if problem else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from typing import Optional
 
 from ngrokd import exposure, outcome
@@ -12,6 +13,7 @@ from ngrokd.assignments import Assignments
 from ngrokd.config import NetSettings
 from ngrokd.desired import Desired, desire
 from ngrokd.exposure import Exposed
+from ngrokd.host import ipam
 from ngrokd.latest import Latest
 from ngrokd.model import (
     Address,
@@ -52,6 +54,7 @@ class Reconciler:
         self._assignments = Assignments(memory)
         self._desire = Latest(desire)
         self._names = Latest(planning.published_names)
+        self._usurped = Latest(planning.usurped)
         self._statuses = Latest(outcome.statuses)
         self._exposing = Latest(exposure.exposed)
         self._stopping = False
@@ -92,9 +95,11 @@ class Reconciler:
             return Change()
         problems = self._serving.look()
         problems += self._sight.look(discovered.endpoints, net, self._assignments.held.addresses)
+        self._published.look()
         self.interface = self._machine.status()
         for _ in range(ROUNDS):
-            desired = self._decide(discovered, net, loops)
+            desired, refused = self._decide(discovered, net, loops)
+            problems += refused
             problems += self._assignments.keep(desired.remembered)
             made, decide_again = self._make(desired)
             problems += made
@@ -129,20 +134,44 @@ class Reconciler:
             logger.info("addresses and names are as they should be again")
         self.problems = problems
 
-    def _decide(self, discovered: Discovered, net: NetSettings, loops: Iterable[str]) -> Desired:
+    def _decide(
+        self, discovered: Discovered, net: NetSettings, loops: Iterable[str]
+    ) -> tuple[Desired, list[str]]:
+        """What should be; and what is wrong with what had to be done for that.
+
+        A name leads to its own endpoint or to nothing of ours: one whose address or port another
+        hostname is to have is withdrawn first. If it cannot be, nobody else gets that.
+        """
         assert self.interface is not None
-        serving = self._serving
+        serving, published = self._serving, self._published
         facts = self._sight.facts(
             self.interface.subnet, loops, serving.forbidden_below, serving.taken_ports
         )
-        return self._desire(discovered, net, facts, self._assignments.held)
+        facts = replace(facts, held=published.held)
+        desired = self._desire(discovered, net, facts, self._assignments.held)
+        usurped = self._usurped(
+            desired.listeners, serving.open, published.standing, desired.addresses
+        )
+        if not usurped:
+            return desired, []
+        reachable = serving.reachable(serving.open, desired)
+        problems = published.withdraw(usurped, self._names(reachable, desired.addresses))
+        if not published.is_refused:
+            return desired, problems
+        serving.taken_ports |= planning.contested_ports(
+            desired.listeners, serving.open, published.standing
+        )
+        facts = replace(facts, held=published.held, taken_ports=serving.taken_ports)
+        return self._desire(discovered, net, facts, self._assignments.held), problems
 
     def _make(self, desired: Desired) -> tuple[list[str], bool]:
         """Makes what is missing; what is wrong, and whether that asks for another decision."""
         serving = self._serving
         serving.settle(desired)
         steps = planning.plan(desired.listeners, desired.addresses, serving.open, serving.present)
-        problems = self._close(steps.give_way, desired) if steps.give_way else []
+        problems = []
+        if steps.give_way:
+            problems = self._close(steps.give_way, desired, passed_on=steps.retarget)
         return problems, serving.make(steps, desired)
 
     def _finish(self, desired: Desired, keeping: Collection[str] = ()) -> list[str]:
@@ -158,12 +187,30 @@ class Reconciler:
             desired.listeners, desired.addresses, serving.open, serving.present, keeping
         )
         problems = self._close(steps.close, desired)
-        return problems + serving.remove_addresses(steps.remove_addresses)
+        held = self._held_ips()
+        if held and not self._stopping:
+            serving.hold(held - desired.addresses)
+        return problems + serving.remove_addresses(
+            [ip for ip in steps.remove_addresses if ip not in held]
+        )
 
-    def _close(self, leaving: Collection[Address], desired: Desired) -> list[str]:
-        """First the names that lead there are withdrawn: what else is reachable is published."""
+    def _held_ips(self) -> frozenset[str]:
+        """Where names still lead that cannot be withdrawn."""
+        assert self.interface is not None
+        return ipam.usable(self._published.held, self.interface.subnet)
+
+    def _close(
+        self,
+        leaving: Collection[Address],
+        desired: Desired,
+        passed_on: Collection[Address] = (),
+    ) -> list[str]:
+        """First the names that lead there are withdrawn: what else is reachable is published.
+
+        But not what is `passed_on` to another one in a moment.
+        """
         serving = self._serving
-        staying = serving.reachable(serving.without(leaving), desired)
+        staying = serving.reachable(serving.without([*leaving, *passed_on]), desired)
         problems = self._published.replace(self._names(staying, desired.addresses))
         serving.close(leaving)
         return problems

@@ -69,6 +69,9 @@ class Serving:
             self.failed.update({route.target: refused[at.ip] for at, route in broken.items()})
         met: dict[Address, HostError] = {}
         self._crowded = self.room_came = False
+        for at, route in steps.retarget.items():
+            self._forwarder.retarget(at, route)
+            self.open[at] = route
         for at, route in steps.open.items():
             if at.ip in refused:
                 self.failed[route.target] = refused[at.ip]
@@ -79,9 +82,6 @@ class Serving:
                 self._crowded = True
             else:
                 self._open(at, route, met)
-        for at, route in steps.retarget.items():
-            self._forwarder.retarget(at, route)
-            self.open[at] = route
         self._refused.update(met)
         low_ports, taken = self._low_ports(met), self._taken(met, desired)
         return low_ports or taken
@@ -109,6 +109,10 @@ class Serving:
         """Where all is as wanted, keeps the very values that are wanted: they compare at once."""
         if self.open == desired.listeners:
             self.open = dict(desired.listeners)
+
+    def hold(self, ips: Collection[str]) -> None:
+        """Puts those on the interface that are not there: else they lead out of this machine."""
+        self._add_addresses([ip for ip in ips if ip not in self._refused_ips.keys() | self.present])
 
     def remove_addresses(self, ips: Collection[str]) -> list[str]:
         """Takes them off the interface; what could not be."""

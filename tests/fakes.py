@@ -84,6 +84,7 @@ class FakeMachine:
         gone = set(ips)
         assert gone <= self.present, "an address is removed that is not there"
         assert not {at for at in self.bound if at.ip in gone}, "an address is removed in use"
+        assert not gone & set(self.names.values()), "a name leads out of this machine"
         self.present -= gone
         return {}
 
@@ -105,7 +106,8 @@ class FakeMachine:
     def hosts(self) -> HostsStatus:
         problem = "/etc/hosts is read-only" if self.refuse_hosts else ""
         section = HostsSection("ngrokd managed section", self.wanted)
-        return HostsStatus("/etc/hosts", section, not problem, problem)
+        standing = frozenset(self.names.items())
+        return HostsStatus("/etc/hosts", section, not problem, problem, standing)
 
     def reserved_names(self, addresses: Mapping[str, str]) -> frozenset[str]:
         self.meet("reserved_names")
@@ -161,6 +163,19 @@ class FakeForwarder:
             self.machine.bound.discard(listening.address)
             return
         self.listeners[listening.address] = route
+        self._assert_no_name_leads_to_anothers_at(listening.address.ip)
+
+    def assert_no_name_leads_to_anothers(self) -> None:
+        """Whatever the hosts file says, and whoever wrote it: to be asked after each poll."""
+        for ip in {at.ip for at in self.listeners}:
+            self._assert_no_name_leads_to_anothers_at(ip)
+
+    def _assert_no_name_leads_to_anothers_at(self, ip: str) -> None:
+        """An address of ours is one name's alone; on those of networks it is a matter of ports."""
+        if ip.startswith("10."):
+            there = {to.target.hostname for at, to in self.listeners.items() if at.ip == ip}
+            named = {name for name, at in self.machine.names.items() if at == ip}
+            assert len(there | named) <= 1, f"{named} lead to {there} at {ip}"
 
     def end(self) -> None:
         """As its thread does when it crashes."""
@@ -170,7 +185,12 @@ class FakeForwarder:
 
     def retarget(self, address: Address, route: Route) -> None:
         assert address in self.listeners
+        was = self.listeners[address].target.hostname
+        if was != route.target.hostname:
+            ip = "127.0.0.1" if address.ip == ANY_IP else address.ip
+            assert self.machine.names.get(was) != ip, "a name leads to another one's endpoint"
         self.listeners[address] = route
+        self._assert_no_name_leads_to_anothers_at(address.ip)
 
     def remove_listeners(self, addresses: Iterable[Address]) -> None:
         for address in () if self.ended else addresses:

@@ -495,6 +495,12 @@ def test_status_shows_the_lines_that_are_to_be_added_by_hand_as_they_are() -> No
     )
     page = status_page({**STATUS, "hosts": {**hosts, "lines": lines, "more_lines": 7981}}, NOW, 20)
     assert page.endswith("\n10.107.0.2\tweb.ns\n... 7981 lines more: `ngrokctl list --hosts`")
+    hosts = {**hosts, "lines": lines, "missing": 0, "stale": 2, "replace": True}
+    page = status_page({**STATUS, "hosts": hosts}, NOW, None)
+    assert "\nHosts file   /etc/hosts still has 2 names to be withdrawn\n" in page
+    assert "with these lines in place of the older ones of ngrokd" in page
+    page = status_page({**STATUS, "hosts": {**hosts, "lines": []}}, NOW, None)
+    assert page.endswith("remove the older ones of ngrokd (between `# BEGIN` and `# END`) from it")
     hosts = {"path": "/etc/hosts", "published": True, "names": 2, "lines": [], "more_lines": 0}
     page = status_page({**STATUS, "hosts": hosts}, NOW, None)
     assert "\nHosts file   /etc/hosts (2 names)\n" in page and "Until" not in page

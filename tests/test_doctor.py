@@ -232,11 +232,24 @@ def test_where_the_daemon_may_not_write_the_lines_to_add_are_told() -> None:
     hosts = {"lines": ["# BEGIN x", "10.107.0.2\ta.ns"], "more_lines": 3, "problem": "read-only"}
     found = host.of_hosts(saying(hosts=hosts), replace(HOSTS, names={}))
     assert (found.grade, found.text) == (FAILED, "read-only")
-    assert found.mend.splitlines()[1:] == [
+    assert found.lines == (
         "# BEGIN x",
         "10.107.0.2\ta.ns",
         "... 3 more: ngrokctl list --hosts",
-    ]
+    )
+    assert "add these lines" in found.mend
+    for width in (None, 40):
+        assert "\n# BEGIN x\n10.107.0.2\ta.ns\n... 3 more" in finding.page([found], width)
+    (check,) = finding.as_json([found])["checks"]  # type: ignore[misc, attr-defined]
+    assert check["mend"] == "\n".join([found.mend, *found.lines])
+
+
+def test_where_an_older_section_stands_the_lines_belong_in_its_place() -> None:
+    hosts: dict[str, object] = {"lines": ["# BEGIN x"], "problem": "read-only", "replace": True}
+    found = host.of_hosts(saying(hosts=hosts), HOSTS)
+    assert "in place of the older ones" in found.mend and "add" not in found.mend
+    found = host.of_hosts(saying(hosts={**hosts, "lines": []}), HOSTS)
+    assert found.grade is FAILED and "remove the older ones" in found.mend
 
 
 def test_a_program_that_takes_our_names_away_is_told_in_the_daemons_words() -> None:

@@ -254,3 +254,29 @@ def test_any_walk_gives_each_name_an_address_of_its_own_for_good(
         stayed = wanted & previous & set(remembered)
         assert all(result.addresses[name] == remembered[name] for name in stayed)
         remembered, previous = dict(result.remembered), wanted
+
+
+NAMED = st.dictionaries(
+    st.integers(1, 8).map("10.107.0.{}".format),
+    st.frozensets(st.sampled_from(NAMES[:4]), min_size=1, max_size=2),
+    max_size=4,
+)
+
+
+@given(
+    st.sets(st.sampled_from(NAMES)),
+    st.dictionaries(st.sampled_from(NAMES), st.integers(2, 6).map("10.107.0.{}".format)),
+    NAMED,
+)
+def test_an_address_under_which_a_name_stands_is_given_to_no_other(
+    names: set[str], remembered: dict[str, str], held: dict[str, frozenset[str]]
+) -> None:
+    assignment = assign(names, remembered, "10.107.0.0/29", held)
+    for name, ip in assignment.remembered.items():
+        assert held.get(ip, {name}) == {name}
+    own = {name for ip, of in held.items() if len(of) == 1 for name in of if ip in USABLE}
+    assert own <= assignment.remembered.keys()
+    assert len(set(assignment.remembered.values())) == len(assignment.remembered)
+
+
+USABLE = frozenset(f"10.107.0.{number}" for number in range(2, 7))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ngrokd.model import Address, Route, Target
-from ngrokd.plan import Plan, plan, published_names
+from ngrokd.plan import Plan, contested_ports, plan, published_names, usurped
 
 API = Route(Target("api.ns", 80))
 DB = Route(Target("db.ns", 5432))
@@ -104,3 +104,32 @@ def test_a_port_of_every_address_gives_way_to_the_same_port_of_one_and_back() ->
     assert plan({here: DB}, (), {everywhere: DB, other: API}, ()).give_way == (everywhere,)
     assert plan({everywhere: DB}, (), {here: DB, other: API}, ()).give_way == (here,)
     assert plan({here: DB}, (), {Address("192.168.7.2", 9080): DB}, ()).give_way == ()
+
+
+STANDING = frozenset({("api.ns", AT_API.ip)})
+
+
+def test_a_name_is_usurped_where_another_would_listen_on_its_address_whichever_the_port() -> None:
+    for at in (AT_API, Address(AT_API.ip, 5432)):
+        assert usurped({at: DB}, {}, STANDING, {AT_API.ip}) == STANDING
+        assert usurped({at: API}, {}, STANDING, {AT_API.ip}) == frozenset()
+    assert usurped({AT_DB: DB}, {AT_API: API}, STANDING, {AT_API.ip, AT_DB.ip}) == frozenset()
+
+
+def test_on_a_shared_address_a_name_is_usurped_only_at_its_own_port() -> None:
+    other = {Address(AT_API.ip, 5432): DB}
+    assert usurped(other, {AT_API: API}, STANDING, ()) == frozenset()
+    assert contested_ports(other, {AT_API: API}, STANDING) == frozenset()
+    for at in (AT_API, Address("0.0.0.0", AT_API.port)):
+        assert usurped({at: DB}, {AT_API: API}, STANDING, ()) == STANDING
+        assert contested_ports({at: DB}, {AT_API: API}, STANDING) == {AT_API.port}
+    assert usurped({AT_API: DB}, {AT_API: API}, (), ()) == frozenset()
+
+
+def test_who_had_an_address_of_ours_gives_way_to_who_gets_it_with_all_its_ports() -> None:
+    more = Address(AT_API.ip, 443)
+    actual = {AT_API: API, more: Route(Target("api.ns", 443))}
+    steps = plan({AT_API: DB}, {AT_API.ip}, actual, {AT_API.ip})
+    assert (steps.give_way, steps.retarget) == ((more,), {AT_API: DB})
+    assert plan({AT_API: API}, {AT_API.ip}, actual, {AT_API.ip}).give_way == ()
+    assert plan({AT_API: DB}, (), actual, ()).give_way == ()  # of a network: shared

@@ -8,10 +8,11 @@ addresses, and refuses what a kernel refuses.
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import random
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,11 @@ class WalkedMachine(Machine):
         self.hosts_refused = False
         return written
 
+    def remove_addresses(self, ips: Iterable[str]) -> dict[str, str]:
+        gone = set(ips)
+        assert not gone & set(self.names.values()), "a name leads out of this machine"
+        return super().remove_addresses(gone)
+
     def ports_in_use(self) -> frozenset[int]:
         return frozenset(at.port for at in self._kernel.taken)
 
@@ -148,6 +154,7 @@ class Walk:
         self.net = NetSettings(interface_name=OURS, subnet=SUBNETS[0], hosts_file=str(self.file))
         self.overrides: dict[str, str] = {}
         self.given: dict[str, str] = {}  # name: its address for as long as the subnet stays
+        self.snapshot: dict[str, str] = {}  # of our section
         self.told: list[str] = []  # what was done, for a failed assertion
         self.begin()
 
@@ -215,8 +222,13 @@ class Walk:
         self.outside = self.outside + line if at_the_end else line + self.outside
 
     def rewrite_hosts(self) -> None:
-        """By a program that knows nothing of us: our section is gone."""
-        self.file.write_bytes(self.outside)
+        """By a program that knows nothing of us: our section is gone.
+
+        Or, every other time, by one that has kept a copy of it as it was.
+        """
+        before = section(self.file.read_bytes())
+        self.file.write_bytes(hosts.render(self.outside, self.snapshot, MARKER))
+        self.snapshot = {} if self.snapshot else before
 
     def break_markers(self) -> None:
         content = self.file.read_bytes()
@@ -275,6 +287,7 @@ class Walk:
         net = self.with_net(overrides=self.overrides)
         self.reconciler.apply(Discovered(tuple(map(endpoint, urls))), net, ())
         assert len(self.reconciler.endpoints) == len(urls)
+        self.assert_names_lead_to_their_own_or_to_nothing()
         seen = {name: list(link.held) for name, link in self.kernel.others().items()}
         assert seen == others, "another's interface was touched"
         if foreign and foreign.kind == "bridge":
@@ -284,6 +297,17 @@ class Walk:
             return
         assert hosts.outside(self.file.read_bytes(), MARKER) == self.outside
         self.assert_names_lead_somewhere()
+
+    def assert_names_lead_to_their_own_or_to_nothing(self) -> None:
+        """Also those that could not be withdrawn, and those that somebody put back."""
+        self.forwarder.assert_no_name_leads_to_anothers()
+        ours = self.kernel.links.get(OURS, Link("bridge"))
+        if self.kernel.failed or self.kernel.refused or ours.kind == "bridge":
+            return
+        subnet = ipaddress.IPv4Network(self.net.subnet)
+        for name, ip in self.machine.names.items():
+            if ipaddress.IPv4Address(ip) in subnet:
+                assert self.kernel.holds(ip), f"{name} leads out of this machine"
 
     def assert_names_lead_somewhere(self) -> None:
         if self.machine.hosts_refused:

@@ -190,7 +190,14 @@ def _hosts_file(status: object) -> str:
     names = count(int(number(status, "hosts", "names")), "name")
     if not path:
         return ""  # an older daemon, or nothing applied yet
-    return f"{path} ({names})" if at(status, "hosts", "published") else f"{path} lacks {names}"
+    if at(status, "hosts", "published"):
+        return f"{path} ({names})"
+    stale = int(number(status, "hosts", "stale"))
+    if not stale:
+        return f"{path} lacks {names}"
+    missing = int(number(status, "hosts", "missing"))
+    lacks = f"lacks {count(missing, 'name')} and " if missing else ""
+    return f"{path} {lacks}still has {count(stale, 'name')} to be withdrawn"
 
 
 def _endpoints(status: object) -> str:

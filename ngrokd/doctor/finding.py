@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional
 
+from ngrokd.control.hostspage import copied
 from ngrokd.control.text import INDENT, clean, count, note
 
 NARROWEST = 40  # columns; a narrower terminal breaks the lines itself
@@ -30,6 +31,7 @@ class Finding:
     grade: Grade
     text: str
     mend: str = ""
+    lines: tuple[str, ...] = ()  # behind the mend, to be copied as they are
 
 
 def ok(check: str, text: str) -> Finding:
@@ -42,9 +44,9 @@ def warning(check: str, text: str, mend: str) -> Finding:
     return Finding(check, Grade.WARNING, text, mend)
 
 
-def failed(check: str, text: str, mend: str) -> Finding:
+def failed(check: str, text: str, mend: str, lines: Sequence[str] = ()) -> Finding:
     """To be mended."""
-    return Finding(check, Grade.FAILED, text, mend)
+    return Finding(check, Grade.FAILED, text, mend, tuple(lines))
 
 
 def skipped(check: str, why: str, mend: str = "") -> Finding:
@@ -65,7 +67,12 @@ def as_json(findings: Sequence[Finding]) -> dict[str, object]:
         "warnings": how_many(findings, Grade.WARNING),
         "skipped": how_many(findings, Grade.SKIPPED),
         "checks": [
-            {"check": f.check, "grade": f.grade.value, "text": f.text, "mend": f.mend}
+            {
+                "check": f.check,
+                "grade": f.grade.value,
+                "text": f.text,
+                "mend": "\n".join([f.mend, *f.lines]),
+            }
             for f in findings
         ],
     }
@@ -82,6 +89,7 @@ def page(findings: Sequence[Finding], width: Optional[int]) -> str:
         lines += _wrapped(clean(lead + first), width)
         lines += [line for part in rest for line in note(part, width)]
         lines += [line for part in _parts(each.mend) for line in note(part, width)]
+        lines += map(copied, each.lines)
     return "\n".join([*lines, "", _sum(findings)])
 
 

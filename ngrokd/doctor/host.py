@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from ngrokd.control.answers import at, number, text, texts
+from ngrokd.control.hostspage import OLDER
 from ngrokd.doctor.daemon import Asked
 from ngrokd.doctor.finding import Finding, failed, ok, skipped, warning
 from ngrokd.model import Address
@@ -117,8 +118,13 @@ def of_hosts(asked: Asked, seen: HostsFacts) -> Finding:
         problem = text(asked.status, "hosts", "problem") or f"{seen.path} cannot be written"
         more = int(number(asked.status, "hosts", "more_lines"))
         rest = [f"... {more} more: ngrokctl list --hosts"] if more else []
-        mend = "\n".join([f"as it says, or add these lines to {seen.path}:", *lines, *rest])
-        return failed("hosts file", problem, mend)
+        mend = f"as it says, or add these lines to {seen.path}:"
+        if at(asked.status, "hosts", "replace") is True:
+            mend = f"as it says, or put these lines into {seen.path} in place of {OLDER}:"
+        return failed("hosts file", problem, mend, [*lines, *rest])
+    if at(asked.status, "hosts", "replace") is True:
+        problem = text(asked.status, "hosts", "problem") or f"{seen.path} cannot be written"
+        return failed("hosts file", problem, f"as it says, or remove {OLDER} from {seen.path}")
     if seen.fault:
         return failed("hosts file", seen.fault, "as it says")
     if asked.status is None:

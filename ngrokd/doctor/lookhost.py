@@ -56,7 +56,8 @@ def at_hosts(net: NetSettings) -> HostsFacts:
     except (OSError, ValueError) as exc:
         return HostsFacts(str(path), is_the_resolvers, fault=f"{path} cannot be read: {exc}")
     except HostError as exc:
-        return HostsFacts(str(path), is_the_resolvers, fault=f"{path}: {exc}")
+        names = dict(hosts.entries(content, marker))
+        return HostsFacts(str(path), is_the_resolvers, names, f"{path}: {exc}")
     return HostsFacts(str(path), is_the_resolvers, proctables.section(content, marker))
 
 

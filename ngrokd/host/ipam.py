@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Optional
 
 from ngrokd.host.slots import Slots, share_out
@@ -34,22 +35,31 @@ def gateway(subnet: str) -> str:
     return str(_network(subnet).network_address + 1)
 
 
-def assign(hostnames: Iterable[str], remembered: Mapping[str, str], subnet: str) -> Assignment:
+def assign(
+    hostnames: Iterable[str],
+    remembered: Mapping[str, str],
+    subnet: str,
+    held: Mapping[str, Collection[str]] = MappingProxyType({}),
+) -> Assignment:
     """One address per hostname, the same one for as long as the hostname is remembered.
 
     Of more than MOST_REMEMBERED the names that have been gone longest are forgotten. An address of
     another subnet is carried over by its host part where that is free, so a start on the
-    loopback range and one on `net.subnet` do not shuffle the addresses.
+    loopback range and one on `net.subnet` do not shuffle the addresses. `held` are addresses that
+    still lead somewhere under some names: no other hostname gets them, and those of several none.
     """
     network = _network(subnet)
     first = int(network.network_address)
-    slots = Slots(
-        numbers=range(first + 2, int(network.broadcast_address)),
-        usable=lambda number: number not in _LOOPBACK_IN_USE,
-    )
     known = {
         name: number for name, ip in remembered.items() if (number := _number(ip)) is not None
     }
+    held = {ip: held[ip] for ip in usable(held, subnet)}
+    keepers, unusable = _hold(known, held)
+    slots = Slots(
+        numbers=range(first + 2, int(network.broadcast_address)),
+        usable=lambda number: number not in _LOOPBACK_IN_USE and number not in unusable,
+        kept=keepers,
+    )
     host_mask = int(network.hostmask)
     moved = {
         name: first + (number & host_mask) for name, number in known.items() if number not in slots
@@ -61,7 +71,8 @@ def assign(hostnames: Iterable[str], remembered: Mapping[str, str], subnet: str)
         for name, number in itertools.islice(shares.remembered.items(), excess, None)
     }
     reason = (
-        f"no address is left in {network}: all {len(shares.given)} are in use; "
+        f"no address is left in {network}: all {len(shares.given)} are in use"
+        f"{', and others still stand in the hosts file' if held else ''}; "
         "set net.subnet to a larger range"
     )
     return Assignment(
@@ -69,6 +80,41 @@ def assign(hostnames: Iterable[str], remembered: Mapping[str, str], subnet: str)
         remembered=texts,
         failed=dict.fromkeys(shares.left_out, reason),
     )
+
+
+def usable(ips: Iterable[str], subnet: str) -> frozenset[str]:
+    """Those that `assign` could give."""
+    network = _network(subnet)
+    first, last = int(network.network_address) + 2, int(network.broadcast_address) - 1
+    numbers = {ip: _number(ip) for ip in ips}
+    return frozenset(
+        ip
+        for ip, number in numbers.items()
+        if number is not None and first <= number <= last and number not in _LOOPBACK_IN_USE
+    )
+
+
+def _hold(
+    known: dict[str, int], held: Mapping[str, Collection[str]]
+) -> tuple[Collection[str], Collection[int]]:
+    """Gives each name in `held` one of its addresses in `known`, and takes them from all others.
+
+    Those names, and the addresses that nobody can be given.
+    """
+    every: set[int] = set()
+    own: dict[str, list[int]] = {}
+    for ip, names in held.items():
+        number = _number(ip)
+        if number is not None:
+            every.add(number)
+            if len(names) == 1:
+                own.setdefault(next(iter(names)), []).append(number)
+    kept = {name: known[name] if known.get(name) in of else min(of) for name, of in own.items()}
+    for name in [name for name, number in known.items() if number in every]:
+        if name not in kept:
+            del known[name]
+    known.update(kept)
+    return kept.keys(), every.difference(kept.values())
 
 
 def _network(subnet: str) -> ipaddress.IPv4Network:

@@ -8,7 +8,7 @@ of the remembered mapping, gone names first, so it survives in a plain `{"name":
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 
@@ -18,6 +18,7 @@ class Slots:
 
     numbers: range
     usable: Callable[[int], bool]
+    kept: Collection[str] = ()  # names that keep their number however long they are gone
 
     def __contains__(self, number: object) -> bool:
         return number in self.numbers and isinstance(number, int) and self.usable(number)
@@ -61,7 +62,7 @@ def share_out(
     for numbers_of in (remembered, hints):
         claim(here, numbers_of)
         claim(gone, numbers_of)
-    still_gone = [name for name in gone if name in numbers]
+    still_gone = [name for name in gone if name in numbers and name not in slots.kept]
     left_out = _give_new(sorted(asked.difference(numbers)), numbers, held, still_gone, slots)
     ordered = [name for name in gone if name in numbers]
     ordered += [name for name in here if name in numbers]
