@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import shutil
 import signal
@@ -211,6 +212,16 @@ def test_no_file_and_no_folder_stays_behind(tmp_path: Path) -> None:
         assert len(list(folder().iterdir())) == 3
     ours.release()
     assert not folder().exists()
+
+
+def test_claims_that_are_dropped_are_let_go(tmp_path: Path) -> None:
+    folder = tmp_path / "locks"
+    ours = Claims(settings(tmp_path / "hosts"), lambda: folder)
+    ours.take()
+    assert folder.exists()
+    del ours
+    gc.collect()
+    assert not folder.exists()
 
 
 def test_a_pid_of_another_container_is_not_taken_for_one_of_here(

@@ -8,6 +8,7 @@ import fcntl
 import os
 import stat
 import time
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -41,16 +42,13 @@ class Lock:
     """A file that is locked until `release`, or until this process ends, however it ends."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
-        self._path = path
-        self._descriptor = descriptor
+        # Also where it is dropped: a descriptor alone would keep it until the process ends.
+        self._end = weakref.finalize(self, _let_go, path, descriptor)
+        self._end.atexit = False  # the kernel does that, and of a fork the file is not ours
 
     def release(self) -> None:
-        """Once only. Leaves no file behind, and no folder that has none."""
-        with contextlib.suppress(OSError):  # what stays there is empty or stale, and harms nobody
-            self._path.unlink()
-        os.close(self._descriptor)
-        with contextlib.suppress(OSError):  # others have theirs in it
-            self._path.parent.rmdir()
+        """Leaves no file behind, and no folder that has none. Twice is harmless."""
+        self._end()
 
 
 def folder(environ: Mapping[str, str] = os.environ) -> Path:
@@ -87,6 +85,14 @@ def namespace(kind: str) -> str:
         return str(Path("/proc/self/ns", kind).stat().st_ino)
     except OSError:
         return "0"
+
+
+def _let_go(path: Path, descriptor: int) -> None:
+    with contextlib.suppress(OSError):  # what stays there is stale, and harms nobody
+        path.unlink()
+    os.close(descriptor)
+    with contextlib.suppress(OSError):  # others have theirs in it
+        path.parent.rmdir()
 
 
 def _places(environ: Mapping[str, str]) -> list[Path]:
