@@ -182,7 +182,7 @@ def test_an_interface_that_is_not_there_is_told_as_such(config: Config, tmp_path
     net = replace(config.net, listen_interface="nope0")
     lines = told(replace(config, net=net), FakeIp())
     (refused,) = (line for line in lines if line.startswith("# refused: "))
-    assert "net.listen_interface nope0: there is no interface nope0" in refused
+    assert "nope0: there is no interface nope0" in refused
 
 
 def test_files_that_do_not_tell_are_named_and_stay(config: Config, tmp_path: Path) -> None:
