@@ -129,7 +129,7 @@ def test_an_interfaces_address_is_followed_and_without_one_the_endpoint_waits(la
         daemon.refresh()
     one = daemon.endpoints()[DB]
     assert (one["state"], one["ip"], one["local_listener"]) == ("failed", "", False)
-    assert "net.listen_interface: lan0: interface lan0 has no IPv4 address" in one["reason"]
+    assert "net.overrides.db.ns: lan0: interface lan0 has no IPv4 address" in one["reason"]
     assert len(daemon.matching("db.ns:5432 failed", since)) == 1
 
     lan.run("ip", "addr", "add", f"{LAN_IP}/24", "dev", "lan0")
