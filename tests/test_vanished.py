@@ -84,7 +84,7 @@ def town(cable: Cable, monkeypatch: pytest.MonkeyPatch) -> Iterator[Town]:
         town = Town(ForwardSettings(half_close_timeout=3600, warm_connections="off"))
         listening = socket.create_server((NEAR, 0))
     town.address = Address(*listening.getsockname())
-    town.forwarder.add_listener(listening, Route(TARGET))
+    town.forwarder.add_listener(listening, Route(TARGET, exposed=True))
     yield town
     town.close()
 

@@ -11,11 +11,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional, Protocol
 
 from ngrokd.host import lease, remains
+
+# Who looks a name up has the file open for less than a millisecond; nobody tells when it is closed.
+# One after the other of them is waited for, but some read it all day.
+_READERS_TRIES = 50
+_READERS_S = 0.001
 
 # No room can be reserved on this file system; the write itself will find out.
 _CANNOT_RESERVE = frozenset((errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL))
@@ -55,13 +61,16 @@ def write(
     Raises OSError.
     """
     log = log or _NoLog()
-    lease.let_readers_finish(path)
-    if not insist and lease.is_being_written(path):
-        return False
     try:
-        with _opened(path) as descriptor, lease.alone(descriptor):
-            if not _write_if_expected(descriptor, path, content, expected, log):
+        for tries_left in range(_READERS_TRIES, -1, -1):
+            if not insist and lease.is_being_written(path):
                 return False
+            with _opened(path) as descriptor, lease.alone(descriptor) as is_refused:
+                if not is_refused or not tries_left:
+                    if not _write_if_expected(descriptor, path, content, expected, log):
+                        return False
+                    break
+            time.sleep(_READERS_S)
         # Once it is closed: by a lease that could not be given back we would wait for ourselves.
         is_whole = path.read_bytes() == content
     except BlockingIOError:  # somebody else has a lease of it

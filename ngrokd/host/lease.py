@@ -15,15 +15,10 @@ import errno
 import fcntl
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 _IN_USE = frozenset((errno.EAGAIN, errno.EBUSY))
-
-# Who looks a name up has the file open for less than a millisecond; nobody tells when it is closed.
-_READERS_TRIES = 20
-_READERS_S = 0.001
 
 
 def lock(descriptor: int) -> bool:
@@ -70,22 +65,6 @@ class _Lease(enum.Enum):
     OURS = "ours"  # nobody else is in the way
     REFUSED = "refused"  # somebody is
     UNKNOWN = "unknown"  # there are no leases here
-
-
-def let_readers_finish(path: Path) -> None:
-    """Waits until nobody has it open, but 20 ms at most: some read it all day."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return  # whoever opens it next says what is wrong with it
-    try:
-        for _ in range(_READERS_TRIES):
-            with alone(descriptor) as is_refused:
-                if not is_refused:
-                    return
-            time.sleep(_READERS_S)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager
