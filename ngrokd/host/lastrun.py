@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -107,10 +108,10 @@ def _settings_of(entry: object) -> Optional[NetSettings]:
 def _write(folder: Path, nets: Collection[NetSettings]) -> None:
     path = folder / NAME
     if not nets:
+        if not os.path.lexists(path):  # a folder that cannot be written would say otherwise
+            return
         try:
             path.unlink(missing_ok=True)
-        except NotADirectoryError:
-            return
         except OSError as exc:
             raise StateError(f"{path} cannot be removed ({exc.strerror})") from exc
         return
