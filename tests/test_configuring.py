@@ -304,7 +304,7 @@ def test_the_running_daemon_is_asked_at_the_socket_that_it_has(
 def test_who_may_not_read_it_exits_with_five_and_no_group_is_named(
     path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    for folder in (path.parent, *path.parent.parents[:2]):
+    for folder in (path.parent, *list(path.parent.parents)[:2]):
         folder.chmod(0o755)
     path.chmod(0o600)
     words = ["config", "show", "--config", str(path)]

@@ -49,7 +49,7 @@ class Scene:
         os.setxattr(self.path, "user.note", b"kept")
         os.setxattr(self.path, "system.posix_acl_access", ACL)
         if in_place:
-            (folder / "elsewhere" / "hosts").hardlink_to(self.path)
+            os.link(self.path, folder / "elsewhere" / "hosts")
         self.kept = self._attributes()
 
     def _attributes(self) -> tuple[object, ...]:

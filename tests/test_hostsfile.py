@@ -273,7 +273,7 @@ def test_what_is_no_file_is_refused_with_the_lines_to_add(
 
 def test_other_names_of_the_file_stay_names_of_it(place: Place) -> None:
     other = place.path.with_name("other")
-    other.hardlink_to(place.path)
+    os.link(place.path, other)
     place.file.publish(NAMES)
     assert other.samefile(place.path)
     assert b"web.ns" in other.read_bytes()
@@ -340,7 +340,7 @@ def test_whoever_only_reads_or_locks_it_keeps_no_name_from_being_published(place
 def test_whoever_only_reads_it_keeps_no_name_out_of_a_file_that_is_written_in_place(
     place: Place,
 ) -> None:
-    place.path.with_name("other").hardlink_to(place.path)
+    os.link(place.path, place.path.with_name("other"))
     with place.path.open("rb") as readable:
         fcntl.flock(readable, fcntl.LOCK_SH)
         assert place.file.publish(NAMES)
