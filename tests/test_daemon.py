@@ -24,7 +24,7 @@ from ngrokd.sandbox.cloud import Sandbox
 from tests.control_room import PATIENCE_S
 
 # Loopback needs no root; this part of it is nobody else's in the tests.
-SUBNET = "127.111.0.0/16"
+SUBNET = "127.61.0.0/16"
 NETWORK_PORTS_FROM = 19080
 
 
