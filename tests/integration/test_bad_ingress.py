@@ -191,8 +191,9 @@ def test_an_ingress_that_dies_while_clients_come_is_a_problem_until_it_is_back(
     _asks_in_vain(shared_site, "other.ns")
     cannot = "the ingress localhost:4443 cannot be reached"
     daemon.expect(f"WARNING.*{cannot}", since)
-    status = daemon.status()
-    assert status["state"] == "degraded" and cannot in status["problems"][0]
+    # The status follows the line.
+    daemon.eventually(lambda now: now["state"] == "degraded", "it is no problem")
+    assert cannot in daemon.status()["problems"][0]
 
     shared_site.cloud.heal()
     with shared_site.network.connect("other.ns", 7000) as connection:
