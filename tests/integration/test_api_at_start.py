@@ -47,7 +47,8 @@ def test_a_restart_without_an_api_serves_the_endpoints_it_knew(site: Site) -> No
     daemon.expect("WARNING.*HTTP 503")
     told = "ngrok has not answered since the start: the endpoints of 20.* UTC are served"
     daemon.eventually(
-        lambda now: any(re.fullmatch(told, problem) for problem in now["problems"]), "it is not told"
+        lambda now: any(re.fullmatch(told, problem) for problem in now["problems"]),
+        "it is not told",
     )
     with site.network.connect("one.ns", 7000) as client:
         assert receive_exactly(client, 8) == b"goodbye\n"
