@@ -14,6 +14,7 @@ from typing import Optional
 
 from tests.shells import needed
 
+LOOK_S = 0.5
 PATIENCE_S = 30.0
 
 
@@ -130,12 +131,16 @@ class Terminal:
         return "\n".join(lines)
 
     def _changed(self, deadline: float) -> bool:
-        """Whether something was written on the terminal in time."""
-        while (left := deadline - time.monotonic()) > 0:
-            line = self._line(time.monotonic() + left, or_nothing=True)
+        """Whether there is time to look once more: when something was written, or after a moment.
+
+        What was told while tmux was asked something else has been passed over.
+        """
+        look_at = min(deadline, time.monotonic() + LOOK_S)
+        while time.monotonic() < look_at:
+            line = self._line(look_at, or_nothing=True)
             if line.startswith((b"%output", b"%layout-change")):
                 return True
-        return False
+        return time.monotonic() < deadline
 
     def _line(self, deadline: float, or_nothing: bool = False) -> bytes:
         assert self._client.stdout
