@@ -41,7 +41,8 @@ def look(names: Collection[str], places: Places, patience_s: float = PATIENCE_S)
 
     Takes at most `patience_s` for each of three servers.
     """
-    resolvers = resolvconf.resolvers(_text(places.resolv_conf), _text(places.nsswitch))
+    read = files.text_of
+    resolvers = resolvconf.resolvers(read(places.resolv_conf), read(places.nsswitch))
     if resolvers.resolved:
         try:
             return resolved.ask(names, places.resolved, time.monotonic() + 3 * patience_s)
@@ -57,17 +58,7 @@ def look(names: Collection[str], places: Places, patience_s: float = PATIENCE_S)
 
 def search_domains(places: Places) -> tuple[str, ...]:
     """What this machine puts behind short names; () if it cannot be read."""
-    return resolvconf.domains(_text(places.resolv_conf))
-
-
-def _text(path: Path) -> str:
-    try:
-        return files.read_regular(path).decode("utf-8", "replace")
-    except FileNotFoundError:
-        return ""
-    except (OSError, ValueError) as exc:
-        logger.debug("%s is not read: %s", path, exc)
-        return ""
+    return resolvconf.domains(files.text_of(places.resolv_conf))
 
 
 def _ask(server: str, port: int, names: Iterable[str], patience_s: float) -> Found:

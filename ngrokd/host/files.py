@@ -113,6 +113,17 @@ def remove(path: Path, shared: Shared) -> None:
     sync_folder(path.parent)
 
 
+def text_of(path: Path) -> str:
+    """What a file of this machine says; "" where it is not there, or cannot be read."""
+    try:
+        return read_regular(path).decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError) as exc:
+        logger.debug("%s is not read: %s", path, exc)
+        return ""
+
+
 def remove_orphans(
     path: Path, is_needed: Optional[Callable[[Path], bool]] = None
 ) -> list[Path]:
@@ -229,13 +240,13 @@ def _is_being_written(temporary: Path, pid: int) -> bool:
     try:
         descriptor = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
-        return _is_running(pid)  # renamed meanwhile, or not ours to look into
+        return is_running(pid)  # renamed meanwhile, or not ours to look into
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:
-        return _is_running(pid)
+        return is_running(pid)
     finally:
         os.close(descriptor)
     return False
@@ -254,7 +265,8 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _is_running(pid: int) -> bool:
+def is_running(pid: int) -> bool:
+    """Also a process of another user."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ngrokd.errors import HostError
+from ngrokd.host import files
 
 # A dead daemon's command, forked and about to be run, has its locks until then.
 _DYING_S = 1.0
@@ -72,7 +73,7 @@ def take(place: Path, name: str, patience_s: float = 0.0) -> Lock:
         try:
             return _take(place, name)
         except Taken as exc:
-            dying = exc.is_near and exc.pid and not _lives(exc.pid)
+            dying = exc.is_near and exc.pid and not files.is_running(exc.pid)
             if waited >= (max(patience_s, _DYING_S) if dying else patience_s):
                 raise
         time.sleep(_PAUSE_S)
@@ -173,13 +174,3 @@ def _holder(text: bytes) -> Taken:
     if len(words) != 2 or not words[0].isdecimal():  # just now locked
         return Taken(0, is_near=True)
     return Taken(int(words[0]), is_near=words[1] == namespace("pid"))
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -167,12 +167,10 @@ def users_site(tmp_path: Path) -> Iterator[Site]:
             site.close()
 
 
-def test_an_ordinary_user_serves_on_the_loopback_range_and_is_told_what_that_costs(
-    users_site: Site,
-) -> None:
-    site = users_site
+def users_daemon(site: Site, *endpoints: str) -> UsersDaemon:
+    """Ready, with everything it reads its user's own."""
     site.keep(programs.peers(site.namespace, site.network, "echo=7000"))
-    cloud = site.start_cloud("http://web.ns=127.0.0.1:7000", "tcp://echo.ns:7000=127.0.0.1:7000")
+    cloud = site.start_cloud(*endpoints)
     authority = site.folder / "ca.crt"
     shutil.copy(cloud.ca_file, authority)
     site.write_config({"server": {"ca_file": str(authority)}})
@@ -181,6 +179,14 @@ def test_an_ordinary_user_serves_on_the_loopback_range_and_is_told_what_that_cos
     daemon = UsersDaemon(site)
     site.keep(daemon)
     daemon.ready()
+    return daemon
+
+
+def test_an_ordinary_user_serves_on_the_loopback_range_and_is_told_what_that_costs(
+    users_site: Site,
+) -> None:
+    site = users_site
+    daemon = users_daemon(site, "http://web.ns=127.0.0.1:7000", "tcp://echo.ns:7000=127.0.0.1:7000")
 
     web, echo = (daemon.endpoints()[url] for url in ("http://web.ns", "tcp://echo.ns:7000"))
     assert web["ip"].startswith("127.") and web["listen_address"] == f"{web['ip']}:9080"
@@ -199,16 +205,7 @@ def test_an_ordinary_user_serves_on_the_loopback_range_and_is_told_what_that_cos
 @pytest.mark.long
 def test_a_low_port_that_is_freed_for_everybody_is_used_at_the_next_poll(users_site: Site) -> None:
     site = users_site
-    site.keep(programs.peers(site.namespace, site.network, "echo=7000"))
-    cloud = site.start_cloud("http://web.ns=127.0.0.1:7000", "tls://web.ns=127.0.0.1:7000")
-    authority = site.folder / "ca.crt"
-    shutil.copy(cloud.ca_file, authority)
-    site.write_config({"server": {"ca_file": str(authority)}})
-    for path in (site.folder, site.config, authority):
-        os.chown(path, NOBODY, NOBODY)
-    daemon = UsersDaemon(site)
-    site.keep(daemon)
-    daemon.ready()
+    daemon = users_daemon(site, "http://web.ns=127.0.0.1:7000", "tls://web.ns=127.0.0.1:7000")
     (line,) = daemon.matching("WARNING.*ip_unprivileged_port_start")
     found = re.search(r"net\.ipv4\.ip_unprivileged_port_start=\d+", line)
     assert found and found[0].endswith("=80"), "of 80 and 443, what frees the lower one"

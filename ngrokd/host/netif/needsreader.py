@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Optional
 
 from ngrokd.host import files, resolvconf
 from ngrokd.host.netif.scene import Need, Reader, Scene
-
-logger = logging.getLogger(__name__)
 
 # The second has those whom systemd-resolved asks, for whom the first has its stub.
 PATHS = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
@@ -40,15 +37,5 @@ class NeedsReader:
 
     def _name_servers(self) -> Iterator[Need]:
         for path in self._paths:
-            for ip in resolvconf.servers(_text(path)):
+            for ip in resolvconf.servers(files.text_of(path)):
                 yield Need(ip, f"a name server of {path}")
-
-
-def _text(path: Path) -> str:
-    try:
-        return files.read_regular(path).decode("utf-8", "replace")
-    except FileNotFoundError:
-        return ""
-    except (OSError, ValueError) as exc:
-        logger.debug("%s is not read: %s", path, exc)
-        return ""
