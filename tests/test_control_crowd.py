@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import resource
 import socket
 import threading
@@ -28,7 +27,14 @@ from ngrokd.control.server import Command
 from ngrokd.errors import ControlError
 from ngrokd.forward.ledger import Snapshot
 from ngrokd.model import Counters, Status, Target
-from tests.control_room import PATIENCE_S, connect, read_all, serving, talk
+from tests.control_room import (
+    PATIENCE_S,
+    connect,
+    read_all,
+    serving,
+    talk,
+    without_a_free_descriptor,
+)
 
 LIST = b'{"command":"list"}\n'
 LISTED = {"success": True, "data": ["ep_1"]}
@@ -173,23 +179,12 @@ def test_requests_that_wait_for_ngrok_leave_places_for_others(tmp_path: Path) ->
 
 
 def test_without_a_free_descriptor_only_what_is_quick_is_answered(path: Path) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used: list[int] = []
-    with socket.socket(socket.AF_UNIX) as client:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
-        try:
-            with pytest.raises(OSError, match="Too many open files"):
-                while True:
-                    used.append(os.open(os.devnull, os.O_RDONLY))
-            client.settimeout(PATIENCE_S)
-            client.connect(str(path))
-            client.sendall(b'{"command":"echo"}\n' + LIST)
-            client.shutdown(socket.SHUT_WR)
-            refused, listed = (json.loads(line) for line in read_all(client).splitlines())
-        finally:
-            for descriptor in used:
-                os.close(descriptor)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with socket.socket(socket.AF_UNIX) as client, without_a_free_descriptor():
+        client.settimeout(PATIENCE_S)
+        client.connect(str(path))
+        client.sendall(b'{"command":"echo"}\n' + LIST)
+        client.shutdown(socket.SHUT_WR)
+        refused, listed = (json.loads(line) for line in read_all(client).splitlines())
     assert (refused["code"], listed) == ("busy", LISTED)
     assert "ulimit -n" in refused["error"]
 

@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import queue
-import resource
 import select
 import shutil
 import socket
@@ -30,7 +29,16 @@ from ngrokd.control.limit import RateLimit
 from ngrokd.control.peer import Peer, credentials, may_command
 from ngrokd.control.server import Command, ControlServer
 from ngrokd.errors import ControlError, HostError
-from tests.control_room import NOBODY, PATIENCE_S, as_user, connect, read_all, serving, talk
+from tests.control_room import (
+    NOBODY,
+    PATIENCE_S,
+    as_user,
+    connect,
+    read_all,
+    serving,
+    talk,
+    without_a_free_descriptor,
+)
 
 LIST = b'{"command":"list"}\n'
 LISTED = {"success": True, "data": [{"id": "ep_1"}]}
@@ -252,23 +260,12 @@ def test_over_the_limit_for_too_long_a_client_is_told_that_it_is_busy(
 def test_without_a_free_descriptor_the_socket_still_answers(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used: list[int] = []
-    with socket.socket(socket.AF_UNIX) as client:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
-        try:
-            with pytest.raises(OSError, match="Too many open files"):
-                while True:
-                    used.append(os.open(os.devnull, os.O_RDONLY))
-            client.settimeout(PATIENCE_S)
-            client.connect(str(path))
-            client.sendall(LIST)
-            client.shutdown(socket.SHUT_WR)
-            assert json.loads(read_all(client)) == LISTED
-        finally:
-            for descriptor in used:
-                os.close(descriptor)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with socket.socket(socket.AF_UNIX) as client, without_a_free_descriptor():
+        client.settimeout(PATIENCE_S)
+        client.connect(str(path))
+        client.sendall(LIST)
+        client.shutdown(socket.SHUT_WR)
+        assert json.loads(read_all(client)) == LISTED
     assert "no file descriptor left" in caplog.text
     assert talk(path, LIST) == [LISTED]
 
