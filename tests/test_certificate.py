@@ -64,10 +64,12 @@ def test_a_certificate_with_one_wrong_character_is_read_or_a_value_error(
     assert isinstance(found.not_after, float)
 
 
-@pytest.mark.parametrize("length", range(0, len(PEM), 7))
-def test_a_certificate_cut_short_is_a_value_error(length: int) -> None:
-    with pytest.raises(ValueError):
-        validity(PEM[:length])
+# Not a test for each length: they must be the same in every worker, and certificates differ.
+@pytest.mark.parametrize("first", range(7))
+def test_a_certificate_cut_short_is_a_value_error(first: int) -> None:
+    for length in range(first, len(PEM.rstrip()), 7):
+        with pytest.raises(ValueError):
+            validity(PEM[:length])
 
 
 # What comes in an answer

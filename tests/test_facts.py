@@ -135,10 +135,12 @@ def test_long_names_and_many_names_are_cut() -> None:
     assert found.names == tuple(f"{number}.test" for number in range(MAX_NAMES))
 
 
-@pytest.mark.parametrize("cut", range(0, len(WHOLE), 7))
-def test_a_certificate_that_is_cut_short_is_none(cut: int) -> None:
-    with pytest.raises(ValueError, match="certificate"):
-        read(WHOLE[:cut])
+# Not a test for each length: they must be the same in every worker, and certificates differ.
+@pytest.mark.parametrize("first", range(7))
+def test_a_certificate_that_is_cut_short_is_none(first: int) -> None:
+    for length in range(first, len(WHOLE), 7):
+        with pytest.raises(ValueError, match="certificate"):
+            read(WHOLE[:length])
 
 
 def test_damage_is_told_in_words_for_people() -> None:
