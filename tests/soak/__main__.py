@@ -10,7 +10,9 @@ afterwards the daemon's descriptors, threads, memory and counters are where they
 from __future__ import annotations
 
 import argparse
+import contextlib
 import random
+import subprocess
 import sys
 import tempfile
 import threading
@@ -31,6 +33,7 @@ UPSTREAMS = {ECHO: ("echo", 7000), LATE: ("after_end", 7001), GREET: ("greeter",
 WARM_UP = 25  # connections of each worker before the first measurement
 SETTLE_S = 90.0  # longer than `half_close_timeout`
 REST_S = 5.0  # of looking at a daemon that has nothing to do
+LOOK_S = 0.2  # between two looks at its status
 REPORT_S = 10.0
 FORWARD = {"connect_timeout": 6}  # faults are to be left soon, but not because the machine is busy
 SHOWN = 40  # deviations
@@ -60,7 +63,7 @@ class Soak:
         self._storm()
         self._settle()
         resting = measure(self._daemon.pid)
-        time.sleep(REST_S)
+        self._goes_on(REST_S)
         after = measure(self._daemon.pid)
         print(f"after:  {after}", flush=True)
         return [
@@ -122,8 +125,14 @@ class Soak:
         reload(self._site, self._daemon, {**FORWARD, "warm_connections": "off"})
         deadline = time.monotonic() + SETTLE_S
         while self._daemon.status()["connections"]["open"] and time.monotonic() < deadline:
-            time.sleep(0.2)
-        time.sleep(REST_S)  # one poll, and the last answers of the control socket
+            self._goes_on(LOOK_S)
+        self._goes_on(REST_S)  # one poll, and the last answers of the control socket
+
+    def _goes_on(self, for_s: float) -> None:
+        """Nothing of it may happen meanwhile but its end, which would be a fault."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            status = self._daemon.process.wait(for_s)
+            raise AssertionError(f"the daemon ended with {status}:\n{self._daemon.output()}")
 
     # The verdict
 
