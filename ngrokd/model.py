@@ -7,11 +7,12 @@ import ipaddress
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import NamedTuple, Optional
 
 
-@dataclass(frozen=True, order=True)
-class Address:
+# Tuples, the two of them: thousands are hashed and compared at each poll, which Python's own code
+# does for a tuple in a tenth of the time.
+class Address(NamedTuple):
     """A TCP address."""
 
     ip: str
@@ -22,8 +23,7 @@ class Address:
         return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
 
 
-@dataclass(frozen=True, order=True)
-class Target:
+class Target(NamedTuple):
     """What the ingress is asked for: a hostname (lower case, no scheme) and its port."""
 
     hostname: str
