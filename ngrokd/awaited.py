@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ngrokd.errors import ControlError
-from ngrokd.outcome import Change
+from ngrokd.reconcile.outcome import Change
 
 
 @dataclass(frozen=True)

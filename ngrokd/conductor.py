@@ -38,9 +38,9 @@ from ngrokd.messages import (
 from ngrokd.model import Discovered, EndpointState, State, Status
 from ngrokd.process import limits
 from ngrokd.process.workers import Job
-from ngrokd.reconciler import Reconciler
+from ngrokd.reconcile.reconciler import Reconciler
+from ngrokd.reconcile.serving import Room
 from ngrokd.reloader import Reloader
-from ngrokd.serving import Room
 from ngrokd.snapshot import Board
 from ngrokd.upkeep.ingress import JOBS as INGRESS_JOBS
 from ngrokd.upkeep.ingress import IngressLink

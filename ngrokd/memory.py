@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Optional, TypeVar
 
 from ngrokd.cloud import discovery
-from ngrokd.desired import Remembered
 from ngrokd.errors import StateError
 from ngrokd.host import files
 from ngrokd.model import Discovered
+from ngrokd.reconcile.desired import Remembered
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from ngrokd.control.events import ENDPOINTS_FAILED
 from ngrokd.forward.forwarder import Forwarder
 from ngrokd.healthpages import HealthPages
 from ngrokd.model import State, Status
-from ngrokd.reconciler import Reconciler
+from ngrokd.reconcile.reconciler import Reconciler
 from ngrokd.reloader import Reloader
 from ngrokd.upkeep.ingress import IngressLink
 from ngrokd.upkeep.poller import Poller

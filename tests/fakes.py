@@ -7,7 +7,6 @@ import socket
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Optional
 
-from ngrokd.desired import Remembered
 from ngrokd.errors import BindError, HostError, InterfaceTaken, NoAddress, PortForbidden, StateError
 from ngrokd.model import (
     Address,
@@ -19,7 +18,8 @@ from ngrokd.model import (
     Route,
     Target,
 )
-from ngrokd.plan import ANY_IP
+from ngrokd.reconcile.desired import Remembered
+from ngrokd.reconcile.plan import ANY_IP
 
 
 class FakeListener:

@@ -10,7 +10,7 @@ import pytest
 
 from ngrokd.awaited import Awaited
 from ngrokd.errors import ControlError
-from ngrokd.outcome import Change
+from ngrokd.reconcile.outcome import Change
 
 CHANGE = Change(opened=("api.ns:80",))
 

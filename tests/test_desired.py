@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ngrokd.config import NetSettings
-from ngrokd.desired import Desired, Facts, Remembered, desire
 from ngrokd.model import Address, Discovered, Endpoint, Route, Target
+from ngrokd.reconcile.desired import Desired, Facts, Remembered, desire
 
 SUBNET = "10.107.0.0/16"
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ngrokd.exposure import exposed, note, warning
 from ngrokd.model import Address, Route, Target
+from ngrokd.reconcile.exposure import exposed, note, warning
 
 WEB, DB = Target("web.ns", 80), Target("db.ns", 5432)
 ON_ALL, ON_ONE = Address("0.0.0.0", 9080), Address("192.168.7.1", 9081)

@@ -22,7 +22,7 @@ from ngrokd.forward.forwarder import Forwarder
 from ngrokd.host.machine import Machine
 from ngrokd.memory import Memory
 from ngrokd.model import Address, Discovered
-from ngrokd.reconciler import Reconciler
+from ngrokd.reconcile.reconciler import Reconciler
 from tests.fakes import FakeForwarder, FakeMachine, FakeMemory
 
 WARM_UP = 100

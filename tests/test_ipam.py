@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ngrokd.desired import Remembered
 from ngrokd.host import ipam
 from ngrokd.host.ipam import assign, gateway
 from ngrokd.memory import Memory
+from ngrokd.reconcile.desired import Remembered
 
 LOOPBACK_IN_USE = ("127.0.0.1", "127.0.0.53", "127.0.0.54", "127.0.1.1")
 SUBNET = "10.107.0.0/16"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ngrokd.latest import Latest
+from ngrokd.reconcile.latest import Latest
 
 
 class Adding:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ngrokd.desired import Remembered
 from ngrokd.errors import StateError
 from ngrokd.memory import Memory
 from ngrokd.model import Discovered, Endpoint, Target
+from ngrokd.reconcile.desired import Remembered
 
 SEEN = Discovered((Endpoint(Target("a.ns", 80), "http", "http://a.ns", ("ep_1",)),))
 

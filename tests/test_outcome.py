@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ngrokd.model import Address, EndpointState, EndpointStatus, Target
-from ngrokd.outcome import Change, changes, lines
+from ngrokd.reconcile.outcome import Change, changes, lines
 
 OPEN = EndpointStatus(
     id="ep_1",

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ngrokd.model import Address, Route, Target
-from ngrokd.plan import Plan, contested_ports, plan, published_names, usurped
+from ngrokd.reconcile.plan import Plan, contested_ports, plan, published_names, usurped
 
 API = Route(Target("api.ns", 80))
 DB = Route(Target("db.ns", 5432))

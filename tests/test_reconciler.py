@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ngrokd.config import NetSettings
-from ngrokd.desired import Remembered
 from ngrokd.model import (
     Address,
     Counters,
@@ -22,8 +21,9 @@ from ngrokd.model import (
     SkippedEndpoint,
     Target,
 )
-from ngrokd.reconciler import Reconciler
-from ngrokd.serving import Room
+from ngrokd.reconcile.desired import Remembered
+from ngrokd.reconcile.reconciler import Reconciler
+from ngrokd.reconcile.serving import Room
 from tests.fakes import FakeForwarder, FakeMachine, FakeMemory
 
 NET = NetSettings()

@@ -14,8 +14,8 @@ from ngrokd.config import ForwardSettings, NetSettings
 from ngrokd.errors import HostError
 from ngrokd.forward.forwarder import Forwarder
 from ngrokd.model import Address, Counters, EndpointState, Target
-from ngrokd.outcome import Change
-from ngrokd.reconciler import Reconciler
+from ngrokd.reconcile.outcome import Change
+from ngrokd.reconcile.reconciler import Reconciler
 from tests.fakes import FakeMachine, FakeMemory
 from tests.test_reconciler import API, DB, NET, House, discovered
 

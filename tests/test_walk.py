@@ -34,7 +34,7 @@ from ngrokd.model import (
     InterfaceMode,
     Target,
 )
-from ngrokd.reconciler import Reconciler
+from ngrokd.reconcile.reconciler import Reconciler
 from tests.fake_ip import FakeIp, Link
 from tests.fakes import FakeForwarder, FakeListener
 

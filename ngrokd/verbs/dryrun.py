@@ -13,9 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ngrokd import configfile
-from ngrokd import plan as planning
 from ngrokd.config import DEFAULT_CONFIG_PATH, DEFAULT_INGRESS, Config
-from ngrokd.desired import VIRTUAL, Desired, Facts, desire, listen_interface
 from ngrokd.errors import ConfigError, HostError
 from ngrokd.host import command, files, hosts, netif
 from ngrokd.host.holders import Holders
@@ -24,6 +22,8 @@ from ngrokd.host.netif.rehearsal import Rehearsal, Step
 from ngrokd.host.netif.scene import Reader
 from ngrokd.memory import Memory
 from ngrokd.model import Address, Discovered
+from ngrokd.reconcile import plan as planning
+from ngrokd.reconcile.desired import VIRTUAL, Desired, Facts, desire, listen_interface
 from ngrokd.verbs.cleanup import refuse_running
 
 DONE = 0

@@ -6,10 +6,10 @@ import ipaddress
 from collections.abc import Collection, Iterable, Mapping
 
 from ngrokd.config import NetSettings
-from ngrokd.desired import VIRTUAL, Facts, listen_interface
 from ngrokd.errors import HostError, NoAddress
 from ngrokd.model import Endpoint
-from ngrokd.parts import Machine
+from ngrokd.reconcile.desired import VIRTUAL, Facts, listen_interface
+from ngrokd.reconcile.parts import Machine
 
 
 class Sight:

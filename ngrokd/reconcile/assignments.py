@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ngrokd.desired import Remembered
 from ngrokd.errors import StateError
-from ngrokd.parts import Memory
+from ngrokd.reconcile.desired import Remembered
+from ngrokd.reconcile.parts import Memory
 
 
 class Assignments:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Optional
 
 from ngrokd.config import NetSettings
-from ngrokd.desired import VIRTUAL, Desired, listen_interface
 from ngrokd.model import (
     Address,
     Discovered,
@@ -18,6 +17,7 @@ from ngrokd.model import (
     SkippedEndpoint,
     Target,
 )
+from ngrokd.reconcile.desired import VIRTUAL, Desired, listen_interface
 
 UNOPENED = "not opened"
 MOST_LINES = 20  # at once, of endpoints that are alike; more than these share one line

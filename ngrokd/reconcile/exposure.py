@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Collection, Mapping
 
 from ngrokd.model import Address, Target
-from ngrokd.plan import Listeners
+from ngrokd.reconcile.plan import Listeners
 
 SHOWN = 5  # names in one line; `ngrokctl list` has all
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ngrokd.config import NetSettings
 from ngrokd.host import ipam, names, ports
 from ngrokd.model import Address, Discovered, Endpoint, Route, SkippedEndpoint, Target
-from ngrokd.plan import ANY_IP
+from ngrokd.reconcile.plan import ANY_IP
 
 VIRTUAL = "virtual"
 HTTP_PORT = 80  # the one that a Host field leaves out

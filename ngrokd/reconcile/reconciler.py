@@ -7,14 +7,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import Optional
 
-from ngrokd import exposure, outcome
-from ngrokd import plan as planning
-from ngrokd.assignments import Assignments
 from ngrokd.config import NetSettings
-from ngrokd.desired import Desired, desire
-from ngrokd.exposure import Exposed
 from ngrokd.host import ipam
-from ngrokd.latest import Latest
 from ngrokd.model import (
     Address,
     Discovered,
@@ -23,11 +17,17 @@ from ngrokd.model import (
     HostsStatus,
     InterfaceStatus,
 )
-from ngrokd.outcome import Actual, Change
-from ngrokd.parts import Forwarder, Machine, Memory
-from ngrokd.published import Published
-from ngrokd.serving import Room, Serving
-from ngrokd.sight import Sight
+from ngrokd.reconcile import exposure, outcome
+from ngrokd.reconcile import plan as planning
+from ngrokd.reconcile.assignments import Assignments
+from ngrokd.reconcile.desired import Desired, desire
+from ngrokd.reconcile.exposure import Exposed
+from ngrokd.reconcile.latest import Latest
+from ngrokd.reconcile.outcome import Actual, Change
+from ngrokd.reconcile.parts import Forwarder, Machine, Memory
+from ngrokd.reconcile.published import Published
+from ngrokd.reconcile.serving import Room, Serving
+from ngrokd.reconcile.sight import Sight
 
 logger = logging.getLogger(__name__)
 

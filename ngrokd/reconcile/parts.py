@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Mapping
 from socket import socket
 from typing import Optional, Protocol
 
-from ngrokd.desired import Remembered
 from ngrokd.model import Address, Counters, HostsStatus, InterfaceStatus, Route, Target
+from ngrokd.reconcile.desired import Remembered
 
 
 class Machine(Protocol):

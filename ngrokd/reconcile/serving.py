@@ -8,11 +8,11 @@ import sys
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from ngrokd.desired import Desired
 from ngrokd.errors import HostError, InterfaceTaken, PortForbidden
 from ngrokd.model import Address, Route, Target
-from ngrokd.parts import Forwarder, Machine
-from ngrokd.plan import Listeners, Plan
+from ngrokd.reconcile.desired import Desired
+from ngrokd.reconcile.parts import Forwarder, Machine
+from ngrokd.reconcile.plan import Listeners, Plan
 
 logger = logging.getLogger(__name__)
 

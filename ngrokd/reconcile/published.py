@@ -7,8 +7,8 @@ from typing import Optional
 
 from ngrokd.errors import HostError
 from ngrokd.model import HostsStatus
-from ngrokd.parts import Machine
-from ngrokd.plan import Entry
+from ngrokd.reconcile.parts import Machine
+from ngrokd.reconcile.plan import Entry
 
 
 class Published:
