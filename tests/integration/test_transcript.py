@@ -1,4 +1,4 @@
-"""docs/commands.md shows what a real run prints, and docs/json.md what it prints with --json."""
+"""docs/commands.md and docs/sandbox.md show what a real run prints, docs/json.md its --json."""
 
 from __future__ import annotations
 
@@ -61,3 +61,10 @@ def test_every_command_prints_json_of_its_schema(machine: transcript.Machine, no
         before = "EDITOR='sed -i s/info/debug/' " if name == "config edit" else ""
         wrong += faults(machine.json(f"{before}ngrokctl {SAID.get(name, name)}"), name)
     assert wrong == []
+
+
+def test_every_example_of_the_sandbox_prints_what_its_page_shows() -> None:
+    found = transcript.sandbox_page(transcript.SANDBOX_PAGE.read_text(encoding="utf-8"))
+    assert len(found) > 12
+    for line, shown, printed in found:
+        assert transcript.likened(printed) == transcript.likened(shown), line
