@@ -46,7 +46,7 @@ def test_without_a_limit_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"NOTIFY_SOCKET": "/run/x"}, ELSEWHERE, "systemctl edit ngrokd"),
         ({"SYSTEMD_EXEC_PID": str(ELSEWHERE)}, ELSEWHERE, "LimitNOFILE="),
         ({"SYSTEMD_EXEC_PID": "7"}, ELSEWHERE, "ulimit -n"),  # of the terminal that it came from
-        ({"XPC_SERVICE_NAME": "com.ngrok.ngrokd"}, ELSEWHERE, "sysctl -w kern.maxfiles=262144 kern.maxfilesperproc=131072"),
+        ({"XPC_SERVICE_NAME": "com.ngrok.ngrokd"}, ELSEWHERE, "kern.maxfilesperproc=131072"),
         ({"XPC_SERVICE_NAME": "0"}, ELSEWHERE, "ulimit -n"),
         ({"RC_SVCNAME": "ngrokd"}, ELSEWHERE, "/etc/conf.d/ngrokd"),
         ({}, 1, "--ulimit nofile="),

@@ -168,8 +168,9 @@ def _make_folder(path: Path) -> None:
     folder = Path(os.path.realpath(path.parent))  # a link to a folder that is not there, too
     with contextlib.suppress(FileExistsError, FileNotFoundError):
         folder.mkdir()
-        folder.chmod(_FOLDER_MODE)  # whatever the umask
-        logger.debug("%s was made", folder)
+        made = os.open(folder, os.O_DIRECTORY | os.O_NOFOLLOW)  # and no link put in its place
+        os.fchmod(made, _FOLDER_MODE)  # whatever the umask
+        os.close(made)
 
 
 def _open_if_ours(path: Path, flags: int) -> Optional[int]:
