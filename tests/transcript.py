@@ -130,7 +130,7 @@ def sandbox_page(page: str) -> list[tuple[str, str, str]]:
             else:
                 now = Machine(inside).run(variables + line.partition("  #")[0].replace(*_DEMO))
                 found.append((line, shown, now))
-    return [(line, shown, now.replace(*reversed(_DEMO))) for line, shown, now in found]
+    return [(line, shown, now.replace(_DEMO[1], _DEMO[0])) for line, shown, now in found]
 
 
 @contextmanager
