@@ -68,8 +68,9 @@ def desire(
     skipped = list(discovered.skipped)
     virtual: list[Target] = []
     elsewhere: list[Target] = []
+    rules = names.Rules(facts.reserved_names, facts.loop_names)
     for endpoint in discovered.endpoints:
-        reason = names.refusal(endpoint.target.hostname, facts.reserved_names, facts.loop_names)
+        reason = rules.refusal(endpoint.target.hostname)
         if reason:
             skipped.append(_skip(endpoint, reason))
         elif listen_interface(net, endpoint.target.hostname) == VIRTUAL:
@@ -123,8 +124,10 @@ def _collisions(
     kept: Mapping[Address, Target], moved: Mapping[Address, Target]
 ) -> dict[Target, str]:
     """Why an endpoint cannot have its own port: another one's clients know that already."""
+    failed: dict[Target, str] = {}
+    if not moved:
+        return failed
     of_any = {at.port: to for at, to in moved.items() if at.ip == ANY_IP}
-    failed = {}
     for at, to in kept.items():
         holder = moved.get(at) or of_any.get(at.port)
         if holder is not None:
