@@ -200,11 +200,11 @@ class HostsSection:
         return [f"# BEGIN {self.marker}", *entries, f"# END {self.marker}"]
 
 
-def _by_address(entry: tuple[str, str]) -> tuple[int, int, str]:
+def _by_address(entry: tuple[str, str]) -> tuple[int, list[int], str]:
     name, ip = entry
     if ":" in ip:
-        return 6, int(ipaddress.IPv6Address(ip)), name
-    return 4, int.from_bytes(bytes(map(int, ip.split("."))), "big"), name  # `ipaddress` is slow
+        return 6, [int(ipaddress.IPv6Address(ip))], name
+    return 4, list(map(int, ip.split("."))), name  # `ipaddress` is slow
 
 
 @dataclass(frozen=True)
