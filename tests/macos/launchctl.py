@@ -1,8 +1,7 @@
 """`launchctl` of macOS, in the words, exit statuses and forms of the real one.
 
-`python -m tests.macos.launchctl SOCKET [--old]` is launchd, until its input ends; with `--old` as
-before macOS 10.10. The program `launchctl` is a few lines that hand their words to it (`program`).
-Facts: launchctl(1), captures of macOS 13 to 26. Whatever is not known here ends with 99.
+Facts: launchctl(1), `launchctl error`, captures of macOS 13 to 26. Whatever is not known here ends
+with 99.
 """
 
 from __future__ import annotations
@@ -10,19 +9,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import selectors
 import signal
 import socket
-import struct
-import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Optional
 
 from tests.macos.launchd import UNKNOWN, Job, Jobs, Refused
 
 BOOTOUT_S = 0.5  # after that it says that it is under way
+UNLOAD_S = 60.0
 MODERN = ("bootstrap", "bootout", "kickstart", "print", "enable", "disable", "kill")
 OF_OLD = ("load", "unload", "start", "stop", "list")
 FAILED = {
@@ -53,7 +49,7 @@ class Launchctl:
             words_of_it = FAILED.get(verb, f"Could not {verb} service")
             answer = (exc.number, "", f"{words_of_it}: {exc.number}: {exc.words}\n")
         if answer is not None:
-            _reply(asking, answer)
+            reply(asking, answer)
 
     def turn(self) -> None:
         """What goes on by itself, and answers to who waits for it."""
@@ -62,7 +58,7 @@ class Launchctl:
             job, until, asking = each
             if not job.pid or time.monotonic() >= until:
                 self._waiting.remove(each)
-                _reply(asking, IN_PROGRESS if job.pid else (0, "", ""))
+                reply(asking, IN_PROGRESS if job.pid else (0, "", ""))
 
     def _answer(
         self, verb: str, rest: list[str], uid: int, asking: socket.socket
@@ -78,7 +74,9 @@ class Launchctl:
                 raise Refused(5, f"Input/output error{more}")
             raise Refused(1, "Operation not permitted")
         if verb in ("bootout", "unload"):
-            return self._take_away(self._named(verb, rest), asking)
+            job = self._named(verb, rest)
+            # The older verb returns when it is done.
+            return self._take_away(job, asking, BOOTOUT_S if verb == "bootout" else UNLOAD_S)
         self._do(verb, rest)
         return 0, "", ""
 
@@ -109,11 +107,11 @@ class Launchctl:
         else:
             job.wanted = not job.pid
 
-    def _take_away(self, job: Job, asking: socket.socket) -> Optional[Answer]:
+    def _take_away(self, job: Job, asking: socket.socket, wait_s: float) -> Optional[Answer]:
         self.jobs.take_away(job)
         if not job.pid:
             return 0, "", ""
-        self._waiting.append((job, time.monotonic() + BOOTOUT_S, asking))
+        self._waiting.append((job, time.monotonic() + wait_s, asking))
         return None
 
     def _named(self, verb: str, rest: list[str]) -> Job:
@@ -185,44 +183,8 @@ def _target(words: Sequence[str]) -> str:
     return label
 
 
-def _reply(asking: socket.socket, answer: Answer) -> None:
+def reply(asking: socket.socket, answer: Answer) -> None:
+    """Once; then it is closed."""
     with contextlib.suppress(OSError):  # a command that was not waited for
         asking.sendall(json.dumps(answer).encode())
     asking.close()
-
-
-def serve(path: str, is_old: bool) -> None:
-    """Until standard input ends."""
-    launchctl = Launchctl(Jobs(), is_old)
-    with socket.socket(socket.AF_UNIX) as listening, selectors.DefaultSelector() as selector:
-        listening.bind(path)
-        Path(path).chmod(0o666)  # anybody may ask
-        listening.listen()
-        selector.register(listening, selectors.EVENT_READ)
-        selector.register(sys.stdin, selectors.EVENT_READ)
-        print("launchd is up", flush=True)
-        while True:
-            for key, _ in selector.select(0.02):
-                if key.fileobj is sys.stdin:
-                    launchctl.jobs.close()
-                    return
-                asking, _address = listening.accept()
-                words = json.loads(asking.recv(65536))
-                raw = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-                launchctl.ask(words, struct.unpack("3i", raw)[1], asking)
-            launchctl.turn()
-
-
-def program(python: str, path: str) -> str:
-    """The text of a `launchctl` that asks launchd at `path`."""
-    return (
-        f"#!{python} -IS\nimport json, socket, sys\nwith socket.socket(socket.AF_UNIX) as asking:\n"
-        f"    asking.connect({path!r})\n    asking.sendall(json.dumps(sys.argv[1:]).encode())\n"
-        "    told = b''.join(iter(lambda: asking.recv(65536), b''))\n"
-        "status, out, err = json.loads(told)\nsys.stdout.write(out)\nsys.stderr.write(err)\n"
-        "sys.exit(status)\n"
-    )
-
-
-if __name__ == "__main__":
-    serve(sys.argv[1], is_old="--old" in sys.argv)

@@ -78,8 +78,11 @@ class Job:
 class Jobs:
     """Owner: the one thread that serves."""
 
-    def __init__(self, root: Path = Path("/"), owner: int = 0) -> None:
+    def __init__(
+        self, root: Path = Path("/"), owner: int = 0, throttle_s: float = THROTTLE_S
+    ) -> None:
         """`root`: where plists are looked for; `owner`: whose they must be."""
+        self._throttle_s = throttle_s  # but for a plist that says another one
         self.root = root
         self.owner = owner
         self.by_label: dict[str, Job] = {}
@@ -124,8 +127,11 @@ class Jobs:
             if job.pid and now >= job.kill_at:
                 os.kill(job.pid, signal.SIGKILL)
                 job.kill_at = float("inf")
-            if job.wanted and not job.pid and now - job.started_at >= job.throttle_s:
+            if job.wanted and not job.pid and now - job.started_at >= self._throttle_of(job):
                 _spawn(job)
+
+    def _throttle_of(self, job: Job) -> float:
+        return float(job.plist.get("ThrottleInterval", self._throttle_s))
 
     def known(self) -> list[Job]:
         """By their labels."""
