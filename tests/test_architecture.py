@@ -73,6 +73,7 @@ PURE = {
     "control/opened.py",
     "control/hostspage.py",
     "control/page.py",
+    "control/jsontext.py",
     "control/outline.py",
     "control/protocol.py",
     "control/report.py",

@@ -27,6 +27,7 @@ from ngrokd.doctor import (
     settings,
     surroundings,
 )
+from ngrokd.doctor.aside import Aside
 from ngrokd.doctor.cloud import Reply, Welcome
 from ngrokd.doctor.daemon import Asked
 from ngrokd.doctor.finding import Grade
@@ -203,6 +204,41 @@ def test_an_ingress_that_closes_without_a_word_refuses_us(config: Config, tmp_pa
     with ingress.serving() as place:
         there = configured(config, ingress, ingress.authority, place)
         assert lookcloud.at_ingress(there, "", has_pair=True).welcome is Welcome.REFUSED
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_without_a_certificate_the_ingress_is_judged_all_the_same(
+    config: Config, tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    ingress = Ingress(tmp_path, version)
+    with ingress.serving() as place:
+        strange = replace(config, ingress_endpoint=place)
+        (wrong,) = cloud.of_ingress(lookcloud.at_ingress(strange, "", has_pair=False))
+        trusting = replace(config.server, ca_file=str(ingress.authority.cert))
+        known = replace(strange, server=trusting)
+        found = cloud.of_ingress(lookcloud.at_ingress(known, "", has_pair=False))
+    assert (wrong.grade, wrong.mend) == (Grade.FAILED, "ngrokctl trust")
+    assert found[-1].grade is Grade.SKIPPED and "no certificate to show" in found[-1].text
+    if version is ssl.TLSVersion.TLSv1_3:  # before, it says within the handshake that it wants one
+        assert found[0].grade is Grade.OK
+
+
+def test_of_a_look_that_does_not_end_nobody_waits_for_longer_than_was_said() -> None:
+    never = threading.Event()
+    look = Aside(never.wait)
+    assert look.found(time.monotonic() + 0.05) is None
+    never.set()
+    assert look.found(time.monotonic() + 5) is True
+    failing = Aside(lambda: [][0])
+    with pytest.raises(IndexError):
+        failing.found(time.monotonic() + 5)
+
+
+def test_a_cloud_that_is_not_found_in_time_is_told_with_its_mend(config: Config) -> None:
+    (silent,) = cloud.of_api(lookcloud.late_api(config, 25))
+    (lost,) = cloud.of_ingress(lookcloud.late_ingress(config, "", 25))
+    for each in (silent, lost):
+        assert each.grade is Grade.FAILED and "25 s" in each.text and "DNS" in each.mend
 
 
 def test_where_the_ingress_is_was_kept_by_the_last_daemon(config: Config) -> None:

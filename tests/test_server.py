@@ -300,11 +300,16 @@ def test_a_fault_in_one_connection_costs_that_one_and_one_line(
 # Keys and the log
 
 
-def test_the_key_is_set_five_times_a_minute_at_most(path: Path) -> None:
+def test_the_key_is_set_five_times_a_minute_at_most(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     answers = talk(path, b'{"command":"set-api-key","args":["k"]}\n' * 6 + LIST)
     assert [answer["success"] for answer in answers] == [True] * 5 + [False, True]
     assert answers[5]["code"] == "rate_limited"
     assert "try again in" in answers[5]["error"]
+    (told,) = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    asker = f"uid {os.getuid()}, pid {os.getpid()}"
+    assert told == f"control: too many API keys are tried, now by {asker}"
 
 
 def test_a_permit_comes_back_when_its_minute_is_over() -> None:

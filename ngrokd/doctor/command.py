@@ -28,12 +28,14 @@ from ngrokd.doctor import (
     settings,
     surroundings,
 )
+from ngrokd.doctor.aside import Aside
 from ngrokd.doctor.daemon import NEEDS_ROOT, Asked
 from ngrokd.doctor.finding import Finding, Grade, skipped
 from ngrokd.doctor.lookdaemon import Started
 from ngrokd.doctor.settings import ConfigFacts
 from ngrokd.verbs import lifecycle, whereabouts
 
+CLOUD_S = 25.0  # for the API and the ingress together, with all look-ups of names
 _OF_CLOSED = ("permissions", "API", "clock", "certificate", "ingress", "log")
 WRITTEN = "{} is written, without keys. It has hostnames and addresses: look before you send it."
 
@@ -110,12 +112,15 @@ def _findings(case: _Case) -> list[Finding]:
 
 def _of_cloud(case: _Case) -> list[Finding]:
     config = surroundings.with_key(case.config, case.environ)
+    named = text(case.asked.status, "ingress_endpoint")
+    certificate = lookcloud.at_certificate(config)
+    has_pair = certificate.validity is not None
+    until = time.monotonic() + CLOUD_S
     with surroundings.way_of(case.environ):
-        api = lookcloud.at_api(config)
-        certificate = lookcloud.at_certificate(config)
-        has_pair = certificate.validity is not None
-        named = text(case.asked.status, "ingress_endpoint")
-        ingress = lookcloud.at_ingress(config, named, has_pair)
+        asking = Aside(lambda: lookcloud.at_api(config))
+        looking = Aside(lambda: lookcloud.at_ingress(config, named, has_pair))
+        api = asking.found(until) or lookcloud.late_api(config, CLOUD_S)
+        ingress = looking.found(until) or lookcloud.late_ingress(config, named, CLOUD_S)
     return [
         *cloud.of_api(api),
         cloud.of_clock(api),
