@@ -229,7 +229,7 @@ def test_of_a_look_that_does_not_end_nobody_waits_for_longer_than_was_said() -> 
     assert look.found(time.monotonic() + 0.05) is None
     never.set()
     assert look.found(time.monotonic() + 5) is True
-    failing = Aside(lambda: [][0])
+    failing: Aside[object] = Aside(lambda: [][0])
     with pytest.raises(IndexError):
         failing.found(time.monotonic() + 5)
 
