@@ -87,6 +87,16 @@ def test_with_too_few_for_the_daemon_itself_it_does_not_start(
         limits.raise_descriptor_limit()
 
 
+def test_a_crash_leaves_no_core_which_would_hold_keys() -> None:
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))
+    try:
+        limits.leave_no_core()
+        assert resource.getrlimit(resource.RLIMIT_CORE) == (0, before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, before)
+
+
 @pytest.mark.parametrize("asked", [0, 40, 500])
 @pytest.mark.parametrize(("soft", "listeners"), [(128, 20), (256, 128), (300, 20), (1024, 896)])
 def test_connections_leave_descriptors_for_all_else_whatever_is_set(
