@@ -210,8 +210,8 @@ class Arguments:
         doctor.add_argument(
             "--config",
             metavar="PATH",
-            default=DEFAULT_CONFIG_PATH,
-            help=f"the configuration to check; default {DEFAULT_CONFIG_PATH}",
+            help="the configuration to check, instead of that of the daemon that runs or, where "
+            f"none does, of the service that is installed, or {DEFAULT_CONFIG_PATH}",
         )
         doctor.add_argument(
             "--bundle",
