@@ -50,7 +50,9 @@ def at_files(config: Config, path: Path, socket_path: str) -> Files:
 
 def at_log(place: str) -> LogFacts:
     """Where the daemon writes, as `log_place` says. Nothing is written."""
-    if place in (JOURNAL, STANDARD_ERROR):
+    if place == JOURNAL:
+        return LogFacts(f"the journal ({JOURNAL})")
+    if place == STANDARD_ERROR:
         return LogFacts(place)
     if place == targets.SYSLOG:
         found = os.path.exists(DEV_LOG)  # noqa: PTH110
