@@ -35,6 +35,7 @@ PURE = {
     "doctor/finding.py",
     "doctor/host.py",
     "doctor/proctables.py",
+    "doctor/secrets.py",
     "doctor/settings.py",
     "errors.py",
     "reconcile/exposure.py",

@@ -328,7 +328,9 @@ def test_a_configuration_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     path.write_text("net: {subnet: 10.9.0.0/16, no: 1}\n")
     config, facts = looksettings.at_config(path, {})
     assert config.net.subnet == "10.9.0.0/16"
-    assert "net.no" in facts.faults[0]
+    assert "net.no" in facts.faults[0] and facts.is_known
+    path.write_text("][")
+    assert not looksettings.at_config(path, {})[1].is_known
     path.write_text("net: {subnet: 10.9.0.0/16}\n")
     assert looksettings.at_config(path, {})[1].faults == ()
 

@@ -92,7 +92,7 @@ def _case(call: Call) -> _Case:
 
 def _findings(case: _Case) -> list[Finding]:
     """In the order in which one thing needs another."""
-    asked, closed = case.asked, not case.facts.is_readable
+    asked, closed = case.asked, not case.facts.is_known
     files = looksettings.at_files(case.config, case.path, case.socket_path)
     found = [
         *daemon.of_daemon(asked),
@@ -106,7 +106,8 @@ def _findings(case: _Case) -> list[Finding]:
     ]
     if closed:
         why = f"what to look at stands in {case.path}"
-        found[2:2] = [skipped(each, why, NEEDS_ROOT) for each in _OF_CLOSED]
+        mend = "" if case.facts.is_readable else NEEDS_ROOT  # else the line above has one
+        found[2:2] = [skipped(each, why, mend) for each in _OF_CLOSED]
     return found
 
 
