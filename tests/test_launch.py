@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 
 import pytest
 
 from ngrokd.verbs import launch
+
+
+def test_what_asks_macos_for_its_proxies_is_not_loaded_before_the_fork() -> None:
+    """CoreFoundation refuses to work in a child of a process that has loaded it."""
+    code = (
+        "import sys, ngrokd.__main__, ngrokd.cli, ngrokd.verbs.launch;"
+        "sys.exit(bool({'urllib.request', '_scproxy'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize(
