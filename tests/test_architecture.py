@@ -32,6 +32,7 @@ PURE = {
     "doctor/daemon.py",
     "doctor/finding.py",
     "doctor/host.py",
+    "doctor/mending.py",
     "doctor/proctables.py",
     "doctor/settings.py",
     "errors.py",

@@ -210,8 +210,8 @@ class Arguments:
         doctor.add_argument(
             "--config",
             metavar="PATH",
-            default=DEFAULT_CONFIG_PATH,
-            help=f"the configuration to check; default {DEFAULT_CONFIG_PATH}",
+            help="the configuration to check; default: that of the daemon that answers, else that "
+            "of the service",
         )
         doctor.add_argument(
             "--bundle",

@@ -7,9 +7,11 @@ import platform
 import ssl
 import time
 from pathlib import Path
+from typing import Optional
 
 from ngrokd import __version__
 from ngrokd.config import DEFAULT_SOCKET_PATH, Config
+from ngrokd.control import advice
 from ngrokd.control.answers import mapping, mappings, text
 from ngrokd.control.client import request
 from ngrokd.control.commands import Call, Outcome
@@ -22,12 +24,15 @@ from ngrokd.doctor import (
     lookcloud,
     lookhost,
     looksettings,
+    mending,
     settings,
 )
 from ngrokd.doctor.daemon import Asked
 from ngrokd.doctor.finding import Finding, Grade
+from ngrokd.doctor.settings import ConfigFacts
 from ngrokd.errors import NgrokdError, NotPermitted
 from ngrokd.logs import targets
+from ngrokd.verbs.whereabouts import config_path
 
 ASK_S = 10.0
 WRITTEN = "{} is written, without keys. It has hostnames and addresses: look before you send it."
@@ -35,15 +40,12 @@ WRITTEN = "{} is written, without keys. It has hostnames and addresses: look bef
 
 def doctor(call: Call) -> Outcome:
     """Exit code 0 only if nothing failed."""
-    path = Path(call.options.config)
-    config, facts = looksettings.at_config(path)
-    named = call.socket_path
-    socket_path = config.server.socket_path if named == DEFAULT_SOCKET_PATH else named
-    asked = ask(socket_path, targets.place_of(config.server, foreground=False))
+    named = call.options.config
+    path, config, facts, asked = _subject(named, call.socket_path)
     findings = [
         *daemon.of_daemon(asked),
         settings.of_config(facts),
-        *settings.of_files(looksettings.at_files(config, path, socket_path)),
+        *settings.of_files(looksettings.at_files(config, path, asked.socket_path)),
         *_of_cloud(config, asked),
         *_of_host(config, asked),
         settings.of_log(looksettings.at_log(config)),
@@ -52,6 +54,9 @@ def doctor(call: Call) -> Outcome:
             asked, __version__, platform.python_version(), ssl.OPENSSL_VERSION
         ),
     ]
+    words = ["doctor", *(["--config", named] if named else [])]
+    again = advice.again(words, None, call.socket_path)
+    findings = mending.as_typed(findings, mending.Typed(again, call.options.socket, named or ""))
     bad = finding.how_many(findings, Grade.FAILED)
     named_bundle = call.options.bundle
     data = {**finding.as_json(findings), "bundle": named_bundle}
@@ -61,6 +66,22 @@ def doctor(call: Call) -> Outcome:
         collecting.write(Path(named_bundle), config, asked, pages)
         page += f"\n\n{WRITTEN.format(named_bundle)}"
     return Outcome(data, page, 1 if bad else 0)
+
+
+def _subject(
+    named: Optional[str], socket_path: str
+) -> tuple[Path, Config, ConfigFacts, Asked]:
+    """The configuration that is named, else that of the daemon that answers, else the service's."""
+    path = Path(named) if named else config_path()
+    config, facts = looksettings.at_config(path)
+    if socket_path == DEFAULT_SOCKET_PATH:
+        socket_path = config.server.socket_path
+    asked = ask(socket_path, targets.place_of(config.server, foreground=False))
+    theirs = text(asked.status, "config")
+    if not named and theirs and theirs != str(path):
+        path = Path(theirs)
+        config, facts = looksettings.at_config(path)
+    return path, config, facts, asked
 
 
 def ask(socket_path: str, log: str) -> Asked:

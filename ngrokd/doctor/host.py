@@ -159,6 +159,9 @@ def of_resolver(
         ours = hosts.names.get(name, "")
         if ips is not None and ours not in ips:
             said = ", ".join(ips) or "nothing"
+            if not ours:
+                what = f"{hosts.path} lacks {name}, of which `getent hosts` says {said}"
+                return failed("resolver", what, REFRESH)
             mend = (
                 "`files` must come first in the line `hosts:` of /etc/nsswitch.conf; where nscd"
                 " runs: nscd -i hosts; systemd-resolved: resolvectl flush-caches"

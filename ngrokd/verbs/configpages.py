@@ -11,6 +11,7 @@ from typing import Optional
 
 from ngrokd.config import Config
 from ngrokd.configtext.schema import KEYS, Key, value_in
+from ngrokd.configtext.written import plain
 from ngrokd.control.text import Column, note, table
 
 SECRET = "[set, not shown]"
@@ -49,7 +50,7 @@ def settings(
 
 
 def _setting(config: Config, key: Key, place: str, path: str, saved: str) -> Setting:
-    value = _plain(value_in(config, key))
+    value = plain(value_in(config, key))
     if key.dotted in _SECRETS:
         if saved:
             return Setting(key.dotted, SECRET, SET_API_KEY, f"ngrokctl set-api-key ({saved})")
@@ -61,12 +62,6 @@ def _setting(config: Config, key: Key, place: str, path: str, saved: str) -> Set
         return Setting(key.dotted, value, ENVIRONMENT, f"${name}")
     line = place.removeprefix(f"{path}:").partition(":")[0]
     return Setting(key.dotted, value, FILE, f"line {line}")
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Mapping):
-        return dict(value)
-    return list(value) if isinstance(value, tuple) else value
 
 
 def page(

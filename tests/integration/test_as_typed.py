@@ -114,6 +114,9 @@ def test_names_work_for_every_program_where_root_runs_it(machine: Machine) -> No
         page = machine.run_as_typed("curl -sS http://hello.sandbox/")
         assert page.returncode == 0 and "hello" in page.stdout.lower()
         assert machine.run_as_typed("getent hosts echo.sandbox").stdout.startswith("127.107.")
+        (status,) = (line for line in _commands(program) if line.endswith(" status"))
+        looked = machine.run_as_typed(f"{status[: -len('status')]}doctor")
+        assert looked.returncode == 0, looked.stdout
         program.send(signal.SIGTERM)
         assert program.wait() == 0
 
