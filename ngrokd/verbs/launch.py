@@ -18,7 +18,7 @@ from ngrokd import configfile, logs
 from ngrokd.config import DEFAULT_CONFIG_PATH, Config
 from ngrokd.configtext import written
 from ngrokd.errors import StateError
-from ngrokd.host import files, privileges
+from ngrokd.host import files, leftovers, privileges
 from ngrokd.model import Status
 from ngrokd.process import background, pidfile, signals
 from ngrokd.verbs import places
@@ -93,7 +93,7 @@ def _serve_sandboxed(
 
 
 def _record_in(folder: Path) -> Path:
-    return folder / "daemon-as-started.yml"
+    return folder / leftovers.SANDBOX_RECORD
 
 
 def _write_record(path: Path, config: Config) -> None:
