@@ -100,9 +100,10 @@ soak: needs-test $(VENV)/dev ## a daemon in trouble for MINUTES=5; a SEED=n repe
 
 venv: needs-venv $(VENV)/dev ## .venv with ngrokd and the tools of development
 
-lint: needs-venv $(VENV)/dev ## ruff and mypy --strict
+lint: needs-venv $(VENV)/dev ## ruff and mypy --strict, as Linux and as macOS have Python
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file tests/macos/mypy.ini
 
 check: lint test longtest ## what continuous integration runs
 

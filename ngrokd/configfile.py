@@ -54,6 +54,7 @@ net:
   start_port: 9080               # first port where listen_interface is not virtual
   overrides: {}                  # hostname: listen_interface
   hosts_file: /etc/hosts
+  flush_resolver_cache: auto     # off: the resolver may keep old answers
 
 forward:
   connect_timeout: 10            # seconds for connect, handshake and upgrade

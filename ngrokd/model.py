@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Optional
 
 
-# Tuples, the two of them: thousands are hashed and compared at each poll, which Python's own code
+# Tuples, the three of them: thousands are hashed and compared at each poll, which Python's own code
 # does for a tuple in a tenth of the time.
 class Address(NamedTuple):
     """A TCP address."""
@@ -33,8 +33,7 @@ class Target(NamedTuple):
         return f"{self.hostname}:{self.port}"
 
 
-@dataclass(frozen=True, order=True)
-class Route:
+class Route(NamedTuple):
     """What a listener serves, and by which name: `host` is what HTTP requests get for theirs."""
 
     target: Target

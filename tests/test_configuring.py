@@ -70,7 +70,7 @@ def copies(path: Path) -> list[Path]:
     return sorted(path.parent.glob("config.edit-*.yml"))
 
 
-SED = 'sed -i s/10.9/10.8/ "$1"'
+SED = 'sed -i "s/10[.]9[.]/10.8./" "$1"'
 
 
 # Showing

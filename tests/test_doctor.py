@@ -88,6 +88,26 @@ def test_a_dead_daemon_is_told_with_its_log_and_a_degraded_one_with_its_problems
     assert told.splitlines()[1:] == ["the moon is full"]
 
 
+def test_a_daemon_that_lives_and_is_silent_is_restarted_and_nothing_of_it_cleaned_up() -> None:
+    stuck = Asked("/sock", why="it did not answer within 10 s", is_stuck=True, log="/log")
+    (found,) = daemon.of_daemon(stuck)
+    assert (found.grade, found.mend) == (FAILED, "ngrokd restart")
+    assert "ended" not in found.text
+    there = host.of_interface(stuck, InterfaceFacts("ngrokd0", "10.107.0.0/16", is_there=True))
+    names = host.of_hosts(stuck, HostsFacts("/etc/hosts", True, {"a.ns": "10.107.0.2"}))
+    assert (there.grade, names.grade) == (SKIPPED, SKIPPED)
+
+
+def test_an_answer_that_makes_no_sense_is_no_traceback() -> None:
+    odd = Asked("/sock", {}, ({"listen_address": "127.0.0.1:²"}, {"listen_address": "x:999999"}))
+    assert host.listeners(odd) == frozenset()
+
+
+def test_fewer_descriptors_than_the_daemon_itself_needs_are_told() -> None:
+    found = host.of_limits(Asked("/sock"), host.Limits(64, None, 128))
+    assert found.grade is FAILED and "ulimit -n" in found.mend
+
+
 def test_another_version_of_the_daemon_is_told() -> None:
     assert daemon.of_versions(WELL, "1.0", "3.11", "OpenSSL").grade is OK
     assert daemon.of_versions(WELL, "1.1", "3.11", "OpenSSL").mend == "ngrokd restart"
@@ -138,7 +158,12 @@ FILES = Files(
         (replace(FILES, folder=FileFacts("/s", 0o755)), OK, ""),
         (replace(FILES, socket=FileFacts("/sock", 0o666)), WARNING, "chmod 660 /sock"),
         (replace(FILES, folder=FileFacts("/s", 0o700, uid=1000)), WARNING, "chown root /s"),
-        (replace(FILES, folder=FileFacts("/s", fault="Permission denied")), SKIPPED, "sudo"),
+        (replace(FILES, folder=FileFacts("/s", fault="no", is_closed=True)), SKIPPED, "sudo"),
+        (
+            replace(FILES, secrets=(FileFacts("/s/k", fault="a loop"),)),
+            FAILED,
+            "move it away: /s/k",
+        ),
     ],
 )
 def test_what_others_could_read_or_replace_is_told(files: Files, grade: Grade, mend: str) -> None:
@@ -288,7 +313,7 @@ def test_a_resolver_must_say_what_the_file_says(
 def test_a_name_that_the_file_lacks_is_no_fault_of_the_resolver() -> None:
     found = host.of_resolver(HOSTS, {"c.ns": ()})
     assert (found.grade, found.mend) == (FAILED, "ngrokctl refresh")
-    assert found.text == "/etc/hosts lacks c.ns, of which `getent hosts` says nothing"
+    assert found.text == "`getent hosts c.ns` says nothing, and /etc/hosts lacks that name"
 
 
 def test_a_file_of_another_machine_says_nothing_of_this_resolver() -> None:

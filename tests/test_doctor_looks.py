@@ -20,13 +20,23 @@ from ngrokd.cloud.distrust import Verdict
 from ngrokd.config import ApiSettings, Config, NetSettings, ServerSettings
 from ngrokd.configtext import written
 from ngrokd.control import ctl
-from ngrokd.doctor import lookcloud, lookhost, looksettings
+from ngrokd.doctor import (
+    cloud,
+    lookcloud,
+    lookdaemon,
+    lookhost,
+    looksettings,
+    settings,
+    surroundings,
+)
 from ngrokd.doctor.cloud import Reply, Welcome
 from ngrokd.doctor.daemon import Asked
+from ngrokd.doctor.finding import Grade
 from ngrokd.host import cgroups
 from ngrokd.host.command import CommandError
 from ngrokd.host.holders import Holders
 from ngrokd.model import Address
+from ngrokd.process import identity, running
 from tests.certificates import Authority, server_context
 from tests.cloud_fake import FakeApi
 from tests.cloud_fake import Reply as Sent
@@ -83,6 +93,30 @@ def test_a_refused_key_and_an_api_that_is_not_well_are_told_apart(config: Config
         assert lookcloud.at_api(there).reply is Reply.UNWELL
     silent = lookcloud.at_api(config)
     assert silent.reply is Reply.NONE and KEY not in silent.why
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        Sent(200, body=b"<html>log in to the network"),
+        Sent(302, {}, headers={"Location": "http://portal/"}),
+        Sent(200, body=b"\x16\x03rubbish"),
+    ],
+)
+def test_what_is_not_the_api_is_told_from_one_that_is_not_well(config: Config, sent: Sent) -> None:
+    with api(config, sent) as (there, _):
+        facts = lookcloud.at_api(there)
+    assert facts.reply is Reply.FOREIGN and "tried again" not in facts.why
+    (found,) = cloud.of_api(facts)
+    assert found.grade is Grade.FAILED and "api.url" in found.mend
+
+
+def test_a_saved_key_that_is_no_file_is_a_fault_also_for_root(config: Config) -> None:
+    (config.state_folder / "api_key").mkdir()
+    facts = lookcloud.at_api(config)
+    assert not facts.is_unreadable
+    assert cloud.of_api(facts)[0].grade is Grade.FAILED
+
 
 
 def test_a_clock_that_is_wrong_is_seen_by_the_date_of_the_answer(config: Config) -> None:
@@ -257,13 +291,13 @@ def test_the_descriptors_of_a_process_are_counted() -> None:
 
 def test_a_configuration_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     path = tmp_path / "config.yml"
-    assert not looksettings.at_config(path)[1].is_there
+    assert not looksettings.at_config(path, {})[1].is_there
     path.write_text("net: {subnet: 10.9.0.0/16, no: 1}\n")
-    config, facts = looksettings.at_config(path)
+    config, facts = looksettings.at_config(path, {})
     assert config.net.subnet == "10.9.0.0/16"
     assert "net.no" in facts.faults[0]
     path.write_text("net: {subnet: 10.9.0.0/16}\n")
-    assert looksettings.at_config(path)[1].faults == ()
+    assert looksettings.at_config(path, {})[1].faults == ()
 
 
 def test_secrets_are_looked_at_where_they_are(config: Config, tmp_path: Path) -> None:
@@ -278,11 +312,117 @@ def test_secrets_are_looked_at_where_they_are(config: Config, tmp_path: Path) ->
 
 
 def test_a_log_is_looked_at_and_not_written(config: Config, tmp_path: Path) -> None:
-    assert looksettings.at_log(config).fault == ""
-    assert not Path(config.server.log_file).exists()
-    lost = replace(config, server=replace(config.server, log_file=str(tmp_path / "no" / "log")))
-    assert "no folder" in looksettings.at_log(lost).fault
-    assert looksettings.at_log(lost).mend == f"mkdir -p {tmp_path / 'no'}"
+    place = config.server.log_file
+    assert looksettings.at_log(place).fault == ""
+    assert not Path(place).exists()
+    lost = looksettings.at_log(str(tmp_path / "no" / "log"))
+    assert "no folder" in lost.fault
+    assert lost.mend == f"mkdir -p {tmp_path / 'no'}"
+    (tmp_path / "link").symlink_to(place)
+    assert looksettings.at_log(str(tmp_path / "link")).fault == ""  # it is made where that leads
+
+
+def test_a_log_that_takes_no_lines_is_told(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name in ("pipe", ".", "loop"):
+        found = looksettings.at_log(str(tmp_path / name))
+        assert found.fault and "server.log_file" in found.mend, name
+
+
+def test_a_log_in_the_foreground_goes_where_its_starter_wants_it(config: Config) -> None:
+    unset = replace(config, server=replace(config.server, log_file=""))
+    place = looksettings.log_place(unset, Path("/nowhere"), in_foreground=True)
+    assert place in (looksettings.STANDARD_ERROR, looksettings.JOURNAL)
+    assert "goes to" in settings.of_log(looksettings.at_log(place)).text
+    assert looksettings.log_place(config, Path("/n"), True) == config.server.log_file
+
+
+@pytest.mark.parametrize("make", ["loop", "dangling"])
+def test_a_configuration_that_leads_nowhere_is_a_fault_and_not_closed(
+    make: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "config.yml"
+    path.symlink_to(path if make == "loop" else tmp_path / "gone")
+    facts = looksettings.at_config(path, {})[1]
+    assert facts.is_readable and "cannot be read" in facts.faults[0]
+
+
+# What the daemon has and who asks has not
+
+
+def test_the_daemons_own_words_go_before_a_configuration_of_another_one(config: Config) -> None:
+    status: dict[str, object] = {
+        "interface": {"name": "ngrok7", "subnet": "10.9.0.0/16", "mode": "dummy"},
+        "hosts": {"path": "/srv/hosts"},
+    }
+    net = lookhost.as_told(config.net, Asked("/s", status))
+    told = (net.interface_name, net.subnet, net.hosts_file)
+    assert told == ("ngrok7", "10.9.0.0/16", "/srv/hosts")
+    odd: dict[str, object] = {
+        "interface": {"name": "-x\0", "subnet": "127.107.0.0/16", "mode": "loopback"},
+        "hosts": {"path": "\x1b"},
+    }
+    assert lookhost.as_told(config.net, Asked("/s", odd)) == config.net
+
+
+def test_a_key_of_the_environment_goes_before_that_of_the_file(
+    config: Config, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_text("of-a-file\n")
+    named = {"NGROK_API_KEY_FILE": str(tmp_path / "key")}
+    assert surroundings.with_key(config, {}).api.key == KEY
+    assert surroundings.with_key(config, named).api.key == "of-a-file"
+    assert surroundings.with_key(config, {**named, "NGROK_API_KEY": "mine"}).api.key == "mine"
+
+
+def test_proxies_are_the_daemons_meanwhile_and_ours_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://ours:1")
+    with surroundings.way_of({"https_proxy": "http://its:2", "OTHER": "x"}):
+        assert "HTTPS_PROXY" not in os.environ and "OTHER" not in os.environ
+        assert os.environ["https_proxy"] == "http://its:2"
+    assert os.environ["HTTPS_PROXY"] == "http://ours:1" and "https_proxy" not in os.environ
+
+
+def test_how_a_daemon_was_started_is_read_of_its_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identity, "is_ngrokd", lambda pid: True)
+    process = tmp_path / "7"
+    process.mkdir()
+    (process / "cwd").symlink_to("/srv")
+    (process / "cmdline").write_bytes(b"python3\0ngrokd\0--config\0my.yml\0--foreground\0")
+    (process / "environ").write_bytes(b"NGROK_API_KEY=k\0odd\0")
+    found = lookdaemon.started(Asked("/s", {"pid": 7}), tmp_path)
+    assert found == lookdaemon.Started(Path("/srv/my.yml"), {"NGROK_API_KEY": "k"}, True)
+    (process / "environ").unlink()
+    (process / "cmdline").write_bytes(b"ngrokd\0--config=/etc/x.yml\0")
+    found = lookdaemon.started(Asked("/s", {"pid": 7}), tmp_path)
+    assert found == lookdaemon.Started(Path("/etc/x.yml"))
+    assert lookdaemon.started(Asked("/s")) == lookdaemon.Started()
+
+
+def test_a_daemon_that_is_silent_is_stuck_and_not_dead(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookdaemon, "ASK_S", 0.2)
+    path = str(tmp_path / "sock")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(8)
+        silent = lookdaemon.ask(path, config, "/log")
+    assert silent.is_stuck and silent.lives and "0.2 s" in silent.why
+    here = replace(config, server=replace(config.server, pid_file=str(tmp_path / "pid")))
+    gone = lookdaemon.ask(str(tmp_path / "none"), here, "/log")
+    assert not gone.lives and gone.log == "/log"
+    monkeypatch.setattr(running, "find", lambda config: 42)
+    assert "pid 42" in lookdaemon.ask(str(tmp_path / "none"), here, "/log").why
+
+
+@pytest.mark.parametrize("name", ["-s", "a\0b", "\ud800.ns", "a b", ""])
+def test_no_name_that_is_none_is_given_to_getent(name: str) -> None:
+    asked = Asked("", {}, ({"hostname": name, "ip": "10.0.0.1", "published": True},))
+    assert lookhost.at_resolver(asked, lambda argv, text="": pytest.fail(name)) == {}
 
 
 def test_whose_a_port_is_that_the_daemon_may_not_see_is_told_to_who_may(

@@ -16,7 +16,7 @@ import pytest
 from ngrokd import healthpages
 from ngrokd.config import ForwardSettings, ServerSettings
 from ngrokd.control import client
-from ngrokd.forward.forwarder import Forwarder
+from ngrokd.forward.forwarder import GLANCE_S, Forwarder
 from ngrokd.healthpages import HealthPages
 from ngrokd.model import State, Status
 from ngrokd.process import pulse
@@ -75,6 +75,29 @@ def test_a_forwarding_thread_that_stands_still_is_told_at_once_until_it_goes_on(
         go_on.set()
         wait_until(lambda: get(port, "/health") == (200, "healthy\n"))
         assert get(port, "/ready") == (200, "ready\n")
+    finally:
+        go_on.set()
+        pages.stop()
+
+
+def test_the_pages_wait_a_moment_for_a_forwarding_thread_that_stands_still_and_only_once(
+    forwarder: Forwarder,
+) -> None:
+    port, go_on, stands = free_port(), threading.Event(), threading.Event()
+
+    def stand_still() -> None:
+        stands.set()
+        go_on.wait(PATIENCE_S)
+
+    pages = HealthPages(lambda: READY, forwarder)
+    pages.configure(ServerSettings(health_port=port))
+    try:
+        forwarder.when_idle(stand_still)  # called on that thread
+        assert stands.wait(PATIENCE_S)
+        began = time.monotonic()
+        for path in ("/metrics", "/status", "/metrics", "/status", "/health"):
+            assert get(port, path)[0] == 200  # it stands for less than FORWARD_LIMIT_S
+        assert time.monotonic() - began < 3 * GLANCE_S
     finally:
         go_on.set()
         pages.stop()

@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -247,8 +248,7 @@ def test_over_the_limit_for_too_long_a_client_is_told_that_it_is_busy(
         held = [connect(path) for _ in range(server.MAX_CONNECTIONS)]
         for conn in held:
             conn.sendall(LIST)
-        for _ in held:
-            assert begun.acquire(timeout=PATIENCE_S)
+        assert begun.acquire(timeout=PATIENCE_S)  # the others wait for their turn
         assert [answer["code"] for answer in talk(path, b"")] == ["busy"]
         go_on.set()
         for conn in held:
@@ -487,6 +487,37 @@ def test_a_file_in_the_way_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(HostError, match="not a socket; move it away"):
         ControlServer(str(path), "", COMMANDS).start()
     assert path.read_text() == "mine"
+
+
+def test_what_somebody_puts_in_the_place_of_a_new_socket_keeps_its_mode(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("")
+    secret.chmod(0o600)
+    path = tmp_path / "s"
+
+    class Replaced(socket.socket):
+        def bind(self, address: object) -> None:
+            super().bind(address)  # type: ignore[arg-type]
+            path.rename(tmp_path / "taken")
+            path.symlink_to(secret)
+
+    with patch.object(socket, "socket", Replaced), pytest.raises(HostError, match="only root may"):
+        socketfile.listen(str(path), None, 1)
+    assert secret.stat().st_mode & 0o777 == 0o600
+    assert path.is_symlink()
+
+
+def test_what_somebody_puts_in_the_place_of_a_new_folder_keeps_its_mode(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir(0o700)
+    folder = tmp_path / "run"
+
+    def replaced(made: Path) -> None:
+        made.symlink_to(theirs)
+
+    with patch.object(Path, "mkdir", replaced), contextlib.suppress(HostError):
+        socketfile.listen(str(folder / "s"), None, 1)[0].close()
+    assert theirs.stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.parametrize(

@@ -230,8 +230,8 @@ class Arguments:
         doctor.add_argument(
             "--config",
             metavar="PATH",
-            help="the configuration to check; default: that of the daemon that answers, else that "
-            "of the service",
+            help="the configuration to check, instead of that of the daemon that runs or, where "
+            f"none does, of the service that is installed, or {DEFAULT_CONFIG_PATH}",
         )
         doctor.add_argument(
             "--bundle",

@@ -37,6 +37,8 @@ class Column:
 
 def clean(text: str) -> str:
     """Names and reasons come from the network: their control characters reach no terminal."""
+    if text.isprintable():  # as nearly all, and there are thousands of names
+        return text
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 

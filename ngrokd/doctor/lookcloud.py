@@ -15,7 +15,15 @@ from typing import Optional
 from ngrokd import __version__
 from ngrokd.cloud import cafile, certificate, ngrokca, probe, recordfile, statefile, trust
 from ngrokd.cloud.api import OPERATORS
-from ngrokd.cloud.apierrors import Answer, Asked, document_of, key_fault, silence
+from ngrokd.cloud.apierrors import (
+    PASSING_STATUSES,
+    Answer,
+    Asked,
+    document_of,
+    key_fault,
+    silence,
+    utc,
+)
 from ngrokd.cloud.distrust import Verdict
 from ngrokd.cloud.ingressaddress import IngressAddress, is_ingress_address, parse
 from ngrokd.cloud.transport import NoAnswer, Transport
@@ -35,7 +43,8 @@ def at_api(config: Config) -> ApiFacts:
     try:
         saved = statefile.read(config.state_folder / "api_key")
     except StateError as exc:
-        return ApiFacts(url, why=str(exc), is_unreadable=True)
+        is_closed = isinstance(exc.__cause__, PermissionError)
+        return ApiFacts(url, why=str(exc), is_unreadable=is_closed, mend="as it says")
     key = (saved or b"").decode("utf-8", "replace").strip() or config.api.key
     fault = key_fault(key)
     if fault:
@@ -51,14 +60,15 @@ def at_api(config: Config) -> ApiFacts:
     try:
         answer = Transport(url, API_S).send("GET", url.rstrip("/") + path, headers, None)
     except NoAnswer as exc:
-        return ApiFacts(url, Reply.NONE, str(silence(asked, str(exc))))
+        return ApiFacts(url, Reply.NONE, _once(silence(asked, str(exc))))
     skew_s = _skew(answer, time.time())
     try:
         document_of(answer, asked, time.time())
     except ApiRefused as exc:
         return ApiFacts(url, Reply.REFUSED, str(exc), skew_s)
     except ApiError as exc:
-        return ApiFacts(url, Reply.UNWELL, str(exc), skew_s)
+        is_its_own = answer.status in PASSING_STATUSES or answer.status >= 500 or exc.code
+        return ApiFacts(url, Reply.UNWELL if is_its_own else Reply.FOREIGN, _once(exc), skew_s)
     return ApiFacts(url, Reply.TAKEN, "", skew_s)
 
 
@@ -140,10 +150,15 @@ def _waits(context: ssl.SSLContext, name: str, at: Address) -> tuple[Welcome, st
     return Welcome.REFUSED, "it closes the connection"
 
 
+def _once(exc: ApiError) -> str:
+    """Without what the daemon would do next: this is one look, and perhaps no daemon runs."""
+    return str(exc).replace("; it is tried again", "")
+
+
 def _skew(answer: Answer, now: float) -> Optional[float]:
     try:
-        return now - email.utils.parsedate_to_datetime(answer.date).timestamp()
-    except (TypeError, ValueError, OverflowError):
+        return now - utc(email.utils.parsedate_to_datetime(answer.date)).timestamp()
+    except (TypeError, ValueError, IndexError, OverflowError):  # 3.9 raises all kinds
         return None
 
 

@@ -181,7 +181,8 @@ class Reconciler:
         """
         serving = self._serving
         serving.confirm()
-        if serving.present - desired.addresses:  # else nobody needs to know
+        serving.settle(desired)
+        if planning.lacking(serving.present, desired.addresses):  # else nobody needs to know
             keeping = keeping or self._busy_ips()
         steps = planning.plan(
             desired.listeners, desired.addresses, serving.open, serving.present, keeping
