@@ -364,6 +364,8 @@ def test_the_daemons_own_words_go_before_a_configuration_of_another_one(config: 
         "hosts": {"path": "\x1b"},
     }
     assert lookhost.as_told(config.net, Asked("/s", odd)) == config.net
+    loopback = {"interface": {"name": "lo", "subnet": "127.107.0.0/16", "mode": "loopback"}}
+    assert lookhost.as_told(config.net, Asked("/s", loopback)) == config.net
 
 
 def test_a_key_of_the_environment_goes_before_that_of_the_file(
