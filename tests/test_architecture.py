@@ -34,6 +34,7 @@ PURE = {
     "doctor/daemon.py",
     "doctor/finding.py",
     "doctor/host.py",
+    "doctor/mending.py",
     "doctor/proctables.py",
     "doctor/secrets.py",
     "doctor/settings.py",
