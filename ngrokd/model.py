@@ -200,11 +200,12 @@ class HostsSection:
         return [f"# BEGIN {self.marker}", *entries, f"# END {self.marker}"]
 
 
-def _by_address(entry: tuple[str, str]) -> tuple[int, list[int], str]:
+def _by_address(entry: tuple[str, str]) -> bytes:
+    """Bytes, since of thousands of tuples and lists the garbage collector would keep account."""
     name, ip = entry
     if ":" in ip:
-        return 6, [int(ipaddress.IPv6Address(ip))], name
-    return 4, list(map(int, ip.split("."))), name  # `ipaddress` is slow
+        return b"6" + ipaddress.IPv6Address(ip).packed + name.encode()
+    return b"4" + bytes(map(int, ip.split("."))) + name.encode()  # `ipaddress` is slow
 
 
 @dataclass(frozen=True)
@@ -284,8 +285,8 @@ class Status:
     hosts_writes: int = 0
     started_at: float = 0.0  # Unix seconds
     api_requests: tuple[tuple[str, int], ...] = field(default=())  # (HTTP status or "error", count)
-    # Published names that mean something outside of this machine, too: the addresses there.
-    shadowed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    shadowed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # addresses elsewhere
+    config: str = ""  # the file it was started with; "": none
 
     @property
     def registered(self) -> bool:

@@ -54,10 +54,12 @@ class Rules:
 
     def refusal(self, hostname: str) -> str:
         """"" or why this name may not be published or served."""
-        malformed = "" if _PLAIN.fullmatch(hostname) else _malformed(hostname)
-        if malformed:
-            return malformed
-        name = hostname.lower()
+        name = hostname
+        if not _PLAIN.fullmatch(hostname):
+            malformed = _malformed(hostname)
+            if malformed:
+                return malformed
+            name = hostname.lower()
         last = name.rpartition(".")[2]
         if last[0].isdigit() and _NUMBER.fullmatch(last):
             return "it reads as an address, not as a name"

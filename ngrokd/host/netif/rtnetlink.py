@@ -75,6 +75,18 @@ def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
         at += (length + 3) & ~3
 
 
+def kinds(data: bytes) -> Iterator[int]:
+    """The type of each message of a datagram, as `messages` would give it."""
+    at, size, end = 0, HEADER.size, len(data)
+    unpack = HEADER.unpack_from
+    while at + size <= end:
+        length, kind, _, _, _ = unpack(data, at)
+        if length < size or at + length > end:
+            return
+        yield kind
+        at += (length + 3) & ~3
+
+
 def attributes(body: bytes, fixed: int) -> dict[int, bytes]:
     """Type and value of what follows the first `fixed` bytes, up to one that is cut."""
     found = {}
