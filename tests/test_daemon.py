@@ -15,7 +15,7 @@ import pytest
 from ngrokd.config import Config
 from ngrokd.configfile import Source
 from ngrokd.control import client, following
-from ngrokd.daemon import Daemon
+from ngrokd.daemon import Daemon, Occasions
 from ngrokd.errors import HostError, StateError
 from ngrokd.messages import Follow, Message
 from ngrokd.model import State, Status
@@ -49,7 +49,9 @@ class House:
 
     def run(self, on_first_poll: Callable[[Status], None]) -> int:
         """Until it ends; what `on_first_poll` asserts is asserted on the main thread."""
-        return Daemon(self.config, self.source, on_first_poll=on_first_poll).run()
+        return Daemon(
+            self.config, self.source, Occasions(first_poll=on_first_poll)
+        ).run()
 
 
 @pytest.fixture
@@ -144,7 +146,7 @@ def test_who_follows_from_the_start_is_told_of_all_that_comes(
     monkeypatch.setattr(Mailbox, "post", posted)
     followed = threading.Thread(target=lambda: told.extend(following.events(house.socket)))
     daemon = Daemon(
-        house.config, house.source, on_up=follow_first, on_first_poll=lambda status: sigterm()
+        house.config, house.source, Occasions(follow_first, lambda status: sigterm())
     )
     assert daemon.run() == 0
     followed.join()

@@ -43,11 +43,9 @@ def at_interface(config: Config, asked: Asked, run: Runner = command.run) -> Int
         seen = _look(net, run)
     except (HostError, OSError) as exc:
         return InterfaceFacts(name, net.subnet, fault=f"networks cannot be looked at: {exc}")
-    texts = seen.addresses_of(net.interface_name)
-    ips = frozenset(each.partition("/")[0] for each in texts)
-    conflict = scene.conflict(seen, net.interface_name, ipaddress.IPv4Network(net.subnet))
-    is_there = seen.index_of(net.interface_name) is not None
-    return InterfaceFacts(net.interface_name, net.subnet, is_there, ips, conflict)
+    ips = frozenset(each.partition("/")[0] for each in seen.addresses_of(name))
+    conflict = scene.conflict(seen, name, ipaddress.IPv4Network(net.subnet))
+    return InterfaceFacts(name, net.subnet, seen.index_of(name) is not None, ips, conflict)
 
 
 def at_hosts(net: NetSettings) -> HostsFacts:

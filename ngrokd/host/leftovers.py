@@ -12,6 +12,7 @@ from ngrokd.errors import HostError
 from ngrokd.host import command, files, hosts, journal, netif, orphans
 from ngrokd.host.claims import Claims
 from ngrokd.host.hostsfile import HostsFile
+from ngrokd.host.netif.system import Past, System
 
 
 def remove(
@@ -19,11 +20,12 @@ def remove(
     known: frozenset[str],
     run: command.Runner = command.run,
     state_folder: Optional[Path] = None,
+    system: Optional[System] = None,
 ) -> tuple[list[str], list[str]]:
     """Removes them and makes nothing new: a line for each thing removed, one for each that stays.
 
-    `known`: addresses that ngrokd remembers to have used. Raises HostError, with nothing touched,
-    if a daemon lives that has them; none can start meanwhile.
+    `known`: addresses that ngrokd remembers to have used; `system`: None: this machine's. Raises
+    HostError, with nothing touched, if a daemon lives that has them; none can start meanwhile.
     """
     claims = Claims(net)
     why = claims.take()
@@ -36,14 +38,19 @@ def remove(
         file = HostsFile(
             Path(net.hosts_file), hosts.marker_of(net.interface_name), state_folder
         )
-        return _remove(net, known, run, file)
+        removed, faults = _take_names(net, file)
+        removed += [f"{path} is removed: it was written half" for path in file.remove_orphans()]
+        try:
+            past = Past(known, state_folder)
+            removed += (system or netif.here()).remove_leftovers(net, run, past)
+        except HostError as exc:
+            faults.append(str(exc))
+        return removed, faults
     finally:
         claims.release()
 
 
-def _remove(
-    net: NetSettings, known: frozenset[str], run: command.Runner, file: HostsFile
-) -> tuple[list[str], list[str]]:
+def _take_names(net: NetSettings, file: HostsFile) -> tuple[list[str], list[str]]:
     removed: list[str] = []
     faults: list[str] = []
     try:
@@ -54,11 +61,6 @@ def _remove(
             removed.append(f"{net.hosts_file}: ngrokd's section is removed")
     except HostError as exc:
         faults.append(str(exc))
-    removed += [f"{path} is removed: it was written half" for path in file.remove_orphans()]
-    try:
-        removed += netif.remove_leftovers(net, known, run)
-    except HostError as exc:
-        faults.append(str(exc))
     return removed, faults
 
 
@@ -67,6 +69,7 @@ def look(
     known: frozenset[str],
     run: command.Runner = command.run,
     state_folder: Optional[Path] = None,
+    system: Optional[System] = None,
 ) -> tuple[list[str], list[str]]:
     """What `remove` would do, and what would stay, as lines; nothing is changed."""
     would: list[str] = []
@@ -82,7 +85,8 @@ def look(
         stays.append(f"{net.hosts_file}: {exc}")
     would += orphans.look(path)
     try:
-        commands, left = netif.would_remove(net, known, run)
+        past = Past(known, state_folder)
+        commands, left = (system or netif.here()).would_remove(net, run, past)
     except HostError as exc:
         stays.append(str(exc))
     else:
