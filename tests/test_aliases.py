@@ -98,6 +98,22 @@ def test_the_next_start_takes_over_what_a_killed_run_left(
     assert mac.lo0() == ["127.0.0.4"]
 
 
+def test_what_a_killed_runs_script_still_adds_is_ours_too(
+    mac: Mac, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    prepare(mac, DEFAULTS, tmp_path).add(["127.0.0.2", "127.0.0.3"])
+    for ip in ("127.0.0.2", "127.0.0.3"):
+        mac(bsd.remove_alias(ip))
+    backend = prepare(mac, DEFAULTS, tmp_path)
+    assert backend.addresses() == set()
+    mac(bsd.add_alias("127.0.0.2"))
+    assert backend.add(["127.0.0.3"]) == {}
+    assert caplog.text == "", "nobody took it away"
+    assert backend.addresses() == {"127.0.0.2", "127.0.0.3"}
+    backend.close()
+    assert mac.lo0() == [] and os.listdir(tmp_path) == []
+
+
 def test_after_a_boot_the_record_proves_nothing(mac: Mac, tmp_path: Path) -> None:
     prepare(mac, DEFAULTS, tmp_path).add(["127.0.0.2"])
     mac.kernel.boot()

@@ -36,6 +36,7 @@ class Aliases:
         self._notes = notes
         self._unkept = ""  # why the record does not say what is ours
         self._ours: set[str] = set()
+        self._seen: set[str] = set()  # those of them that were once there
         self._held: frozenset[str] = frozenset()  # all that lo0 has, as of the last look
         self._occupied: frozenset[str] = frozenset()  # what of it no endpoint may get
 
@@ -48,21 +49,16 @@ class Aliases:
     def take_over(self) -> None:
         """What a killed run left is ours again."""
         self._record.remove_orphans()
-        left = self._record.recall()
+        # Also what is not there yet: a script of that run may still be at it.
+        self._ours = set(self._record.recall())
+        self._keep(self._ours)  # what was of an earlier boot is of no use any more
         try:
             self._look()
         except HostError as exc:  # told again, and in the status, at each look
             logger.debug("what is left is not known: %s", exc)
-            self._ours = set(left)
-            return
-        self._ours = set(left & self._held)
-        if self._ours:
-            logger.info(
-                "%d aliases of %s are left by an earlier run: taken over",
-                len(self._ours),
-                bsd.LOOPBACK,
-            )
-        self._judge()
+        if self._seen:
+            left = "%d aliases of %s are left by an earlier run: taken over"
+            logger.info(left, len(self._seen), bsd.LOOPBACK)
 
     def addresses(self) -> frozenset[str]:
         self._look()
@@ -81,10 +77,11 @@ class Aliases:
             ip: FOREIGN.format(ip, bsd.LOOPBACK) for ip in foreign.intersection(wanted)
         }
         missing = [ip for ip in wanted if ip not in self._held]
-        again = self._ours.intersection(missing)
+        again = self._seen.intersection(missing)
         self._keep(self._ours.union(missing))
         refused = self._batches.each({ip: bsd.add_alias(ip) for ip in missing})
         self._ours.update(ip for ip in missing if ip not in refused.keys() - self._batches.unsure)
+        self._seen.update(ip for ip in missing if ip not in refused)
         if refused:
             self._keep(self._ours)
         again -= refused.keys()
@@ -103,6 +100,7 @@ class Aliases:
             return dict.fromkeys(wanted, str(exc))
         failed = take_away(wanted & self._held, self._batches)
         self._ours -= wanted - failed.keys()
+        self._seen &= self._ours
         self._keep(self._ours)
         return failed
 
@@ -115,14 +113,10 @@ class Aliases:
         shown = bsd.interfaces(self._run(bsd.show(bsd.LOOPBACK)))
         texts = shown[0].texts if shown else ()
         self._held = frozenset(text.partition("/")[0] for text in texts if ":" not in text)
-        self._judge()
-
-    def _judge(self) -> None:
-        occupied = self._held - self._ours
-        if occupied != self._occupied:
-            self._occupied = frozenset(
-                ip for ip in occupied if ipaddress.IPv4Address(ip) in self._network
-            )
+        self._seen |= self._held & self._ours
+        self._occupied = frozenset(
+            ip for ip in self._held - self._ours if ipaddress.IPv4Address(ip) in self._network
+        )
 
     def _keep(self, ips: Collection[str]) -> None:
         """That it cannot be written must not keep endpoints from being served."""
