@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
 from collections.abc import Iterator
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 
 from ngrokd.host.netif import bsd
 from ngrokd.host.netif.backend import Backend
+from ngrokd.host.netif.utun import Utun
 from tests.macos.kernel import Inet, Route
 from tests.macos.mac import Mac
 from tests.macos.room import DEFAULTS, UTUN, net, prepare, recorded
@@ -161,6 +164,20 @@ def test_a_utun_that_is_gone_is_made_again(mac: Mac, utun: Backend) -> None:
     assert utun.addresses() == set()
     assert utun.add(["10.107.0.3"]) == {}
     assert utun.addresses() == {"10.107.0.3"}
+
+
+def test_a_utun_whose_socket_tells_nothing_any_more_is_made_again(mac: Mac, utun: Backend) -> None:
+    assert isinstance(utun, Utun)
+    before = utun._reflector
+    assert before is not None and before._thread is not None
+    utun.add(["10.107.0.3"])
+    with socket.socket(fileno=os.dup(before._sock.fileno())) as same:
+        same.shutdown(socket.SHUT_RDWR)
+    before._thread.join(10)
+    assert not before.lives
+    assert utun.addresses() == set(), "of the new one"
+    assert utun.add(["10.107.0.3"]) == {}
+    assert utun._reflector is not before and utun._reflector is not None and utun._reflector.lives
 
 
 def test_who_comes_to_use_the_subnet_is_told(

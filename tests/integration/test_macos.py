@@ -155,8 +155,8 @@ def test_the_guides_example_session(house: House) -> None:
     with mac._lock:
         for _ in range(2):
             mac.mac.kernel.make_utun(0)  # of other programs, so that ours is utun3
-    # 1. Start daemon with sudo
-    life = house.start({**UTUN, "api": {"key": ""}})
+    # 1. Start daemon with sudo (each address is told with `--verbose`: there may be thousands)
+    life = house.start({**UTUN, "api": {"key": ""}, "server": {"log_level": "debug"}})
     life.expect(
         r"Creating virtual network interface \(macOS utun\)"
         r' name="utun" subnet="10\.107\.0\.0/16"'
@@ -176,6 +176,7 @@ def test_the_guides_example_session(house: House) -> None:
     script = f"echo '{line}' | nc -N -U {site.socket_path}"
     assert '"success": true' in site.run("sh", "-c", script).stdout
     # 4. Wait for discovery
+    life.expect('Allocated IP hostname="my-api.ngrok.app" ip="10.107.0.3"')
     life.expect('Added IP to utun interface ip="10.107.0.3" interface="utun3"')
     life.ready()
     # 5. Verify IPs added: macOS prints the far end of each, which is the address itself

@@ -62,7 +62,7 @@ class Mac:
     def connect_utun(self, unit: int) -> tuple[str, socket.socket]:
         """The kernel's part of connecting a control socket: name, and the other end of its wire."""
         name = self.kernel.make_utun(unit)
-        inside, outside = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        inside, outside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.wires[name] = inside
         return name, outside
 

@@ -8,6 +8,7 @@ subnet that no endpoint has is read and forgotten: unread, it would stay in the 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import selectors
 import socket
@@ -58,6 +59,11 @@ class Reflector:
         """Packets to these are turned around from now on, and no others."""
         self._ours = frozenset(map(socket.inet_aton, ips))
 
+    @property
+    def lives(self) -> bool:
+        """Started, and neither stopped nor ended because the interface went."""
+        return self._thread is not None and self._thread.is_alive()
+
     def stop(self) -> None:
         """Twice is harmless."""
         if self._thread is not None:
@@ -82,13 +88,14 @@ class Reflector:
         for _ in range(_READS_A_TURN):
             try:
                 packet = self._sock.recv(_PACKET_BYTES)
-                if not packet:
-                    return False
-                if is_ours(packet, self._ours):
-                    self._sock.send(packet)
-            except BlockingIOError:  # or there is no room: it is lost, as packets are
+            except BlockingIOError:
                 return True
             except OSError as exc:
                 logger.debug("the utun is read no more: %s", exc)
                 return False
+            if not packet:
+                return False
+            if is_ours(packet, self._ours):
+                with contextlib.suppress(OSError):  # no room in the kernel: lost, as packets are
+                    self._sock.send(packet)
         return True

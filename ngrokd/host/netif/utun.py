@@ -64,7 +64,8 @@ class Utun:
     def addresses(self) -> frozenset[str]:
         """Also mends what others did to it."""
         seen = self._reader.look()
-        if seen.index_of(self._name) is None:
+        is_read = self._reflector is not None and self._reflector.lives
+        if seen.index_of(self._name) is None or not is_read:
             logger.warning("%s is gone: another program removed it. Made again", self._name)
             self.close()
             self._make()
