@@ -23,7 +23,16 @@ from ngrokd.forward.forwarder import Forwarder
 from ngrokd.hands import Hands
 from ngrokd.host.machine import Machine
 from ngrokd.host.netif.watch import NetworkWatch
-from ngrokd.messages import Crashed, Drained, JobDone, JobKind, Message, Reload, Stop
+from ngrokd.messages import (
+    ApiAnswered,
+    Crashed,
+    Drained,
+    JobDone,
+    JobKind,
+    Message,
+    Reload,
+    Stop,
+)
 from ngrokd.model import State, Status
 from ngrokd.process import limits, signals
 from ngrokd.process.mailbox import Mailbox
@@ -32,6 +41,8 @@ from ngrokd.process.supervision import Supervision
 from ngrokd.process.workers import Job, Workers
 
 logger = logging.getLogger(__name__)
+
+COUNTING_S = 0.1  # so long what is only counted is not seen by others
 
 
 def _no_status(_status: Status) -> None:
@@ -59,6 +70,7 @@ class Daemon:
     ) -> None:
         """`notes`: problems known already, to be told in the log and the status. `machine`: None:
         this one."""
+        limits.leave_no_core()
         limits.raise_descriptor_limit()  # before anything plans with it
         self._occasions = occasions or Occasions()
         self._told_first_poll = False
@@ -153,7 +165,7 @@ class Daemon:
         wait = self._conductor.tick(now)
         self._supervision.tick(self._conductor.status, now)
         wait = min(wait, self._supervision.wait_s(now), logs.flush_repeats(now), self._pulse.nap_s)
-        message = self._next(wait)
+        message = self._next_to_handle(wait)
         if message is None:
             return
         if isinstance(message, (Stop, Crashed)):
@@ -167,6 +179,17 @@ class Daemon:
             self._supervision.reloaded(self._conductor.status)
         if self._conductor.status.ready and not was_ready:
             self._ready()
+
+    def _next_to_handle(self, wait: float) -> Optional[Message]:
+        """Past answers of the API, which are only counted: a list of thousands has 80 of them, and
+        a turn for each would take as long as the list."""
+        due = time.monotonic() + wait
+        message = self._next(wait)
+        until = min(due, time.monotonic() + COUNTING_S)
+        while isinstance(message, ApiAnswered) and (left := until - time.monotonic()) > 0:
+            self._conductor.handle(message)
+            message = self._next(left)
+        return message
 
     def _networks_changed(self, watch: NetworkWatch) -> bool:
         """Within `get`; whether it is to return, so that a turn sees to it."""

@@ -298,13 +298,13 @@ def test_cleaning_up_removes_exactly_what_the_dry_run_says(mac: Mac, tmp_path: P
     hosts = tmp_path / "hosts"
     hosts.write_text("127.0.0.1 localhost\n")
     settings = net(hosts_file=str(hosts))
-    would, stays = leftovers.look(settings, frozenset(), mac, tmp_path, DarwinSystem())
+    would, stays = leftovers.look(settings, frozenset(), mac, tmp_path, (), DarwinSystem())
     assert would == ["ifconfig lo0 -alias 127.0.0.2", "ifconfig lo0 -alias 127.0.0.3"]
-    removed, left = leftovers.remove(settings, frozenset(), mac, tmp_path, DarwinSystem())
+    removed, left = leftovers.remove(settings, frozenset(), mac, tmp_path, (), DarwinSystem())
     assert removed == [f"lo0: the address 127.0.0.{n} is removed" for n in (2, 3)]
     assert (stays, left) == ([], [])
     assert mac.lo0() == ["127.0.0.4"]
-    assert leftovers.remove(settings, frozenset(), mac, tmp_path, DarwinSystem()) == ([], [])
+    assert leftovers.remove(settings, frozenset(), mac, tmp_path, (), DarwinSystem()) == ([], [])
 
 
 def test_cleaning_up_without_root_says_what_stays_and_keeps_it_on_record(

@@ -9,11 +9,11 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Optional
 
 import pytest
 
-from ngrokd.config import Config
+from ngrokd.config import Config, ServerSettings
 from ngrokd.control import ctl, question
 from ngrokd.errors import ControlError
 from ngrokd.verbs import configpages, configuring, whereabouts
@@ -70,7 +70,7 @@ def copies(path: Path) -> list[Path]:
     return sorted(path.parent.glob("config.edit-*.yml"))
 
 
-SED = 'sed -i s/10.9/10.8/ "$1"'
+SED = 'sed -i "s/10[.]9[.]/10.8./" "$1"'
 
 
 # Showing
@@ -160,8 +160,19 @@ def test_without_a_file_the_defaults_are_shown() -> None:
     assert {each.source for each in found} == {"default"}
     page = configpages.page("/c.yml", False, found, ["a note"], 40).splitlines()
     assert page[0] == "/c.yml (not there: the defaults count)"
-    assert page[2] == "KEY                            VALUE   …"
     assert page[-2:] == ["", "    a note"]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, None])
+def test_no_value_is_cut_and_no_line_is_longer_than_the_terminal(width: Optional[int]) -> None:
+    there = "/a/folder/of/some/length/with/a-file-in-it.crt"
+    config = Config(server=ServerSettings(client_cert=there))
+    found = configpages.settings(config, {"server.client_cert": "/c.yml:12: x"}, "/c.yml")
+    lines = configpages.page("/c.yml", True, found, [], width).splitlines()
+    told = " ".join(" ".join(lines).split())
+    assert f"server.client_cert {there} line 12 server.client_key" in told
+    assert [line for line in lines if len(line) > (width or 99) and there not in line] == []
+    assert width == 40 or "api.key                        \"\"" in "\n".join(lines)
 
 
 # Editing
@@ -230,6 +241,34 @@ def test_an_editor_that_removes_the_copy_is_told(
     assert edit('rm "$1"') == 1
     assert "the editor has removed " in capsys.readouterr().err
     assert path.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        (': > "$1"', "the edit is empty"),
+        ('printf "\\n\\n" > "$1"', "the edit is empty"),
+        ('rm "$1"; ln -s /etc/passwd "$1"', "a link in the place of"),
+        ('rm "$1"; mkfifo "$1"', "not a regular file"),
+        ('rm "$1"; mkdir "$1"', "not a regular file"),
+        ('rm "$1"; ln -s "$1" "$1"', "a link in the place of"),
+        ('head -c 2000000 /dev/zero > "$1"', "is larger than"),
+    ],
+)
+def test_an_editor_that_leaves_no_text_changes_nothing_and_is_told(
+    script: str,
+    why: str,
+    edit: Callable[..., int],
+    path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = path.read_bytes()
+    assert edit(script) == ctl.FAILED
+    told = capsys.readouterr().err
+    assert why in told and "root:" not in told
+    assert path.read_bytes() == before
+    left = copies(path)
+    assert not left or str(left[0]) in told  # what is left behind is named
 
 
 def test_what_another_program_wrote_meanwhile_stays_and_so_does_the_edit(

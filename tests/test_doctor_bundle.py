@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
+import os
 import stat
 import tarfile
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given, settings
@@ -15,8 +18,9 @@ from hypothesis import strategies as st
 
 from ngrokd.config import ApiSettings, Config, NetSettings, ServerSettings
 from ngrokd.control import ctl
-from ngrokd.doctor import bundle, collecting
+from ngrokd.doctor import bundle, collecting, secrets
 from ngrokd.doctor.bundle import Scrubber
+from ngrokd.doctor.collecting import Sources
 from ngrokd.doctor.daemon import Asked
 from ngrokd.errors import HostError, NotPermitted
 from tests.certificates import Authority
@@ -28,6 +32,7 @@ IN_FILE = "api-key-of-a-file-of-its-own-7"
 OLD = "2aBcDeFgHiJkLmNoPqRsTuVwXyZ_4AbCdEfGhIjKlMnOpQrSt"  # known to nobody here any more
 PASSWORD = "pass-word-of-the-proxy"
 BEARER = "somebodys-token"
+NOTHING = Sources(Config(), Path("/nowhere"), {}, Asked("/sock"), "/nowhere.log")
 
 
 def unpacked(path: Path) -> dict[str, str]:
@@ -77,6 +82,8 @@ class Planted:
         )
         status: dict[str, object] = {"problems": [f"the key {IN_ENVIRONMENT} is refused"]}
         self.asked = Asked("/sock", status, ({"last_error": f"Bearer {BEARER} {self.key}"},))
+        log = self.config.server.log_file
+        self.sources = Sources(self.config, folder / "config.yml", os.environ, self.asked, log)
         self.pages = {"doctor.txt": f"daemon failed: {SAVED}\n"}
         self.secrets = [
             *(CONFIGURED, SAVED, IN_ENVIRONMENT, IN_FILE, OLD, PASSWORD, BEARER),
@@ -91,17 +98,126 @@ def test_no_secret_is_in_it_wherever_it_was_planted(
 ) -> None:
     planted = Planted(tmp_path, monkeypatch)
     path = tmp_path / "bundle.tar.gz"
-    collecting.write(path, planted.config, planted.asked, planted.pages)
+    collecting.write(path, planted.sources, planted.pages)
     texts = unpacked(path)
     leaked = [(s, name) for name, text in texts.items() for s in planted.secrets if s in text]
     assert leaked == []
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+ODD = 'my+api/key"with\\odd=signs~1234'
+ENCODED = {
+    "json": json.dumps(ODD)[1:-1],
+    "url": quote(ODD, safe=""),
+    "base64": base64.b64encode(ODD.encode()).decode(),
+    "within base64": base64.b64encode(b"me:" + ODD.encode()).decode(),
+    "base64 for URLs": base64.urlsafe_b64encode(b"x" + ODD.encode()).decode(),
+    "hex": ODD.encode().hex(),
+}
+
+
+@pytest.mark.parametrize("form", ENCODED)
+def test_a_secret_is_found_in_whatever_form_it_stands(form: str) -> None:
+    kept = Scrubber([ODD]).clean(f"sent <{ENCODED[form]}> to ngrok")
+    assert ENCODED[form][8:-8] not in kept and "to ngrok" in kept
+
+
+@pytest.mark.parametrize(
+    ("line", "secret"),
+    [
+        ("Proxy-Authorization: Basic bWU6c2VjcmV0", "bWU6c2VjcmV0"),
+        ('{"api_key":"unknown-here-97"}', "unknown-here-97"),
+        ("NGROK_API_KEY=unknown-here-98", "unknown-here-98"),
+        ("via http://me:p@ss/w0rd:x@proxy", "w0rd"),
+        ("via http://only-a-token@proxy", "only-a-token"),
+        (f"see {base64.b64encode(OLD.encode()).decode()}", base64.b64encode(OLD.encode()).decode()),
+    ],
+)
+def test_what_nobody_here_knows_is_recognised_by_its_look(line: str, secret: str) -> None:
+    assert secret not in Scrubber([]).clean(line)
+
+
+def test_a_private_key_without_its_first_line_is_recognised(tmp_path: Path) -> None:
+    lines = Authority(tmp_path).issue("client").key.read_text().splitlines()[1:-1]
+    assert "".join(lines)[8:] not in Scrubber([]).clean(f"key {''.join(lines)} end")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "2026-01-01T00:00:00Z INFO http://web.ns:8080 is open on 10.107.0.2:8080",
+        'GET https://api.ngrok.com/kubernetes_operators?limit=1: HTTP 401, ERR_NGROK_206',
+        "no API key is set; make an API key at https://dashboard.ngrok.com/api-keys",
+        "SHA-256 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        "k8sop_2aBcDeFgHiJkLmNoPqRsTuVwXyZ is registered",
+        '"client_key": "/etc/ngrokd/tls.key", "key": ""',
+    ],
+)
+def test_a_line_without_a_secret_is_kept_whole(line: str) -> None:
+    assert Scrubber([ODD, CONFIGURED]).clean(line) == line
+
+
+def test_a_key_in_a_configuration_that_is_broken_is_known(tmp_path: Path) -> None:
+    path = tmp_path / "config.yml"
+    path.write_text(f"api:\n  {CONFIGURED}: 1\n# key: {OLD}x\n  kye: [{SAVED}\n")
+    log = tmp_path / "log"
+    log.write_text(f"config.yml:2: api.{CONFIGURED}: no such key; {OLD}x {SAVED}\n")
+    sources = Sources(Config(), path, {}, Asked("/sock"), str(log))
+    collecting.write(tmp_path / "b.tar.gz", sources, {})
+    kept = unpacked(tmp_path / "b.tar.gz")["log.txt"]
+    assert kept == "config.yml:2: api.[redacted]: no such key; [redacted] [redacted]\n"
+
+
+def test_proxies_keep_their_place_and_lose_who_asks() -> None:
+    environ = {
+        "https_proxy": "http://me:p@ss/w0rd@proxy:3128",
+        "HTTP_PROXY": "me:bare-password@proxy:3128",
+        "ALL_PROXY": "http://user%40x:pass%2Fword@proxy",
+        "NGROK_AUTHTOKEN": "token-of-nobody",
+        "NGROK_API_KEY_FILE": "/etc/key-file-is-told",
+    }
+    known = list(secrets.of_variables(environ))
+    text = Scrubber(known).clean("".join(collecting._environment(environ)))
+    for each in ("w0rd", "bare-password", "pass%2Fword", "token-of-nobody"):
+        assert each not in text
+    assert "proxy:3128" in text and "/etc/key-file-is-told" in text
+    assert "pass/word" not in Scrubber(known).clean("user pass/word")
+
+
+def test_a_log_of_gigabytes_is_read_at_its_end_alone(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with path.open("wb") as file:
+        file.truncate(8 << 30)
+        file.seek(0, os.SEEK_END)
+        file.write(b"\nthe last line\n")
+    assert collecting._log(str(path)).endswith("the last line\n")
+    assert len(collecting._log(str(path))) <= collecting.LOG_BYTES
+
+
+def test_what_a_daemon_or_a_command_says_without_end_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collecting, "MAX_FILE_BYTES", 1000)
+    asked = Asked("/sock", {"problems": ["x" * 99] * 99})
+    collecting.write(tmp_path / "b", replace(NOTHING, asked=asked), {})
+    text = unpacked(tmp_path / "b")["status.json"]
+    assert len(text) < 1100 and "... cut: it has " in text
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_half_a_bundle_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    monkeypatch.setattr(os, "fchmod", lambda descriptor, mode: os.dup2(full, descriptor))
+    with pytest.raises(HostError, match="No space left"):
+        collecting.write(tmp_path / "b", NOTHING, {})
+    os.close(full)
+    assert not (tmp_path / "b").exists()
+
+
 def test_what_helps_is_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     planted = Planted(tmp_path, monkeypatch)
     path = tmp_path / "bundle.tar.gz"
-    collecting.write(path, planted.config, planted.asked, planted.pages)
+    collecting.write(path, planted.sources, planted.pages)
     texts = unpacked(path)
     assert json.loads(texts["config.json"])["net"]["subnet"] == "10.107.0.0/16"
     assert json.loads(texts["config.json"])["api"]["key"] == "[redacted]"
@@ -131,21 +247,19 @@ def test_no_file_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "mine"
     path.write_text("mine")
     with pytest.raises(HostError, match="there already"):
-        collecting.write(path, Config(), Asked("/sock"), {})
+        collecting.write(path, NOTHING, {})
     assert path.read_text() == "mine"
 
 
 @pytest.mark.root
 def test_a_place_that_is_closed_or_full_is_told(tmp_path: Path) -> None:
     with pytest.raises(HostError, match="cannot be written"):
-        collecting.write(tmp_path / "no" / "b.tar.gz", Config(), Asked("/sock"), {})
+        collecting.write(tmp_path / "no" / "b.tar.gz", NOTHING, {})
     with pytest.raises((HostError, NotPermitted)):
-        collecting.write(Path("/proc/b.tar.gz"), Config(), Asked("/sock"), {})
+        collecting.write(Path("/proc/b.tar.gz"), NOTHING, {})
 
 
 def test_a_log_that_is_a_pipe_holds_nothing_up(tmp_path: Path) -> None:
-    import os
-
     os.mkfifo(tmp_path / "pipe")
     assert "not read" in collecting._log(str(tmp_path / "pipe"))
 

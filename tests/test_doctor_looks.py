@@ -18,16 +18,30 @@ import pytest
 
 from ngrokd.cloud.distrust import Verdict
 from ngrokd.config import ApiSettings, Config, NetSettings, ServerSettings
-from ngrokd.doctor import lookcloud, lookhost, looksettings
+from ngrokd.configtext import written
+from ngrokd.control import ctl
+from ngrokd.doctor import (
+    cloud,
+    lookcloud,
+    lookdaemon,
+    lookhost,
+    looksettings,
+    settings,
+    surroundings,
+)
+from ngrokd.doctor.aside import Aside
 from ngrokd.doctor.cloud import Reply, Welcome
 from ngrokd.doctor.daemon import Asked
+from ngrokd.doctor.finding import Grade
 from ngrokd.host import cgroups
 from ngrokd.host.command import CommandError
 from ngrokd.host.holders import Holders
 from ngrokd.model import Address
+from ngrokd.process import identity, running
 from tests.certificates import Authority, server_context
 from tests.cloud_fake import FakeApi
 from tests.cloud_fake import Reply as Sent
+from tests.control_room import serving
 
 KEY = "a-key-that-could-be-one-of-ngroks"
 SECTION = b"# BEGIN ngrokd managed section\n10.107.0.2\tweb.ns\n# END ngrokd managed section\n"
@@ -80,6 +94,30 @@ def test_a_refused_key_and_an_api_that_is_not_well_are_told_apart(config: Config
         assert lookcloud.at_api(there).reply is Reply.UNWELL
     silent = lookcloud.at_api(config)
     assert silent.reply is Reply.NONE and KEY not in silent.why
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        Sent(200, body=b"<html>log in to the network"),
+        Sent(302, {}, headers={"Location": "http://portal/"}),
+        Sent(200, body=b"\x16\x03rubbish"),
+    ],
+)
+def test_what_is_not_the_api_is_told_from_one_that_is_not_well(config: Config, sent: Sent) -> None:
+    with api(config, sent) as (there, _):
+        facts = lookcloud.at_api(there)
+    assert facts.reply is Reply.FOREIGN and "tried again" not in facts.why
+    (found,) = cloud.of_api(facts)
+    assert found.grade is Grade.FAILED and "api.url" in found.mend
+
+
+def test_a_saved_key_that_is_no_file_is_a_fault_also_for_root(config: Config) -> None:
+    (config.state_folder / "api_key").mkdir()
+    facts = lookcloud.at_api(config)
+    assert not facts.is_unreadable
+    assert cloud.of_api(facts)[0].grade is Grade.FAILED
+
 
 
 def test_a_clock_that_is_wrong_is_seen_by_the_date_of_the_answer(config: Config) -> None:
@@ -171,6 +209,41 @@ def test_an_ingress_that_closes_without_a_word_refuses_us(config: Config, tmp_pa
         assert lookcloud.at_ingress(there, "", has_pair=True).welcome is Welcome.REFUSED
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_without_a_certificate_the_ingress_is_judged_all_the_same(
+    config: Config, tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    ingress = Ingress(tmp_path, version)
+    with ingress.serving() as place:
+        strange = replace(config, ingress_endpoint=place)
+        (wrong,) = cloud.of_ingress(lookcloud.at_ingress(strange, "", has_pair=False))
+        trusting = replace(config.server, ca_file=str(ingress.authority.cert))
+        known = replace(strange, server=trusting)
+        found = cloud.of_ingress(lookcloud.at_ingress(known, "", has_pair=False))
+    assert (wrong.grade, wrong.mend) == (Grade.FAILED, "ngrokctl trust")
+    assert found[-1].grade is Grade.SKIPPED and "no certificate to show" in found[-1].text
+    if version is ssl.TLSVersion.TLSv1_3:  # before, it says within the handshake that it wants one
+        assert found[0].grade is Grade.OK
+
+
+def test_of_a_look_that_does_not_end_nobody_waits_for_longer_than_was_said() -> None:
+    never = threading.Event()
+    look = Aside(never.wait)
+    assert look.found(time.monotonic() + 0.05) is None
+    never.set()
+    assert look.found(time.monotonic() + 5) is True
+    failing: Aside[object] = Aside(lambda: [][0])
+    with pytest.raises(IndexError):
+        failing.found(time.monotonic() + 5)
+
+
+def test_a_cloud_that_is_not_found_in_time_is_told_with_its_mend(config: Config) -> None:
+    (silent,) = cloud.of_api(lookcloud.late_api(config, 25))
+    (lost,) = cloud.of_ingress(lookcloud.late_ingress(config, "", 25))
+    for each in (silent, lost):
+        assert each.grade is Grade.FAILED and "25 s" in each.text and "DNS" in each.mend
+
+
 def test_where_the_ingress_is_was_kept_by_the_last_daemon(config: Config) -> None:
     known = '{"operator_id": "k8sop_1", "ingress_endpoint": "127.0.0.1:4443"}'
     (config.state_folder / "registration.json").write_text(known)
@@ -254,13 +327,15 @@ def test_the_descriptors_of_a_process_are_counted() -> None:
 
 def test_a_configuration_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     path = tmp_path / "config.yml"
-    assert not looksettings.at_config(path)[1].is_there
+    assert not looksettings.at_config(path, {})[1].is_there
     path.write_text("net: {subnet: 10.9.0.0/16, no: 1}\n")
-    config, facts = looksettings.at_config(path)
+    config, facts = looksettings.at_config(path, {})
     assert config.net.subnet == "10.9.0.0/16"
-    assert "net.no" in facts.faults[0]
+    assert "net.no" in facts.faults[0] and facts.is_known
+    path.write_text("][")
+    assert not looksettings.at_config(path, {})[1].is_known
     path.write_text("net: {subnet: 10.9.0.0/16}\n")
-    assert looksettings.at_config(path)[1].faults == ()
+    assert looksettings.at_config(path, {})[1].faults == ()
 
 
 def test_secrets_are_looked_at_where_they_are(config: Config, tmp_path: Path) -> None:
@@ -275,11 +350,121 @@ def test_secrets_are_looked_at_where_they_are(config: Config, tmp_path: Path) ->
 
 
 def test_a_log_is_looked_at_and_not_written(config: Config, tmp_path: Path) -> None:
-    assert looksettings.at_log(config).fault == ""
-    assert not Path(config.server.log_file).exists()
-    lost = replace(config, server=replace(config.server, log_file=str(tmp_path / "no" / "log")))
-    assert "no folder" in looksettings.at_log(lost).fault
-    assert looksettings.at_log(lost).mend == f"mkdir -p {tmp_path / 'no'}"
+    place = config.server.log_file
+    assert looksettings.at_log(place).fault == ""
+    assert not Path(place).exists()
+    lost = looksettings.at_log(str(tmp_path / "no" / "log"))
+    assert "no folder" in lost.fault
+    assert lost.mend == f"mkdir -p {tmp_path / 'no'}"
+    (tmp_path / "link").symlink_to(place)
+    assert looksettings.at_log(str(tmp_path / "link")).fault == ""  # it is made where that leads
+
+
+def test_a_log_that_takes_no_lines_is_told(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name in ("pipe", ".", "loop"):
+        found = looksettings.at_log(str(tmp_path / name))
+        assert found.fault and "server.log_file" in found.mend, name
+
+
+def test_a_log_in_the_foreground_goes_where_its_starter_wants_it(config: Config) -> None:
+    unset = replace(config, server=replace(config.server, log_file=""))
+    place = looksettings.log_place(unset, Path("/nowhere"), in_foreground=True)
+    assert place in (looksettings.STANDARD_ERROR, looksettings.JOURNAL)
+    assert "goes to" in settings.of_log(looksettings.at_log(place)).text
+    assert looksettings.log_place(config, Path("/n"), True) == config.server.log_file
+
+
+@pytest.mark.parametrize("make", ["loop", "dangling"])
+def test_a_configuration_that_leads_nowhere_is_a_fault_and_not_closed(
+    make: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "config.yml"
+    path.symlink_to(path if make == "loop" else tmp_path / "gone")
+    facts = looksettings.at_config(path, {})[1]
+    assert facts.is_readable and "cannot be read" in facts.faults[0]
+
+
+# What the daemon has and who asks has not
+
+
+def test_the_daemons_own_words_go_before_a_configuration_of_another_one(config: Config) -> None:
+    status: dict[str, object] = {
+        "interface": {"name": "ngrok7", "subnet": "10.9.0.0/16", "mode": "dummy"},
+        "hosts": {"path": "/srv/hosts"},
+    }
+    net = lookhost.as_told(config.net, Asked("/s", status))
+    told = (net.interface_name, net.subnet, net.hosts_file)
+    assert told == ("ngrok7", "10.9.0.0/16", "/srv/hosts")
+    odd: dict[str, object] = {
+        "interface": {"name": "-x\0", "subnet": "127.107.0.0/16", "mode": "loopback"},
+        "hosts": {"path": "\x1b"},
+    }
+    assert lookhost.as_told(config.net, Asked("/s", odd)) == config.net
+    loopback: dict[str, object] = {
+        "interface": {"name": "lo", "subnet": "127.107.0.0/16", "mode": "loopback"}
+    }
+    assert lookhost.as_told(config.net, Asked("/s", loopback)) == config.net
+
+
+def test_a_key_of_the_environment_goes_before_that_of_the_file(
+    config: Config, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_text("of-a-file\n")
+    named = {"NGROK_API_KEY_FILE": str(tmp_path / "key")}
+    assert surroundings.with_key(config, {}).api.key == KEY
+    assert surroundings.with_key(config, named).api.key == "of-a-file"
+    assert surroundings.with_key(config, {**named, "NGROK_API_KEY": "mine"}).api.key == "mine"
+
+
+def test_proxies_are_the_daemons_meanwhile_and_ours_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://ours:1")
+    with surroundings.way_of({"https_proxy": "http://its:2", "OTHER": "x"}):
+        assert "HTTPS_PROXY" not in os.environ and "OTHER" not in os.environ
+        assert os.environ["https_proxy"] == "http://its:2"
+    assert os.environ["HTTPS_PROXY"] == "http://ours:1" and "https_proxy" not in os.environ
+
+
+def test_how_a_daemon_was_started_is_read_of_its_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identity, "is_ngrokd", lambda pid: True)
+    process = tmp_path / "7"
+    process.mkdir()
+    (process / "cwd").symlink_to("/srv")
+    (process / "cmdline").write_bytes(b"python3\0ngrokd\0--config\0my.yml\0--foreground\0")
+    (process / "environ").write_bytes(b"NGROK_API_KEY=k\0odd\0")
+    found = lookdaemon.started(Asked("/s", {"pid": 7}), tmp_path)
+    assert found == lookdaemon.Started(Path("/srv/my.yml"), {"NGROK_API_KEY": "k"}, True)
+    (process / "environ").unlink()
+    (process / "cmdline").write_bytes(b"ngrokd\0--config=/etc/x.yml\0")
+    found = lookdaemon.started(Asked("/s", {"pid": 7}), tmp_path)
+    assert found == lookdaemon.Started(Path("/etc/x.yml"))
+    assert lookdaemon.started(Asked("/s")) == lookdaemon.Started()
+
+
+def test_a_daemon_that_is_silent_is_stuck_and_not_dead(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookdaemon, "ASK_S", 0.2)
+    path = str(tmp_path / "sock")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(8)
+        silent = lookdaemon.ask(path, config, "/log")
+    assert silent.is_stuck and silent.lives and "0.2 s" in silent.why
+    here = replace(config, server=replace(config.server, pid_file=str(tmp_path / "pid")))
+    gone = lookdaemon.ask(str(tmp_path / "none"), here, "/log")
+    assert not gone.lives and gone.log == "/log"
+    monkeypatch.setattr(running, "find", lambda config: 42)
+    assert "pid 42" in lookdaemon.ask(str(tmp_path / "none"), here, "/log").why
+
+
+@pytest.mark.parametrize("name", ["-s", "a\0b", "\ud800.ns", "a b", ""])
+def test_no_name_that_is_none_is_given_to_getent(name: str) -> None:
+    asked = Asked("", {}, ({"hostname": name, "ip": "10.0.0.1", "published": True},))
+    assert lookhost.at_resolver(asked, lambda argv, text="": pytest.fail(name)) == {}
 
 
 def test_whose_a_port_is_that_the_daemon_may_not_see_is_told_to_who_may(
@@ -304,3 +489,32 @@ def test_whose_a_port_is_that_the_daemon_may_not_see_is_told_to_who_may(
         other,
     )
     assert unseen.endpoints == (failed,)
+
+
+# Which daemon
+
+
+def test_the_daemon_that_answers_is_looked_at_by_its_own_configuration(
+    tmp_path: Path, config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, socket_path = tmp_path / "its own.yml", tmp_path / "sock"
+    shut = replace(config, api=ApiSettings("http://127.0.0.1:1"), ingress_endpoint="127.0.0.1:1")
+    path.write_text(written.text_of(shut))
+    answers = {"version": "1", "pid": os.getpid(), "state": "ready", "config": str(path)}
+    commands = {"status": lambda args: answers, "list": lambda args: []}
+    with serving(socket_path, commands):
+        ctl.main(["--socket", str(socket_path), "doctor"])
+    told = capsys.readouterr().out
+    assert f"{path} is valid" in told
+    assert str(config.net.hosts_file) in told and "/etc/hosts " not in told
+
+
+def test_our_section_is_looked_for_as_the_daemon_tells_it(config: Config) -> None:
+    """The kernel chose the interface's name, or somebody changed it, and the section kept its own."""
+    path = Path(config.net.hosts_file)
+    path.write_text("# BEGIN us (utun)\n10.107.0.3\ta.ns\n# END us (utun)\n")
+    net = replace(config.net, interface_name="utun3")
+    told = Asked("/s", {"hosts": {"lines": path.read_text().splitlines()}})
+    assert lookhost.at_hosts(net, lookhost.marker(net, told)).names == {"a.ns": "10.107.0.3"}
+    assert lookhost.marker(net, Asked("/s", {})) .endswith("(utun3)")
+    assert lookhost.marker(net, Asked("/s", {"hosts": {"lines": ["odd"]}})).endswith("(utun3)")

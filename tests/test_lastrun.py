@@ -136,7 +136,7 @@ class _Refusing(Claims):
 def test_cleanup_removes_what_was_made_with_other_settings_too(
     house: House, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    means = cleaning.Means(house.ip)
+    means = cleaning.Means(house.ip, flush=())
     house.crash(house.net)
     folder = house.state.parent
     server = ServerSettings(

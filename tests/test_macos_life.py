@@ -40,7 +40,7 @@ def rehearsed(mac: Mac, folder: Path, settings: NetSettings) -> list[str]:
     memory.save_endpoints(discovered("a.ns", "b.ns"), 0.0)
     system = DarwinSystem(mac.open_utun)
     reader = system.open_reader(settings, mac)
-    return list(dryrun.lines(config, dryrun.rehearse(config, mac, reader, system), []))[1:]
+    return list(dryrun.lines(config, dryrun.rehearse(config, mac, reader, system=system), []))[1:]
 
 
 def test_a_dry_run_prints_the_aliases_of_a_start(mac: Mac, tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ complete -c ngrokctl -n '__ngrokd_at ngrokctl \'trust\' 0' -r -F -d 'a PEM file 
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'doctor\'' -s h -l help -d 'show this help message and exit'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'doctor\'' -l json -d 'print one JSON object'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'doctor\'' -l socket -r -F -d 'the daemon\'s control socket; default /var/run/ngrokd.sock'
-complete -c ngrokctl -n '__ngrokd_at ngrokctl \'doctor\'' -l config -r -F -d 'the configuration to check; default /etc/ngrokd/config.yml'
+complete -c ngrokctl -n '__ngrokd_at ngrokctl \'doctor\'' -l config -r -F -d 'the configuration to check, instead of that of the daemon that runs or, where none does, of the service that is installed, or /etc/ngrokd/config.yml'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'doctor\'' -l bundle -r -F -d 'also write FILE, a tar.gz for a bug report, with every secret taken out'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'log-level\'' -s h -l help -d 'show this help message and exit'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'log-level\'' -l json -d 'print one JSON object'

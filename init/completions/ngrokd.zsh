@@ -249,7 +249,7 @@ _ngrokd_line_ngrokctl() {
             '(- *)--help[show this help message and exit]' \
             '--json[print one JSON object]' \
             '--socket=[the daemon'\''s control socket; default /var/run/ngrokd.sock]:PATH:_files' \
-            '--config=[the configuration to check; default /etc/ngrokd/config.yml]:PATH:_files' \
+            '--config=[the configuration to check, instead of that of the daemon that runs or, where none does, of the service that is installed, or /etc/ngrokd/config.yml]:PATH:_files' \
             '--bundle=[also write FILE, a tar.gz for a bug report, with every secret taken out]:FILE:_files' && return ;;
         log-level)
           _arguments -S \

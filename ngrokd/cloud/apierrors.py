@@ -23,7 +23,7 @@ NOT_FOUND = 404
 PROXY_AUTHENTICATION = 407
 # Statuses and codes that pass by themselves: time-out, too early, rate and simultaneous-request
 # limits, maintenance. 5xx too.
-_PASSING_STATUSES = frozenset({408, 425, 429})
+PASSING_STATUSES = frozenset({408, 425, 429})
 _PASSING_CODES = RATE_CODES | {"ERR_NGROK_1500", "ERR_NGROK_1501"}
 BAD_SELECTORS = "ERR_NGROK_19003"
 MAX_SELECTORS = 300  # characters of them in a message
@@ -124,7 +124,7 @@ def error_of(answer: Answer, asked: Asked, now: float) -> ApiError:
     document = _object(answer.body) or {}
     code = _clean(_code(document), asked.secret)
     said = _said(answer, document, code, asked.secret)
-    if answer.status >= 500 or answer.status in _PASSING_STATUSES or code in _PASSING_CODES:
+    if answer.status >= 500 or answer.status in PASSING_STATUSES or code in _PASSING_CODES:
         text = f"the ngrok API at {asked.api} cannot answer {asked.what} now ({said});"
         return ApiUnavailable(
             f"{text} it is tried again",
@@ -162,7 +162,7 @@ def retry_after(header: str, now: float) -> Optional[float]:
             moment = parsedate_to_datetime(text)
         except (TypeError, ValueError, IndexError, OverflowError):  # 3.9 raises all kinds
             return None
-        seconds = _utc(moment).timestamp() - now
+        seconds = utc(moment).timestamp() - now
     return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
 
 
@@ -204,7 +204,8 @@ def _quoted(asked: Asked) -> str:
     return text if len(text) <= MAX_SELECTORS else f"{text[:MAX_SELECTORS]}..."
 
 
-def _utc(moment: datetime) -> datetime:
+def utc(moment: datetime) -> datetime:
+    """A time without a zone is one in UTC, as HTTP has none else."""
     return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timezone
 from typing import Optional
 
 from ngrokd.errors import ProtocolError
 
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 MAX_NUMBER = 1e18  # JSON of Python's may hold NaN, Infinity and integers of any length
 
 _STRANGE = "the daemon's answer is not {}; is it an ngrokd of this version?"
@@ -57,8 +59,12 @@ def texts(data: object, *path: str) -> list[str]:
 
 def moment(data: object, *path: str) -> Optional[float]:
     """Unix seconds of an ISO 8601 time in UTC, None for anything else."""
+    found = text(data, *path)
+    if not _MOMENT.fullmatch(found):
+        return None
     try:
-        parsed = datetime.strptime(text(data, *path), "%Y-%m-%dT%H:%M:%SZ")
+        # `strptime` takes ten times as long, and thousands of endpoints have one each.
+        parsed = datetime.fromisoformat(found[:-1])
     except ValueError:
         return None
     return parsed.replace(tzinfo=timezone.utc).timestamp()

@@ -15,6 +15,7 @@ from ngrokd.control.answers import at, mapping, mappings, text
 from ngrokd.control.client import request
 from ngrokd.control.protocol import BAD_ARGUMENTS
 from ngrokd.control.question import agreed, there_is_a_person
+from ngrokd.control.text import clean
 from ngrokd.control.waiting import Goal, wait
 from ngrokd.errors import ControlError, DaemonUnreachable, NotPermitted, TimedOut
 
@@ -70,7 +71,7 @@ def list_endpoints(call: Call) -> Outcome:
 def open_endpoint(call: Call) -> Outcome:
     """Where a name can be connected to now, one line for each of its ports."""
     found = opened.opened(mappings(call.ask("list")), opened.wanted(call.options.hostname))
-    page = "\n".join(text(endpoint, "address") for endpoint in found)
+    page = "\n".join(clean(text(endpoint, "address")) for endpoint in found)
     return Outcome({"endpoints": found}, page)
 
 
@@ -136,14 +137,14 @@ def log_level(call: Call) -> Outcome:
 def rotate_cert(call: Call) -> Outcome:
     """Returns once the new certificate is in use."""
     answer = mapping(call.ask("rotate-cert", timeout_s=POLL_S))
-    page = f"A new certificate is in use, valid until {text(answer, 'not_after')}."
+    page = f"A new certificate is in use, valid until {clean(text(answer, 'not_after'))}."
     return Outcome({"done": True, "answer": answer}, page)
 
 
 def deregister(call: Call) -> Outcome:
     """Asks on a terminal first: what it removes cannot be had back."""
     if not call.options.yes:
-        operator_id = text(mapping(call.ask("status")), "operator_id")
+        operator_id = clean(text(mapping(call.ask("status")), "operator_id"))
         what = f"operator {operator_id}" if operator_id else "the registration"
         question = f"Delete {what} at ngrok, and this machine's certificate, key and API key?"
         if not there_is_a_person():
@@ -160,7 +161,7 @@ def version(call: Call) -> Outcome:
     shown = "not running"
     try:
         daemon = text(call.ask("status"), "version")
-        shown = daemon
+        shown = clean(daemon)
     except DaemonUnreachable:
         pass  # "not running" is what there is to tell
     except (NotPermitted, TimedOut):

@@ -20,7 +20,7 @@ _CHANGES = ("opened", "closed", "failed")
 
 def deregistration_page(answer: object) -> str:
     """What `deregister` did."""
-    operator_id = text(answer, "operator_id")
+    operator_id = clean(text(answer, "operator_id"))
     first = f"Operator {operator_id} is deleted." if operator_id else "There was no operator."
     return f"{first} `ngrokctl set-api-key` registers this machine again."
 

@@ -14,14 +14,12 @@ import tarfile
 from collections.abc import Iterable, Mapping
 
 from ngrokd.config import Config
-from ngrokd.logs.redaction import REDACTED, Redactor
+from ngrokd.doctor import secrets
+from ngrokd.logs.redaction import MIN_SECRET_CHARACTERS, REDACTED, Redactor
 
 FOLDER = "ngrokd-bundle"
-_PEM_MARK = "-----"
 MODE = 0o600
 
-# ngrok's keys and tokens: two long words and `_`. Its ids have a short word before theirs.
-_LIKE_A_KEY = re.compile(r"\b[0-9A-Za-z]{20,}_[0-9A-Za-z]{15,}\b")
 # The end of a private key whose beginning was cut off.
 _TAIL_OF_KEY = re.compile(r"\A(?:(?!-----BEGIN).)*?(?=-----END [A-Z ]*PRIVATE KEY)", re.DOTALL)
 
@@ -29,19 +27,25 @@ _TAIL_OF_KEY = re.compile(r"\A(?:(?!-----BEGIN).)*?(?=-----END [A-Z ]*PRIVATE KE
 class Scrubber:
     """Takes secrets out of texts. Owner: the only thread of ngrokctl."""
 
-    def __init__(self, secrets: Iterable[str]) -> None:
-        """`secrets`: those that are known, each line of which is one by itself.
+    def __init__(self, known: Iterable[str]) -> None:
+        """`known`: secrets, each line of which is one by itself, in whatever form it stands.
 
         But for those that begin and end a key: by them another key is recognised.
         """
-        lines = (line for secret in secrets for line in secret.splitlines())
-        self._redactor = Redactor(line for line in lines if not line.startswith(_PEM_MARK))
+        lines = {line.strip() for secret in known for line in secrets.of_pem(secret)}
+        self._known = sorted(line for line in lines if len(line) >= MIN_SECRET_CHARACTERS)
+        self._redactor = Redactor(form for line in self._known for form in secrets.forms(line))
 
     def clean(self, text: str) -> str:
         """`text` with marks in place of them."""
         if _TAIL_OF_KEY.match(text):
             text = _TAIL_OF_KEY.sub(REDACTED, text, count=1)
-        return _LIKE_A_KEY.sub(REDACTED, self._redactor.clean(text))
+        # First: of a password with an `@` in it, the rest would no longer be seen as one.
+        text = self._redactor.clean(secrets.blanked(text, REDACTED))
+        text = secrets.LIKE_A_KEY.sub(REDACTED, text)
+        for word in secrets.encoded(text):
+            text = text.replace(word, REDACTED)
+        return text
 
 
 def configuration(config: Config) -> str:

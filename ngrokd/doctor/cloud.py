@@ -25,7 +25,8 @@ class Reply(enum.Enum):
 
     TAKEN = "taken"  # it knows the key
     REFUSED = "refused"  # it does not, or not for this
-    UNWELL = "unwell"  # an answer, and no useful one
+    UNWELL = "unwell"  # it says that it cannot answer now
+    FOREIGN = "foreign"  # an answer that is not the API's
     NONE = "none"
 
 
@@ -38,6 +39,7 @@ class ApiFacts:
     why: str = ""
     skew_s: Optional[float] = None  # our clock is ahead of the API's by this; None: not told
     is_unreadable: bool = False  # the key may only be read by root
+    mend: str = SET_KEY  # of what kept it from being sent
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,8 @@ def of_api(facts: ApiFacts) -> list[Finding]:
     if facts.reply is None:
         if facts.is_unreadable:
             return [skipped("API", facts.why, NEEDS_ROOT)]
-        return [failed("API key", facts.why, SET_KEY)]
-    if facts.reply is Reply.NONE:
+        return [failed("API key", facts.why, facts.mend)]
+    if facts.reply in (Reply.NONE, Reply.FOREIGN):
         return [failed("API", facts.why, API_WAY)]
     if facts.reply is Reply.UNWELL:
         return [warning("API", facts.why, "https://status.ngrok.com tells whether ngrok is well")]

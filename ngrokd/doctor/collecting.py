@@ -7,17 +7,17 @@ import os
 import platform
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from ngrokd.config import Config
-from ngrokd.configtext.settings import KEY_FILE_VARIABLE, KEY_VARIABLE
-from ngrokd.doctor import bundle
+from ngrokd.configtext.settings import KEY_FILE_VARIABLE
+from ngrokd.doctor import bundle, secrets
 from ngrokd.doctor.bundle import Scrubber
 from ngrokd.doctor.daemon import Asked
 from ngrokd.errors import FileForbidden, HostError
 from ngrokd.host import command, files, hosts
 from ngrokd.host.command import CommandError, Runner
-from ngrokd.logs import targets
 
 _UNREAD = "not read: "  # begins what stands in place of a text that was out of reach
 
@@ -41,29 +41,52 @@ COMMANDS = (
 VARIABLES = ("NGROK", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "SSL_CERT")
 
 
-def write(path: Path, config: Config, asked: Asked, pages: Mapping[str, str]) -> None:
-    """`pages`: what doctor itself found. Raises HostError or FileForbidden."""
-    if os.path.lexists(path):
-        raise HostError(f"{path} is there already: name another file, or remove it")
-    texts = {**pages, **dict(_texts(config, asked, command.run))}
-    packed = bundle.archive(texts, Scrubber(_secrets(config, os.environ)), time.time())
+@dataclass(frozen=True)
+class Sources:
+    """What there is to collect from. `log`: its place; `environ`: the daemon's."""
+
+    config: Config
+    config_path: Path
+    environ: Mapping[str, str]
+    asked: Asked
+    log: str
+
+
+def write(path: Path, sources: Sources, pages: Mapping[str, str]) -> None:
+    """`pages`: what doctor itself found. Raises HostError or FileForbidden; half a file is not
+    left behind."""
+    refuse_existing(path)
+    texts = {**pages, **dict(_texts(sources, command.run))}
+    packed = bundle.archive(texts, Scrubber(_secrets(sources)), time.time())
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(packed)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, bundle.MODE)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                os.fchmod(descriptor, bundle.MODE)  # whatever the umask
+                file.write(packed)
+        except OSError:
+            path.unlink()
+            raise
     except PermissionError as exc:
         raise FileForbidden(f"{path}: {exc.strerror}") from exc
     except OSError as exc:
         raise HostError(f"{path} cannot be written: {exc.strerror or exc}") from exc
 
 
-def _texts(config: Config, asked: Asked, run: Runner) -> Iterator[tuple[str, str]]:
+def refuse_existing(path: Path) -> None:
+    """Raises HostError."""
+    if os.path.lexists(path):
+        raise HostError(f"{path} is there already: name another file, or remove it")
+
+
+def _texts(sources: Sources, run: Runner) -> Iterator[tuple[str, str]]:
+    config, asked = sources.config, sources.asked
     yield "system.txt", f"{' '.join(platform.uname())}\nPython {platform.python_version()}\n"
     yield "config.json", bundle.configuration(config)
-    yield "environment.txt", "".join(_environment(os.environ))
+    yield "environment.txt", "".join(_environment(sources.environ))
     if asked.status is not None:
-        yield "status.json", json.dumps(asked.status, indent=1) + "\n"
-        yield "list.json", json.dumps(asked.endpoints, indent=1) + "\n"
+        yield "status.json", _bounded(json.dumps(asked.status, indent=1) + "\n")
+        yield "list.json", _bounded(json.dumps(asked.endpoints, indent=1) + "\n")
         yield "limits.txt", _file(Path(f"/proc/{asked.status.get('pid')}/limits"))
     for name in STATE_FILES:
         yield f"state/{name}", _file(config.state_folder / name)
@@ -72,18 +95,20 @@ def _texts(config: Config, asked: Asked, run: Runner) -> Iterator[tuple[str, str
     yield "hosts.txt", _hosts(config)
     for words in COMMANDS:
         yield f"commands/{'-'.join(words)}.txt", _output(words, run)
-    yield "log.txt", _log(targets.place_of(config.server, foreground=False))
+    yield "log.txt", _log(sources.log)
 
 
-def _secrets(config: Config, environ: Mapping[str, str]) -> list[str]:
-    """All that are known; those that this user may not read can be nowhere that it may."""
-    paths = [
-        config.state_folder / "api_key",
-        Path(config.server.client_key),
-        Path(environ.get(KEY_FILE_VARIABLE) or "/dev/null"),
-    ]
+def _secrets(sources: Sources) -> list[str]:
+    """All that are known; of those that this user may not read, only the look is."""
+    config, environs = sources.config, (sources.environ, os.environ)
+    paths = [config.state_folder / "api_key", Path(config.server.client_key)]
+    paths += [Path(each[KEY_FILE_VARIABLE]) for each in environs if each.get(KEY_FILE_VARIABLE)]
     read = [content for path in paths if not (content := _file(path)).startswith(_UNREAD)]
-    return [config.api.key, environ.get(KEY_VARIABLE, ""), *read]
+    variables = [value for each in environs for value in secrets.of_variables(each)]
+    # Of the file as it stands: in one that is broken, no key is a key.
+    words = secrets.of_config(_file(sources.config_path))
+    users = secrets.of_url(config.api.url)
+    return [config.api.key, *variables, *words, *users, *read]
 
 
 def _environment(environ: Mapping[str, str]) -> Iterator[str]:
@@ -111,6 +136,8 @@ def _hosts(config: Config) -> str:
 
 def _log(place: str) -> str:
     """The last of it, from the beginning of a line on."""
+    if not place.startswith("/"):
+        return f"{_UNREAD}it goes to {place}\n"
     try:
         files.refuse_special(Path(place))
         with Path(place).open("rb") as file:
@@ -122,6 +149,13 @@ def _log(place: str) -> str:
     return content.partition("\n")[2] if start else content
 
 
+def _bounded(text: str) -> str:
+    if len(text) <= MAX_FILE_BYTES:
+        return text
+    kept = text[:MAX_FILE_BYTES].rpartition("\n")[0]
+    return f"{kept}\n... cut: it has {len(text)} characters\n"
+
+
 def _file(path: Path) -> str:
     try:
         return files.read_regular(path, MAX_FILE_BYTES).decode("utf-8", "replace")
@@ -131,6 +165,6 @@ def _file(path: Path) -> str:
 
 def _output(words: tuple[str, ...], run: Runner) -> str:
     try:
-        return run(list(words))
+        return _bounded(run(list(words)))
     except CommandError as exc:
         return f"{_UNREAD}{exc}\n"

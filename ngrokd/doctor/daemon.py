@@ -9,6 +9,7 @@ from ngrokd.control.answers import text, texts
 from ngrokd.doctor.finding import Finding, failed, ok, skipped, warning
 
 START = "ngrokd start"
+RESTART = "ngrokd restart"
 NEEDS_ROOT = "sudo ngrokctl doctor"
 
 _SHOWN = 5  # reasons; `ngrokctl list` has all
@@ -23,12 +24,13 @@ class Asked:
     endpoints: tuple[dict[str, object], ...] = ()
     why: str = ""
     is_forbidden: bool = False  # a daemon is there, and does not talk to this user
+    is_stuck: bool = False  # something is there, and gives no answer of use
     log: str = field(default="")  # where it may have said why it ended
 
     @property
     def lives(self) -> bool:
         """It may well be one that we may not ask."""
-        return self.status is not None or self.is_forbidden
+        return self.status is not None or self.is_forbidden or self.is_stuck
 
 
 def of_daemon(asked: Asked) -> list[Finding]:
@@ -36,6 +38,8 @@ def of_daemon(asked: Asked) -> list[Finding]:
     if asked.status is None:
         if asked.is_forbidden:
             return [skipped("daemon", asked.why, NEEDS_ROOT)]
+        if asked.is_stuck:
+            return [failed("daemon", f"it runs, and cannot be asked: {asked.why}", RESTART)]
         said = f"; {asked.log} may say why it ended" if asked.log else ""
         return [failed("daemon", f"no daemon answers: {asked.why}{said}", START)]
     state = text(asked.status, "state")
@@ -54,7 +58,7 @@ def of_versions(asked: Asked, ours: str, python: str, openssl: str) -> Finding:
     shown = f"ngrokctl {ours}, Python {python}, {openssl}"
     theirs = text(asked.status, "version")
     if asked.status is not None and theirs != ours:
-        return warning("versions", f"{shown}; the daemon is {theirs}", "ngrokd restart")
+        return warning("versions", f"{shown}; the daemon is {theirs}", RESTART)
     return ok("versions", shown)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Optional
@@ -20,6 +21,8 @@ START_OR = "ngrokd start, which takes it over, or"
 MANY_WAITING = 16  # clients that nobody has accepted; a daemon that is well takes them at once
 FEW_LEFT = 64  # descriptors; a burst of clients takes two each
 SHOWN = 5
+
+_PORT = re.compile("[0-9]{1,5}")
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Limits:
 
     allowed: Optional[int]
     used: Optional[int] = None
+    needed: int = 0  # by the daemon itself, beside any client
 
 
 def published(asked: Asked) -> dict[str, str]:
@@ -66,7 +70,7 @@ def listeners(asked: Asked) -> frozenset[Address]:
     """Where something of ours should listen, as the daemon tells."""
     addresses = [text(each, "listen_address") for each in asked.endpoints]
     split = [address.rpartition(":") for address in addresses if address]
-    return frozenset(Address(ip, int(port)) for ip, _, port in split if port.isdigit())
+    return frozenset(Address(ip, int(port)) for ip, _, port in split if _PORT.fullmatch(port))
 
 
 def of_interface(asked: Asked, seen: InterfaceFacts) -> Finding:
@@ -139,7 +143,9 @@ def of_hosts(asked: Asked, seen: HostsFacts) -> Finding:
     if problem:
         return (failed if wrong else warning)("hosts file", problem, "as it says")
     if wrong:
-        return failed("hosts file", f"{seen.path} lacks {_few(wrong)}", REFRESH)
+        lost = [name for name in wrong if name not in seen.names]
+        what = f"lacks {_few(lost)}" if lost else f"has other addresses for {_few(wrong)}"
+        return failed("hosts file", f"{seen.path} {what}", REFRESH)
     if stale:
         return failed("hosts file", f"{seen.path} still has {_few(stale)}", REFRESH)
     return ok("hosts file", f"{seen.path} has all {len(wanted)} names")
@@ -158,12 +164,14 @@ def of_resolver(
     for name, ips in answers.items():
         ours = hosts.names.get(name, "")
         if ips is not None and ours not in ips:
-            said = ", ".join(ips) or "nothing"
+            said = f"`getent hosts {name}` says {', '.join(ips) or 'nothing'}"
+            if not ours:
+                return failed("resolver", f"{said}, and {hosts.path} lacks that name", REFRESH)
             mend = (
                 "`files` must come first in the line `hosts:` of /etc/nsswitch.conf; where nscd"
                 " runs: nscd -i hosts; systemd-resolved: resolvectl flush-caches"
             )
-            what = f"{name} is {ours} in {hosts.path}, and `getent hosts {name}` says {said}"
+            what = f"{name} is {ours} in {hosts.path}, and {said}"
             return failed("resolver", what, mend)
     return ok("resolver", f"`getent hosts` finds {_few(list(answers))}")
 
@@ -194,6 +202,9 @@ def of_limits(asked: Asked, limits: Limits) -> Finding:
     if full:
         what = f"{len(full)} endpoints have no listener: {text(full[0], 'reason')}"
         return failed("descriptors", what, "as it says")
+    if limits.allowed < limits.needed:
+        what = f"{limits.allowed} open files are fewer than the daemon itself needs"
+        return failed("descriptors", what, raise_it)
     if limits.used is None:
         return ok("descriptors", f"up to {limits.allowed} open files")
     shown = f"{limits.used} of {limits.allowed} open files are in use"

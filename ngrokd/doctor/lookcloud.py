@@ -15,7 +15,15 @@ from typing import Optional
 from ngrokd import __version__
 from ngrokd.cloud import cafile, certificate, ngrokca, probe, recordfile, statefile, trust
 from ngrokd.cloud.api import OPERATORS
-from ngrokd.cloud.apierrors import Answer, Asked, document_of, key_fault, silence
+from ngrokd.cloud.apierrors import (
+    PASSING_STATUSES,
+    Answer,
+    Asked,
+    document_of,
+    key_fault,
+    silence,
+    utc,
+)
 from ngrokd.cloud.distrust import Verdict
 from ngrokd.cloud.ingressaddress import IngressAddress, is_ingress_address, parse
 from ngrokd.cloud.transport import NoAnswer, Transport
@@ -26,6 +34,7 @@ from ngrokd.model import Address
 
 API_S = 10.0
 LOOK_S = 8.0  # for all addresses of the ingress together
+NO_PAIR = "this machine has no certificate to show it"
 WELCOME_S = 1.5  # a server that refuses us says so, or closes, within a round trip
 
 
@@ -35,7 +44,8 @@ def at_api(config: Config) -> ApiFacts:
     try:
         saved = statefile.read(config.state_folder / "api_key")
     except StateError as exc:
-        return ApiFacts(url, why=str(exc), is_unreadable=True)
+        is_closed = isinstance(exc.__cause__, PermissionError)
+        return ApiFacts(url, why=str(exc), is_unreadable=is_closed, mend="as it says")
     key = (saved or b"").decode("utf-8", "replace").strip() or config.api.key
     fault = key_fault(key)
     if fault:
@@ -51,14 +61,15 @@ def at_api(config: Config) -> ApiFacts:
     try:
         answer = Transport(url, API_S).send("GET", url.rstrip("/") + path, headers, None)
     except NoAnswer as exc:
-        return ApiFacts(url, Reply.NONE, str(silence(asked, str(exc))))
+        return ApiFacts(url, Reply.NONE, _once(silence(asked, str(exc))))
     skew_s = _skew(answer, time.time())
     try:
         document_of(answer, asked, time.time())
     except ApiRefused as exc:
         return ApiFacts(url, Reply.REFUSED, str(exc), skew_s)
     except ApiError as exc:
-        return ApiFacts(url, Reply.UNWELL, str(exc), skew_s)
+        is_its_own = answer.status in PASSING_STATUSES or answer.status >= 500 or exc.code
+        return ApiFacts(url, Reply.UNWELL if is_its_own else Reply.FOREIGN, _once(exc), skew_s)
     return ApiFacts(url, Reply.TAKEN, "", skew_s)
 
 
@@ -83,27 +94,49 @@ def at_certificate(config: Config) -> CertificateFacts:
 
 
 def at_ingress(config: Config, named: str, has_pair: bool) -> IngressFacts:
-    """`named`: as the daemon tells, else as it last kept it. Without a pair nothing is tried."""
-    told = named or recordfile.ingress_named(config.state_folder)
-    known = told if is_ingress_address(told) else ""
-    address = parse(config.ingress_endpoint or known or DEFAULT_INGRESS)
+    """`named`: as the daemon tells, else as it last kept it. Without a pair only it is judged."""
+    address = _ingress_of(config, named)
     try:
         addresses = trust.resolve_ingress(address)
     except HostError as exc:
         return IngressFacts(address, why=str(exc), is_unresolved=True)
-    if not has_pair:
-        return IngressFacts(address, why="without a certificate it would refuse us")
     try:
         knows = cafile.holds(config.state_folder, ngrokca.SHA256)
-        make_context = functools.partial(_context, config)
+        make_context = functools.partial(_context if has_pair else _anchored, config)
         look = probe.look(make_context, address.host, addresses, LOOK_S)
     except StateError as exc:
         return IngressFacts(address, why=str(exc))
-    facts = IngressFacts(address, look, knows_ngroks=knows)
-    if look.verdict is not Verdict.TRUSTED:
+    if not has_pair and look.verdict is Verdict.UNREACHABLE and "alert" in look.why:
+        # With TLS 1.2 it says within the handshake that it wants one.
+        return IngressFacts(address, why=f"{NO_PAIR}: {look.why}")
+    facts = IngressFacts(address, look, knows_ngroks=knows, said="" if has_pair else NO_PAIR)
+    if look.verdict is not Verdict.TRUSTED or not has_pair:
         return facts
     welcome, said = _welcome(_context(config), address, addresses)
     return IngressFacts(address, look, knows_ngroks=knows, welcome=welcome, said=said)
+
+
+def late_api(config: Config, seconds: float) -> ApiFacts:
+    """Where `at_api` has not come to an end."""
+    why = f"{config.api.url} gave no answer within {seconds:g} s"
+    return ApiFacts(config.api.url, Reply.NONE, f"{why}; most often the DNS is what does not")
+
+
+def late_ingress(config: Config, named: str, seconds: float) -> IngressFacts:
+    """Where `at_ingress` has not."""
+    address = _ingress_of(config, named)
+    why = f"the ingress {address} was neither resolved nor reached within {seconds:g} s"
+    return IngressFacts(address, why=why, is_unresolved=True)
+
+
+def _ingress_of(config: Config, named: str) -> IngressAddress:
+    told = named or recordfile.ingress_named(config.state_folder)
+    known = told if is_ingress_address(told) else ""
+    return parse(config.ingress_endpoint or known or DEFAULT_INGRESS)
+
+
+def _anchored(config: Config) -> ssl.SSLContext:
+    return trust.anchored(config.server.ca_file, config.state_folder)
 
 
 def _context(config: Config) -> ssl.SSLContext:
@@ -140,10 +173,15 @@ def _waits(context: ssl.SSLContext, name: str, at: Address) -> tuple[Welcome, st
     return Welcome.REFUSED, "it closes the connection"
 
 
+def _once(exc: ApiError) -> str:
+    """Without what the daemon would do next: this is one look, and perhaps no daemon runs."""
+    return str(exc).replace("; it is tried again", "")
+
+
 def _skew(answer: Answer, now: float) -> Optional[float]:
     try:
-        return now - email.utils.parsedate_to_datetime(answer.date).timestamp()
-    except (TypeError, ValueError, OverflowError):
+        return now - utc(email.utils.parsedate_to_datetime(answer.date)).timestamp()
+    except (TypeError, ValueError, IndexError, OverflowError):  # 3.9 raises all kinds
         return None
 
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
-from ngrokd.config import Config, NetSettings
-from ngrokd.control.answers import number, text
+from ngrokd.config import NetSettings
+from ngrokd.control.answers import number, text, texts
 from ngrokd.doctor import proctables
 from ngrokd.doctor.daemon import Asked
 from ngrokd.doctor.host import HostsFacts, InterfaceFacts, Limits, published
@@ -21,7 +21,8 @@ from ngrokd.host import command, files, hosts, netif
 from ngrokd.host.command import CommandError, Runner
 from ngrokd.host.holders import Holders
 from ngrokd.host.netif import loopback, scene
-from ngrokd.model import Address
+from ngrokd.model import Address, InterfaceMode
+from ngrokd.process.limits import LEAST_DESCRIPTORS
 
 SYSTEM_HOSTS = "/etc/hosts"
 MAX_HOSTS_BYTES = 64 << 20  # a block list of 200,000 lines has 8 MB
@@ -29,28 +30,61 @@ ASKED_NAMES = 5  # each is a process
 GETENT_FINDS_NONE = 2  # its exit status: getent(1)
 PROC = Path("/proc")
 
+# Of the daemon's answers: what may be given to this machine's programs as it is.
+_NAME = re.compile(r"(?i)[a-z0-9_*][a-z0-9_.*-]{0,252}")
+_INTERFACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
+
+_BEGIN = "# BEGIN "
+
 # What `Holders` says of a program that it may not look into.
-_UNSEEN = re.compile(r"a program of [^()]* on (\S+):([0-9]+) \(which one: [^()]*\)")
+_UNSEEN = re.compile(
+    r"a program of [^()]* on ([\d.]+|\[[\da-f:.]+\]):([0-9]{1,5}) \(which one: [^()]*\)"
+)
 
 
-def at_interface(config: Config, asked: Asked, run: Runner = command.run) -> InterfaceFacts:
+def as_told(net: NetSettings, asked: Asked) -> NetSettings:
+    """The settings that the daemon goes by, where it tells them: the file may be of another one,
+    closed to this user, or changed since."""
+    name = text(asked.status, "interface", "name")
+    subnet = text(asked.status, "interface", "subnet")
+    is_loopback = text(asked.status, "interface", "mode") == InterfaceMode.LOOPBACK.value
+    path = text(asked.status, "hosts", "path")
+    # `lo` and a network of its range stand in for what is set, and our section keeps its name.
+    is_named = bool(_INTERFACE.fullmatch(name)) and not is_loopback
+    return replace(
+        net,
+        interface_name=name if is_named else net.interface_name,
+        subnet=subnet if _is_network(subnet) and not is_loopback else net.subnet,
+        hosts_file=path if path.startswith("/") and path.isprintable() else net.hosts_file,
+    )
+
+
+def at_interface(net: NetSettings, run: Runner = command.run) -> InterfaceFacts:
     """What there is under its name now, and who else uses the subnet."""
-    net = config.net
-    name = text(asked.status, "interface", "name") or net.interface_name
     if loopback.holds(net.subnet):
-        return InterfaceFacts(name, net.subnet)
+        return InterfaceFacts(net.interface_name, net.subnet)
     try:
         seen = _look(net, run)
     except (HostError, OSError) as exc:
-        return InterfaceFacts(name, net.subnet, fault=f"networks cannot be looked at: {exc}")
-    ips = frozenset(each.partition("/")[0] for each in seen.addresses_of(name))
-    conflict = scene.conflict(seen, name, ipaddress.IPv4Network(net.subnet))
-    return InterfaceFacts(name, net.subnet, seen.index_of(name) is not None, ips, conflict)
+        fault = f"networks cannot be looked at: {exc}"
+        return InterfaceFacts(net.interface_name, net.subnet, fault=fault)
+    held = seen.addresses_of(net.interface_name)
+    ips = frozenset(each.partition("/")[0] for each in held)
+    conflict = scene.conflict(seen, net.interface_name, ipaddress.IPv4Network(net.subnet))
+    is_there = seen.index_of(net.interface_name) is not None
+    return InterfaceFacts(net.interface_name, net.subnet, is_there, ips, conflict)
 
 
-def at_hosts(net: NetSettings) -> HostsFacts:
-    """Our section, as it stands there."""
-    path, marker = Path(net.hosts_file), hosts.marker_of(net.interface_name)
+def marker(net: NetSettings, asked: Asked) -> str:
+    """Of our section: as it is told, else by the name of the interface. That may have changed since
+    (renamed), or be what the kernel chose."""
+    first = next(iter(texts(asked.status, "hosts", "lines")), "")
+    return first[len(_BEGIN) :] if first.startswith(_BEGIN) else hosts.marker_of(net.interface_name)
+
+
+def at_hosts(net: NetSettings, marker: str = "") -> HostsFacts:
+    """Our section, as it stands there between the words `marker`; "": by the interface's name."""
+    path, marker = Path(net.hosts_file), marker or hosts.marker_of(net.interface_name)
     is_the_resolvers = os.path.realpath(path) == os.path.realpath(SYSTEM_HOSTS)
     try:
         content = files.read_regular(path, MAX_HOSTS_BYTES)
@@ -69,7 +103,7 @@ def at_resolver(
     asked: Asked, run: Runner = command.run
 ) -> dict[str, Optional[tuple[str, ...]]]:
     """What programs get for some of the names: first, last and some between."""
-    names = sorted(published(asked))
+    names = sorted(filter(_NAME.fullmatch, published(asked)))
     step = max(1, (len(names) - 1) // (ASKED_NAMES - 1))
     return {name: _resolved(name, run) for name in names[::step][:ASKED_NAMES]}
 
@@ -93,15 +127,16 @@ def at_limits(asked: Asked, proc: Path = PROC) -> Limits:
     pid = int(number(asked.status, "pid"))
     if not pid:
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        return Limits(None if hard == resource.RLIM_INFINITY else hard)
+        return Limits(None if hard == resource.RLIM_INFINITY else hard, None, LEAST_DESCRIPTORS)
     try:
         allowed = proctables.open_files((proc / str(pid) / "limits").read_text())
     except OSError:
         return Limits(None)
     try:
-        return Limits(allowed, sum(1 for _ in (proc / str(pid) / "fd").iterdir()))
+        used = sum(1 for _ in (proc / str(pid) / "fd").iterdir())
     except OSError:
-        return Limits(allowed)
+        return Limits(allowed, None, LEAST_DESCRIPTORS)
+    return Limits(allowed, used, LEAST_DESCRIPTORS)
 
 
 def _with_program(endpoint: dict[str, object], holders: Holders) -> dict[str, object]:
@@ -113,6 +148,14 @@ def _with_program(endpoint: dict[str, object], holders: Holders) -> dict[str, ob
     if not program or _UNSEEN.search(program):
         return endpoint
     return {**endpoint, "reason": reason.replace(unseen[0], program)}
+
+
+def _is_network(subnet: str) -> bool:
+    try:
+        ipaddress.IPv4Network(subnet)
+    except ValueError:
+        return False
+    return True
 
 
 def _look(net: NetSettings, run: Runner) -> scene.Scene:

@@ -24,6 +24,12 @@ class ConfigFacts:
     is_readable: bool = True
     faults: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
+    is_lost: bool = False  # so faulty that nothing of it is known
+
+    @property
+    def is_known(self) -> bool:
+        """It says what else is to be looked at."""
+        return self.is_readable and not self.is_lost
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,7 @@ class FileFacts:
     mode: Optional[int] = None
     uid: int = 0
     fault: str = ""
+    is_closed: bool = False  # that is because of who asks
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ class LogFacts:
 def of_config(facts: ConfigFacts) -> Finding:
     """What `ngrokd check-config` says, in short."""
     if not facts.is_readable:
-        why = f"{facts.path} may not be read by this user; the defaults are looked at"
+        why = f"{facts.path} may not be read by this user"
         return skipped("configuration", why, NEEDS_ROOT)
     if facts.faults:
         told = "".join(f"\n{fault}" for fault in facts.faults)
@@ -76,6 +83,10 @@ def of_config(facts: ConfigFacts) -> Finding:
 
 def of_files(files: Files) -> list[Finding]:
     """Nobody else may read a secret, nor put something in its place."""
+    odd = [each for each in (files.folder, *files.secrets) if each.fault and not each.is_closed]
+    if odd:
+        what = f"{odd[0].path} cannot be looked at: {odd[0].fault}"
+        return [failed("permissions", what, f"move it away: {shlex.quote(odd[0].path)}")]
     unknown = [each for each in (files.folder, *files.secrets) if each.fault]
     if unknown:
         why = f"{unknown[0].path} may not be looked at: {unknown[0].fault}"
@@ -92,7 +103,9 @@ def of_log(facts: LogFacts) -> Finding:
         return skipped("log", f"only root can tell whether {facts.place} is writable", NEEDS_ROOT)
     if facts.fault:
         return failed("log", f"{facts.place} cannot be written: {facts.fault}", facts.mend)
-    return ok("log", f"{facts.place} is writable")
+    if facts.place.startswith("/"):
+        return ok("log", f"{facts.place} is writable")
+    return ok("log", f"it goes to {facts.place}")
 
 
 def _secrets(secrets: Sequence[FileFacts]) -> list[Finding]:

@@ -67,7 +67,7 @@ def remove_earlier(
     staying = []
     for old in earlier(folder, net):
         try:
-            gone, stays = leftovers.remove(old, frozenset(known), run, folder, system)
+            gone, stays = leftovers.remove(old, frozenset(known), run, folder, system=system)
         except HostError as exc:  # a daemon lives that has it
             gone, stays = [], [str(exc)]
         removed += gone

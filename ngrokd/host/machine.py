@@ -7,15 +7,24 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import socket
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError, InterfaceTaken, StateError
-from ngrokd.host import command, elsewhere, hosts, lastrun, listening, lowports, netif
+from ngrokd.host import (
+    command,
+    elsewhere,
+    hosts,
+    lastrun,
+    listening,
+    lowports,
+    netif,
+    platforms,
+    resolvercache,
+)
 from ngrokd.host.claims import Claims
 from ngrokd.host.elsewhere import Places
 from ngrokd.host.holders import Holders
@@ -26,6 +35,7 @@ from ngrokd.host.netif.loopback import Loopback
 from ngrokd.host.netif.scene import Reader
 from ngrokd.host.netif.system import Past, System
 from ngrokd.host.netif.watch import NetworkWatch
+from ngrokd.host.resolvercache import ResolverCache
 from ngrokd.model import Address, HostsStatus, InterfaceMode, InterfaceStatus
 
 logger = logging.getLogger(__name__)
@@ -40,9 +50,11 @@ class Machine:
         run: command.Runner = command.run,
         system: Optional[System] = None,
         state_folder: Optional[Path] = None,
+        flush: Sequence[platforms.Argv] = platforms.resolver_flush(),
     ) -> None:
         """`system`: None: this machine's. `state_folder`: for a copy of the hosts file and notes of
-        what is used; None: none."""
+        what is used; None: none. `flush`: the commands after which this platform's resolver reads
+        the hosts file again."""
         self._net = net
         self._folder = state_folder
         self._run = run
@@ -50,6 +62,7 @@ class Machine:
         self._reader: Optional[Reader] = None
         marker = hosts.marker_of(net.interface_name)
         self._hosts = HostsFile(Path(net.hosts_file), marker, state_folder)
+        self._resolver = ResolverCache(resolvercache.commands(net, flush), run)
         self._holders = Holders()
         self._start: Optional[Start] = None  # not asked for yet
         self._claims = Claims(net)
@@ -74,7 +87,8 @@ class Machine:
         self._hosts.remove_orphans()
         self._note_use(known)
         try:
-            self._hosts.mend()
+            if self._hosts.mend():
+                self._resolver.flush()
         except HostError as exc:
             logger.warning("%s", exc)  # tried again, and told in the status, at each publication
         with self._claims.making():  # of two with one subnet the second must see the first
@@ -135,7 +149,10 @@ class Machine:
 
         Raises HostError; no line was changed then.
         """
-        return self._hosts.publish(names)
+        is_written = self._hosts.publish(names)
+        if is_written:
+            self._resolver.flush()
+        return is_written
 
     def hosts(self) -> HostsStatus:
         """What came of the last `publish`."""
@@ -149,7 +166,7 @@ class Machine:
         own = socket.gethostname().lower()
         short = own.partition(".")[0]
         full = {f"{short}.{domain}" for domain in self._domains()}
-        return self._hosts.reserved(addresses) | full | {own, short, os.uname().nodename.lower()}
+        return self._hosts.reserved(addresses) | full | {own, short}
 
     def why_reserved(self, names: Iterable[str]) -> dict[str, str]:
         """Of these `reserved_names`: what on this machine has each."""
@@ -192,7 +209,7 @@ class Machine:
         if self._is_anothers:
             return
         faults = []
-        for step in (lambda: self._hosts.publish({}), self._backend.close):
+        for step in (lambda: self.publish({}), self._backend.close):
             try:
                 step()
             except HostError as exc:

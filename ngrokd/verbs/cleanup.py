@@ -7,14 +7,14 @@ import contextlib
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional, TextIO
 
 from ngrokd.config import DEFAULT_CONFIG_PATH, Config
 from ngrokd.errors import ConfigError, HostError, StateError
-from ngrokd.host import command
+from ngrokd.host import command, platforms
 from ngrokd.host.command import Runner
 
 if TYPE_CHECKING:  # every command of `ngrokd` loads this module
@@ -28,10 +28,11 @@ _OF_NO_USE = frozenset(("NGROK_API_KEY", "NGROK_API_KEY_FILE"))
 
 @dataclass(frozen=True)
 class Means:
-    """What it is done with. `system`: None: this machine's."""
+    """What it is done with. `system`: None: this machine's. `flush`: as `Machine` has it."""
 
     run: Runner = command.run
     system: Optional[System] = None
+    flush: Sequence[platforms.Argv] = platforms.resolver_flush()
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -62,11 +63,17 @@ def run(args: argparse.Namespace) -> int:
     refuse_running(config)
     look_or_remove = _look if args.dry_run else _remove
     removed, left = look_or_remove(config, Means())
-    _say(sys.stdout, *removed)
+    _say(sys.stdout, *removed, *_of_others(config))
     _say(sys.stderr, *(f"ngrokd: {line}" for line in left))
     if left:
         return FAILED
     return USAGE if faults else DONE
+
+
+def _of_others(config: Config) -> list[str]:
+    from ngrokd.host import leftovers
+
+    return leftovers.of_others(config.net)
 
 
 def cleanup(config: Config, means: Optional[Means] = None) -> list[str]:
@@ -111,9 +118,7 @@ def _remove_from_machine(
     from ngrokd.host import lastrun, leftovers
 
     folder, run, system = config.state_folder, means.run, means.system
-    removed, left = leftovers.remove(
-        config.net, known, run, state_folder=folder, system=system
-    )
+    removed, left = leftovers.remove(config.net, known, run, folder, means.flush, system)
     if not left:
         try:
             lastrun.end(folder, config.net)
@@ -136,7 +141,7 @@ def _look(config: Config, means: Means) -> tuple[list[str], list[str]]:
     known = memory.known_addresses()
     for net in (*lastrun.earlier(config.state_folder, config.net), config.net):
         commands, left = leftovers.look(
-            net, known, means.run, state_folder=config.state_folder, system=means.system
+            net, known, means.run, config.state_folder, means.flush, means.system
         )
         would += commands
         stays += left

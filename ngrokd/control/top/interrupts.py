@@ -7,7 +7,8 @@ import signal
 from types import FrameType, TracebackType
 from typing import Any, Optional
 
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# SIGQUIT too, by Ctrl-\: it would leave the terminal as it is.
+_ENDING = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
 _WAKING = (*_ENDING, signal.SIGWINCH, signal.SIGCONT)
 
 

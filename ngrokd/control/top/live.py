@@ -5,13 +5,22 @@ from __future__ import annotations
 import select
 import sys
 import time
+from dataclasses import replace
 from typing import Union
 
 from ngrokd.control.commands import Call
 from ngrokd.control.top import command
 from ngrokd.control.top.frame import frame, page_of
 from ngrokd.control.top.interrupts import Interrupts
-from ngrokd.control.top.samples import Outage, Sample, first, following, interrupted, still
+from ngrokd.control.top.samples import (
+    Outage,
+    Rows,
+    Sample,
+    first,
+    following,
+    interrupted,
+    still,
+)
 from ngrokd.control.top.screen import Screen
 from ngrokd.control.top.source import Source
 from ngrokd.control.top.view import Mode, View, pressed, scrolled
@@ -35,17 +44,18 @@ def run(call: Call, view: View, begin: Sample) -> int:
 def _loop(live: Live, screen: Screen, source: Source, interrupts: Interrupts) -> int:
     while True:
         live.draw()
-        readable = select.select([sys.stdin, interrupts], [], [], TICK_S)[0]
+        patience_s = 0.0 if screen.has_more else TICK_S
+        readable = select.select([sys.stdin, interrupts], [], [], patience_s)[0]
         interrupts.clear()
         if interrupts.ended_by:
             return 128 + interrupts.ended_by  # as a shell reports it
         for news in source.news():
             live.take(news)
-        if sys.stdin in readable:
+        if sys.stdin in readable or screen.has_more:
             keys = screen.keys()
             if keys is None:
                 return HUNG_UP
-            live.press(keys)
+            live.press(keys, interrupts)
         if live.is_over:
             return 0
 
@@ -56,7 +66,8 @@ class Live:
     def __init__(self, screen: Screen, view: View, begin: Sample) -> None:
         self._screen = screen
         self._view = view
-        self._picture = first(begin)
+        picture = first(begin)
+        self._picture = replace(picture, rows=Rows(picture.rows))
 
     @property
     def is_over(self) -> bool:
@@ -66,14 +77,15 @@ class Live:
     def take(self, news: Union[Sample, Outage]) -> None:
         """An answer of the daemon, or that there is none."""
         if isinstance(news, Sample):
-            self._picture = following(self._picture, news)
+            picture = following(self._picture, news)
         else:
-            self._picture = interrupted(self._picture, news)
+            picture = interrupted(self._picture, news)
+        self._picture = replace(picture, rows=Rows(picture.rows))
 
-    def press(self, keys: list[str]) -> None:
-        """In their order."""
+    def press(self, keys: list[str], interrupts: Interrupts) -> None:
+        """In their order, until one or a signal ends it."""
         for key in keys:
-            if self.is_over:
+            if self.is_over or interrupts.ended_by:
                 return
             if key == "redraw":
                 self._screen.redraw()

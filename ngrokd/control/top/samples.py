@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Optional
+from typing import Optional, Union, overload
 
 from ngrokd.control.answers import at, number, text
 
@@ -52,6 +52,36 @@ class Row:
     key: str
     endpoint: Json
     rates: Rates = UNKNOWN
+
+
+class Rows(Sequence[Row]):
+    """Those of one picture, which keep the order that was last made of them. Owner: main.
+
+    Every key that is pressed asks for it, and of thousands it takes a tenth of a second to make.
+    """
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self._rows = rows
+        self._how: Hashable = None
+        self._order: list[Row] = []
+
+    def order(self, how: Hashable, make: Callable[[Sequence[Row]], list[Row]]) -> list[Row]:
+        """What `make` makes of them, which `how` says all about; not None."""
+        if how != self._how:
+            self._how, self._order = how, make(self._rows)
+        return self._order
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, at: int) -> Row: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Row]: ...
+
+    def __getitem__(self, at: Union[int, slice]) -> Union[Row, Sequence[Row]]:
+        return self._rows[at]
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from ngrokd.control.top.frame import Line, Room
 from ngrokd.errors import ControlError
 
 ESCAPE_MS = 50  # a key of several bytes has come by then, also over ssh; else it was Esc
+MAX_KEYS = 16  # of a frame: what was pasted by mistake keeps nobody from Ctrl-C
 MAX_EMPTY_READS = 3  # a signal may take one away; a terminal that has gone is readable for ever
 
 _PAIRS = {Tone.GOOD: 1, Tone.WARN: 2, Tone.BAD: 3}
@@ -60,6 +61,7 @@ class Screen:
         self._wants_colour = colour
         self._has_colour = False
         self._empty_reads = 0
+        self.has_more = False  # keys were left for the next time
         self._restore = contextlib.ExitStack()
 
     def __enter__(self) -> Screen:
@@ -124,12 +126,15 @@ class Screen:
         self._empty_reads = self._empty_reads + 1 if code == -1 else 0
         if self._empty_reads >= MAX_EMPTY_READS:
             return None
+        taken = 0
         while code != -1:
+            taken += 1
             if code in _KEYS:
                 typed.append(_KEYS[code])
             elif 32 <= code < 127:
                 typed.append(chr(code))
-            code = self._window.getch()
+            code = self._window.getch() if taken < MAX_KEYS else -1
+        self.has_more = taken == MAX_KEYS
         return typed
 
     def redraw(self) -> None:

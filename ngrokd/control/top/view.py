@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from ngrokd.control.answers import moment, number, text
-from ngrokd.control.top.samples import Row
+from ngrokd.control.top.samples import Row, Rows
 
 MAX_FILTER = 60  # letters
 
@@ -66,6 +66,13 @@ _ENDS = {"home": 0, "g": 0, "end": -1, "G": -1}
 
 def arranged(rows: Sequence[Row], view: View) -> list[Row]:
     """Those that match the filter, in order; equals are in the order of their names."""
+    if isinstance(rows, Rows):
+        how = (view.sort, view.is_reversed, view.filter)
+        return rows.order(how, lambda rows: _arranged(rows, view))
+    return _arranged(rows, view)
+
+
+def _arranged(rows: Sequence[Row], view: View) -> list[Row]:
     words = view.filter.lower().split()
     found = sorted((row for row in rows if _matches(row, words)), key=_name)
     if view.sort is Sort.NAME:
@@ -74,9 +81,12 @@ def arranged(rows: Sequence[Row], view: View) -> list[Row]:
 
 
 def pressed(view: View, key: str, rows: Sequence[Row], page: int) -> View:
-    """The view after one key. `rows` are all, and `page` of them have room on the screen."""
+    """The view after one key. `rows` are all, and `page` of them have room on the screen.
+
+    Whoever draws it has it `scrolled` before, once for all keys that came.
+    """
     if view.mode is Mode.FILTER:
-        return scrolled(_typed(view, key), rows, page)
+        return _typed(view, key)
     if key in ("q", "Q"):
         return replace(view, mode=Mode.OVER)
     if view.mode is Mode.HELP:
@@ -85,7 +95,7 @@ def pressed(view: View, key: str, rows: Sequence[Row], page: int) -> View:
         if key in ("escape", "enter", "left", "backspace"):
             return replace(view, mode=Mode.LIST)
         return _moved(view, key, rows, page)
-    return scrolled(_in_list(view, key, rows, page), rows, page)
+    return _in_list(view, key, rows, page)
 
 
 def scrolled(view: View, rows: Sequence[Row], page: int) -> View:
