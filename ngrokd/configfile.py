@@ -68,11 +68,20 @@ forward:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a daemon's configuration comes from, to be read again. `path` None: no file."""
+    """Where a daemon's configuration comes from, to be read again. `path` None: no file.
+
+    `record`: a file that has all of what the daemon began with, where `path` has not.
+    """
 
     path: Optional[Path]
     environ: Mapping[str, str] = field(repr=False)  # it may hold the API key
     overlay: Mapping[str, object] = field(default_factory=dict, repr=False)
+    record: Optional[Path] = None
+
+    @property
+    def told(self) -> str:
+        """The file by which others find the daemon's places, "" if there is none."""
+        return str(self.record or self.path or "")
 
     def load(self) -> Config:
         """Raises ConfigError with every fault."""

@@ -285,8 +285,8 @@ class Status:
     hosts_writes: int = 0
     started_at: float = 0.0  # Unix seconds
     api_requests: tuple[tuple[str, int], ...] = field(default=())  # (HTTP status or "error", count)
-    # Published names that mean something outside of this machine, too: the addresses there.
-    shadowed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    shadowed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # addresses elsewhere
+    config: str = ""  # the file it was started with; "": none
 
     @property
     def registered(self) -> bool:

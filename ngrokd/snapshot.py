@@ -60,6 +60,7 @@ class Board:
             started_at=self.started_at,
             api_requests=tuple(sorted(self.poller.requests.items())),
             shadowed=self.shadows.names,
+            config=self.reloader.told,
         )
 
     def _problems(self) -> tuple[str, ...]:

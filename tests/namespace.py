@@ -46,8 +46,8 @@ class Namespace:
         assert self._anchor.stdout is not None
         line = self._anchor.stdout.readline()
         assert line == "ready\n", f"the namespace did not come up: {line!r}"
-        self._refuse_the_machines_own_etc()
         self._nursery: Optional[Nursery] = None
+        self._refuse_the_machines_own_etc()
 
     @property
     def hosts(self) -> Path:

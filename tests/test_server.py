@@ -390,6 +390,20 @@ def test_another_user_is_refused_even_if_the_socket_is_open_to_all(
     assert f"refused uid {NOBODY}" in caplog.text
 
 
+def test_who_the_kernel_does_not_tell_of_is_not_answered(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As macOS's LOCAL_PEERCRED may, in a version that is not known yet."""
+
+    def untold(conn: socket.socket) -> Peer:
+        raise OSError("the kernel tells who is at the other end in an unknown form (1)")
+
+    monkeypatch.setattr(server, "credentials", untold)
+    assert talk(path, LIST) == []
+    monkeypatch.undo()
+    assert [answer["success"] for answer in talk(path, LIST)] == [True]
+
+
 @as_root
 @pytest.mark.parametrize(("groups", "allowed"), [([54321], True), ([54322], False)])
 def test_a_supplementary_group_opens_the_socket(

@@ -152,13 +152,23 @@ def who_has(outside: bytes, names: Collection[str], path: str) -> dict[str, str]
     return found
 
 
+def others(content: bytes, marker: str) -> list[str]:
+    """The interfaces of the other ngrokds that have a section there, each once."""
+    marks = (_MARKER.fullmatch(line) for line in content.split(b"\n") if _WORDS in line)
+    words = [mark[2] for mark in marks if mark and mark[1] == b"BEGIN"]
+    return [_interface(each) for each in dict.fromkeys(words) if each != marker.encode()]
+
+
 def _anothers(words: bytes) -> str:
-    named = words[len(_WORDS) - 1 :].decode("latin-1").strip(" ()")
-    interface = named if named.isprintable() and named else NetSettings.interface_name
     return (
-        f"another ngrokd (interface {interface}) publishes it; if that one is gone, "
+        f"another ngrokd (interface {_interface(words)}) publishes it; if that one is gone, "
         "`ngrokd cleanup` with its configuration removes it"
     )
+
+
+def _interface(words: bytes) -> str:
+    named = words[len(_WORDS) - 1 :].decode("latin-1").strip(" ()")
+    return named if named.isprintable() and named else NetSettings.interface_name
 
 
 def _a_line(ip: str, path: str) -> str:

@@ -15,6 +15,9 @@ from ngrokd.host.claims import Claims
 from ngrokd.host.hostsfile import HostsFile
 from ngrokd.host.resolvercache import ResolverCache
 
+SANDBOX_FOLDER = "/tmp/ngrokd-sandbox-*"  # where none is named with --dir
+SANDBOX_RECORD = "daemon-as-started.yml"  # what `ngrokd --sandbox` runs with
+
 
 def remove(
     net: NetSettings,
@@ -95,6 +98,25 @@ def look(
         would += [shlex.join(argv) for argv in commands]
         stays += left
     return would, stays
+
+
+def of_others(net: NetSettings) -> list[str]:
+    """What the hosts file has of other ngrokds, a line for each: it is for their own clean-up."""
+    try:
+        content = _content(Path(net.hosts_file))
+    except (HostError, OSError):
+        return []  # told by whoever had to write it
+    found = hosts.others(content, hosts.marker_of(net.interface_name))
+    return [
+        f"{net.hosts_file} has names of another ngrokd (interface {each}), too; if that one is "
+        f"gone, `ngrokd cleanup --config {_configuration(each)}` removes them"
+        for each in found
+    ]
+
+
+def _configuration(interface: str) -> str:
+    is_sandbox = interface.rstrip("0123456789") == "sandbox"
+    return f"{SANDBOX_FOLDER}/{SANDBOX_RECORD}" if is_sandbox else "FILE"
 
 
 def _content(path: Path) -> bytes:

@@ -78,7 +78,6 @@ def desire(
             virtual.append(to)
         else:
             elsewhere.append(to)
-
     hostnames = {to.hostname for to in virtual}
     ips = ipam.assign(hostnames, remembered.addresses, facts.subnet, facts.held)
     failed = {to: ips.failed[to.hostname] for to in virtual if to.hostname in ips.failed}
