@@ -27,7 +27,8 @@ sysv    := 755:init/ngrokd.init:$(SYSCONFDIR)/init.d/ngrokd
 openrc  := 755:init/ngrokd.openrc:$(SYSCONFDIR)/init.d/ngrokd
 launchd := 644:init/com.ngrok.ngrokd.plist:/Library/LaunchDaemons/com.ngrok.ngrokd.plist
 SERVICE  = $(foreach name,$(INIT),$($(name)))
-SETTING  = $(if $(INIT),644:init/ngrokd.default:$(SYSCONFDIR)/default/ngrokd \
+# launchd has no such settings, nor macOS a logrotate.
+SETTING  = $(if $(filter-out launchd,$(INIT)),644:init/ngrokd.default:$(SYSCONFDIR)/default/ngrokd \
            644:init/ngrokd.logrotate:$(SYSCONFDIR)/logrotate.d/ngrokd)
 RENDER   = sed -e 's|/usr/local/bin/ngrokd|$(PREFIX)/bin/ngrokd|g' \
            -e 's|/etc/default/ngrokd|$(SYSCONFDIR)/default/ngrokd|g'

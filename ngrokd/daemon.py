@@ -56,6 +56,7 @@ class Daemon:
     ) -> None:
         """`on_up`: started, the control socket answers. `on_first_poll`: names are there too.
         `notes`: problems known already, to be told in the log and the status."""
+        limits.leave_no_core()
         limits.raise_descriptor_limit()  # before anything plans with it
         self._on_up = on_up
         self._on_first_poll = on_first_poll

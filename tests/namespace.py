@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Optional
 
-from tests.nursery import Child, Nursery
+from tests.nursery import Nursery
 
 _MARK = "private-copy-of-a-test"
 
@@ -46,8 +46,8 @@ class Namespace:
         assert self._anchor.stdout is not None
         line = self._anchor.stdout.readline()
         assert line == "ready\n", f"the namespace did not come up: {line!r}"
-        self._refuse_the_machines_own_etc()
         self._nursery: Optional[Nursery] = None
+        self._refuse_the_machines_own_etc()
 
     @property
     def hosts(self) -> Path:
@@ -69,15 +69,13 @@ class Namespace:
         """Starts a program; `nsenter` execs it, so the pid is the program's own."""
         return subprocess.Popen(self.argv(*argv), **options)
 
-    def fork(self, *argv: object) -> Child:
-        """Starts `ngrokd ARGV` inside, without the time that Python and its modules take.
-
-        For what a test needs beside what it tests: it has no environment of its own.
-        """
+    @property
+    def nursery(self) -> Nursery:
+        """Where ngrokd's programs are forked inside, without the time that their start takes."""
         if self._nursery is None:
             env = {name: text for name, text in os.environ.items() if not name.startswith("NGROK")}
             self._nursery = Nursery(self.argv(), env)
-        return self._nursery.start(*argv)
+        return self._nursery
 
     def _refuse_the_machines_own_etc(self) -> None:
         """Before anything else runs inside: what is seen there as /etc must be the copy."""

@@ -1,4 +1,8 @@
-"""Stand-in clouds, forked from one process that has loaded what each of them would load again."""
+"""ngrokd's programs, forked from a process that has loaded what each of them would load again.
+
+For what a test needs beside what it tests: a stand-in cloud, a question by ngrokctl. To start
+Python and load the modules takes such a program twenty times the work that it does then.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +15,15 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, NoReturn, Optional
+from typing import IO, Any, NoReturn, Optional
 
 HERE = Path(__file__)
 MAX_REQUEST_BYTES = 1 << 17  # a cloud of a thousand endpoints on its command line
+RUN_S = 60.0
 
 
 class Child:
@@ -72,19 +78,40 @@ class Nursery:
                 pass_fds=[theirs.fileno()],
             )
 
-    def start(self, *argv: object) -> Child:
-        """`ngrokd ARGV`; both of its streams are the child's `stdout`."""
-        words = [str(word) for word in argv]
-        ours, keeper = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    def start(self, *argv: str) -> Child:
+        """`ngrokd` or `ngrokctl` with its arguments; both of its streams are its `stdout`."""
         reading, writing = os.pipe()
-        try:
-            socket.send_fds(
-                self._requests, [json.dumps(words).encode()], [keeper.fileno(), writing]
-            )
-        finally:
-            keeper.close()
-            os.close(writing)
-        return Child(words, ours, open(reading, encoding="utf-8", errors="replace"))
+        stdout = open(reading, encoding="utf-8", errors="replace")  # noqa: SIM115 - the child's
+        with open(os.devnull) as nothing, open(writing, "wb") as streams:
+            return self._fork(argv, (nothing, streams, streams), stdout)
+
+    def run(
+        self, *argv: str, input: str = "", check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """The same to its end. Raises CalledProcessError unless `check=False`."""
+        with contextlib.ExitStack() as stack:
+            files = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(3)]
+            files[0].write(input)
+            files[0].seek(0)
+            child = self._fork(argv, files, files[1])
+            try:
+                status = child.wait(RUN_S)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                raise
+            for file in files:
+                file.seek(0)
+            done = subprocess.CompletedProcess(argv, status, files[1].read(), files[2].read())
+        if check:
+            done.check_returncode()
+        return done
+
+    def _fork(self, argv: Sequence[str], streams: Sequence[IO[Any]], shown: IO[str]) -> Child:
+        ours, keeper = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with keeper:
+            files = [keeper.fileno(), *(stream.fileno() for stream in streams)]
+            socket.send_fds(self._requests, [json.dumps(argv).encode()], files)
+        return Child(argv, ours, shown)
 
     def close(self) -> None:
         """It ends; what it has forked goes on."""
@@ -94,13 +121,15 @@ class Nursery:
 
 def _serve(requests: socket.socket) -> None:
     """Forks for every request a keeper, and that the program."""
-    from ngrokd.sandbox import command  # noqa: F401 - what is not loaded a second time
+    from ngrokd import cli  # noqa: F401 - all of these are what nobody needs to load again
+    from ngrokd.control import ctl  # noqa: F401
+    from ngrokd.sandbox import command  # noqa: F401
     from ngrokd.verbs import launch  # noqa: F401
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a keeper
     gc.freeze()
     while True:
-        request, descriptors, _, _ = socket.recv_fds(requests, MAX_REQUEST_BYTES, 2)
+        request, descriptors, _, _ = socket.recv_fds(requests, MAX_REQUEST_BYTES, 4)
         if not request:
             return
         if os.fork() == 0:
@@ -110,18 +139,19 @@ def _serve(requests: socket.socket) -> None:
             os.close(descriptor)
 
 
-def _keep(words: list[str], asked: int, output: int) -> NoReturn:
+def _keep(argv: list[str], asked: int, *streams: int) -> NoReturn:
     """Tells of one program its pid and its end, and reaps it once that was heard."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     with socket.socket(fileno=asked) as test:
         pid = os.fork()
         if pid == 0:
             test.close()
-            os.dup2(output, 1)
-            os.dup2(output, 2)
-            os.close(output)
-            _become(words)
-        os.close(output)
+            for number, descriptor in enumerate(streams):
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            _become(argv)
+        for descriptor in streams:
+            os.close(descriptor)
         with contextlib.suppress(OSError):  # the test has gone, and wants to hear nothing
             test.send(str(pid).encode())
             ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
@@ -133,21 +163,21 @@ def _keep(words: list[str], asked: int, output: int) -> NoReturn:
     os._exit(0)
 
 
-def _become(words: list[str]) -> NoReturn:
+def _become(argv: list[str]) -> NoReturn:
+    """The program, as its console script begins and ends it."""
     from ngrokd import cli
+    from ngrokd.control import ctl
 
-    sys.argv = ["ngrokd", *words]
-    status = 1
+    sys.argv = argv
     try:
-        status = cli.main(words)
+        status = {"ngrokd": cli.main, "ngrokctl": ctl.main}[argv[0]]()
+        sys.stdout.flush()
     except SystemExit as exc:
         status = exc.code if isinstance(exc.code, int) else 1
     except BaseException:  # noqa: BLE001 - as Python itself does at the end of a program
         sys.excepthook(*sys.exc_info())
-    finally:
-        with contextlib.suppress(OSError):
-            sys.stdout.flush()
-        os._exit(status)
+        status = 1
+    os._exit(status)
 
 
 if __name__ == "__main__":

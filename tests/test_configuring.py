@@ -256,6 +256,34 @@ def test_an_editor_that_removes_the_copy_is_told(
     assert path.read_text() == before
 
 
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        (': > "$1"', "the edit is empty"),
+        ('printf "\\n\\n" > "$1"', "the edit is empty"),
+        ('rm "$1"; ln -s /etc/passwd "$1"', "a link in the place of"),
+        ('rm "$1"; mkfifo "$1"', "not a regular file"),
+        ('rm "$1"; mkdir "$1"', "not a regular file"),
+        ('rm "$1"; ln -s "$1" "$1"', "a link in the place of"),
+        ('head -c 2000000 /dev/zero > "$1"', "is larger than"),
+    ],
+)
+def test_an_editor_that_leaves_no_text_changes_nothing_and_is_told(
+    script: str,
+    why: str,
+    edit: Callable[..., int],
+    path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = path.read_bytes()
+    assert edit(script) == ctl.FAILED
+    told = capsys.readouterr().err
+    assert why in told and "root:" not in told
+    assert path.read_bytes() == before
+    left = copies(path)
+    assert not left or str(left[0]) in told  # what is left behind is named
+
+
 def test_what_another_program_wrote_meanwhile_stays_and_so_does_the_edit(
     path: Path, edit: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -120,3 +120,28 @@ def test_an_answer_that_is_none_is_told_in_one_line(
     with answering(path, lambda command, conn: conn.sendall(answer)):
         assert ctl.main(["--socket", str(path), "status"]) == code
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_doctor_judges_whatever_a_daemon_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = [
+        {**ENDPOINT, "published": True, "hostname": name, "ip": ip, "listen_address": address}
+        for name, ip, address in (
+            ("a\0b", "\ud800", "127.0.0.1:\u00b2"),
+            ("-s", EVIL, "\u0661:\u0661"),
+            ("\ud800.ns", "", "127.0.0.1:99999999999"),
+        )
+    ]
+    status = {**STATUS, "state": "degraded", "pid": 1e300, "connections": [], "bytes": "x"}
+    config = tmp_path / "config.yml"
+    config.write_text("api: {url: 'http://127.0.0.1:1'}\ningressEndpoint: 127.0.0.1:1\n")
+    path = tmp_path / "sock"
+    words = ["--socket", str(path), "doctor", "--config", str(config)]
+    bundle = tmp_path / "bundle.tar.gz"
+    answers = {"status": status, "list": odd}
+    with answering(path, lambda command, conn: conn.sendall(line(answers[command]))):
+        assert ctl.main([*words, "--bundle", str(bundle)]) == ctl.FAILED
+    shown = capsys.readouterr()
+    assert not CONTROLS.search(shown.out + shown.err)
+    assert bundle.exists()

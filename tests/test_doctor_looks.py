@@ -29,6 +29,7 @@ from ngrokd.doctor import (
     settings,
     surroundings,
 )
+from ngrokd.doctor.aside import Aside
 from ngrokd.doctor.cloud import Reply, Welcome
 from ngrokd.doctor.daemon import Asked
 from ngrokd.doctor.finding import Grade
@@ -208,6 +209,41 @@ def test_an_ingress_that_closes_without_a_word_refuses_us(config: Config, tmp_pa
         assert lookcloud.at_ingress(there, "", has_pair=True).welcome is Welcome.REFUSED
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_without_a_certificate_the_ingress_is_judged_all_the_same(
+    config: Config, tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    ingress = Ingress(tmp_path, version)
+    with ingress.serving() as place:
+        strange = replace(config, ingress_endpoint=place)
+        (wrong,) = cloud.of_ingress(lookcloud.at_ingress(strange, "", has_pair=False))
+        trusting = replace(config.server, ca_file=str(ingress.authority.cert))
+        known = replace(strange, server=trusting)
+        found = cloud.of_ingress(lookcloud.at_ingress(known, "", has_pair=False))
+    assert (wrong.grade, wrong.mend) == (Grade.FAILED, "ngrokctl trust")
+    assert found[-1].grade is Grade.SKIPPED and "no certificate to show" in found[-1].text
+    if version is ssl.TLSVersion.TLSv1_3:  # before, it says within the handshake that it wants one
+        assert found[0].grade is Grade.OK
+
+
+def test_of_a_look_that_does_not_end_nobody_waits_for_longer_than_was_said() -> None:
+    never = threading.Event()
+    look = Aside(never.wait)
+    assert look.found(time.monotonic() + 0.05) is None
+    never.set()
+    assert look.found(time.monotonic() + 5) is True
+    failing: Aside[object] = Aside(lambda: [][0])
+    with pytest.raises(IndexError):
+        failing.found(time.monotonic() + 5)
+
+
+def test_a_cloud_that_is_not_found_in_time_is_told_with_its_mend(config: Config) -> None:
+    (silent,) = cloud.of_api(lookcloud.late_api(config, 25))
+    (lost,) = cloud.of_ingress(lookcloud.late_ingress(config, "", 25))
+    for each in (silent, lost):
+        assert each.grade is Grade.FAILED and "25 s" in each.text and "DNS" in each.mend
+
+
 def test_where_the_ingress_is_was_kept_by_the_last_daemon(config: Config) -> None:
     known = '{"operator_id": "k8sop_1", "ingress_endpoint": "127.0.0.1:4443"}'
     (config.state_folder / "registration.json").write_text(known)
@@ -295,7 +331,9 @@ def test_a_configuration_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     path.write_text("net: {subnet: 10.9.0.0/16, no: 1}\n")
     config, facts = looksettings.at_config(path, {})
     assert config.net.subnet == "10.9.0.0/16"
-    assert "net.no" in facts.faults[0]
+    assert "net.no" in facts.faults[0] and facts.is_known
+    path.write_text("][")
+    assert not looksettings.at_config(path, {})[1].is_known
     path.write_text("net: {subnet: 10.9.0.0/16}\n")
     assert looksettings.at_config(path, {})[1].faults == ()
 
@@ -364,7 +402,9 @@ def test_the_daemons_own_words_go_before_a_configuration_of_another_one(config: 
         "hosts": {"path": "\x1b"},
     }
     assert lookhost.as_told(config.net, Asked("/s", odd)) == config.net
-    loopback = {"interface": {"name": "lo", "subnet": "127.107.0.0/16", "mode": "loopback"}}
+    loopback: dict[str, object] = {
+        "interface": {"name": "lo", "subnet": "127.107.0.0/16", "mode": "loopback"}
+    }
     assert lookhost.as_told(config.net, Asked("/s", loopback)) == config.net
 
 

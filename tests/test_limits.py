@@ -90,6 +90,16 @@ def test_with_too_few_for_the_daemon_itself_it_does_not_start(
         limits.raise_descriptor_limit()
 
 
+def test_a_crash_leaves_no_core_which_would_hold_keys() -> None:
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))
+    try:
+        limits.leave_no_core()
+        assert resource.getrlimit(resource.RLIMIT_CORE) == (0, before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, before)
+
+
 class Xnu:
     """The limits of a process of root's on macOS: setrlimit(2) and dosetrlimit() of its kernel."""
 

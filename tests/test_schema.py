@@ -23,7 +23,8 @@ FULL: dict[str, Any] = report.status_json(STATUS, report.Traffic(COUNTERS), "0.1
 
 def test_every_command_that_prints_json_has_its_schema() -> None:
     # Events are many objects, and stand in docs/events.md with a test of their own.
-    assert {name.split(" ")[0] for name in definitions()} - {"endpoint"} == COMMANDS - {"events"}
+    others = {"endpoint", "page"}  # of a list, and a health page
+    assert {name.split(" ")[0] for name in definitions()} - others == COMMANDS - {"events"}
 
 
 # Nobody is shown a status before the registration has been looked at.
@@ -31,11 +32,14 @@ AT_START = Status(registration="unregistered")
 
 
 @pytest.mark.parametrize("status", [STATUS, AT_START], ids=["full", "at start"])
-def test_status_and_list_are_as_the_schema_says(status: Status) -> None:
+def test_status_list_and_the_health_page_are_as_the_schema_says(status: Status) -> None:
     traffic = report.Traffic(COUNTERS if status is STATUS else {})
     assert faults(report.status_json(status, traffic, "0.1.0", 7, NOW), "status") == []
     assert faults({"endpoints": report.endpoints_json(status, traffic.counters)}, "list") == []
     assert faults(report.hosts_lines_json(status), "list --hosts") == []
+    verdict = report.verdict(status, forwarding=True, reconciling=True)
+    page = report.health_json(status, traffic.counters, verdict, NOW)
+    assert faults(page, "page /status") == []
 
 
 def test_the_words_of_the_schema_are_those_of_the_program() -> None:

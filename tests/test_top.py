@@ -21,6 +21,7 @@ from ngrokd.control.top.samples import (
     Picture,
     Rates,
     Row,
+    Rows,
     Sample,
     as_json,
     first,
@@ -211,6 +212,27 @@ def test_a_filter_shows_those_that_have_each_of_its_words(words: str, found: str
 
 def test_the_orders_of_the_command_line_are_those_of_the_view() -> None:
     assert list(arguments.SORTS) == [sort.value for sort in Sort]
+
+
+def test_an_order_is_made_once_for_all_who_ask_for_it() -> None:
+    made: list[int] = []
+
+    def make(rows: Sequence[Row]) -> list[Row]:
+        made.append(len(rows))
+        return list(rows)
+
+    rows = Rows(_town())
+    assert rows.order("name", make) == rows.order("name", make) == list(_town())
+    assert len(made) == 1
+    rows.order("state", make)
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize("sort", list(Sort))
+def test_rows_that_keep_their_order_are_in_the_same_one(sort: Sort) -> None:
+    rows = Rows(_town())
+    for view in (View(), View(sort=sort), View(sort=sort, is_reversed=True, filter="e")):
+        assert arranged(rows, view) == arranged(_town(), view)
 
 
 # Keys

@@ -178,6 +178,18 @@ def test_few_endpoints_or_thousands(daemon: Daemon, terminal: Terminal, number: 
 
 
 @pytest.mark.long
+def test_what_was_pasted_by_mistake_keeps_nobody_from_ctrl_c(
+    daemon: Daemon, terminal: Terminal
+) -> None:
+    daemon.listed = many(8000)
+    top(terminal)
+    for _ in range(10):
+        terminal.type("the uick brown fox jumps over nothing cj uj dk ej ")
+    terminal.press("C-c")
+    ended(terminal, 130)
+
+
+@pytest.mark.long
 def test_nothing_in_a_name_or_a_reason_controls_the_terminal(
     daemon: Daemon, terminal: Terminal
 ) -> None:
@@ -226,13 +238,21 @@ def test_without_a_daemon_it_says_so_as_every_command_does(terminal: Terminal) -
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("name", "code"), [("SIGTERM", 143), ("SIGINT", 130), ("SIGHUP", 129), ("C-c", 130)]
+    ("name", "code"),
+    [
+        ("SIGTERM", 143),
+        ("SIGINT", 130),
+        ("SIGHUP", 129),
+        ("SIGQUIT", 131),
+        ("C-c", 130),
+        ("C-\\", 131),
+    ],
 )
 def test_a_signal_ends_it_and_gives_the_terminal_back(
     daemon: Daemon, terminal: Terminal, name: str, code: int
 ) -> None:
     top(terminal)
-    if name == "C-c":
+    if name.startswith("C-"):
         terminal.press(name)
     else:
         os.kill(terminal.foreground(), getattr(signal, name))

@@ -1,6 +1,6 @@
-"""The examples of docs/commands.md: what they print on a machine of their own, with real programs.
+"""The examples of docs/commands.md and docs/sandbox.md: what real programs print of them now.
 
-`python -m tests.transcript`, as root, writes them anew; read what `git diff` shows.
+`python -m tests.transcript`, as root, writes those of the first anew; read what `git diff` shows.
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ from tests.namespace import Namespace, why_not
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/commands.md"
+SANDBOX_PAGE = ROOT / "docs/sandbox.md"
 INSTALLED = "/usr/local/bin"  # where the examples say that the programs are
 PORTS = ("--port", "4040", "--ingress-port", "4443")
 WILDCARD = {"url": "tls://*.example"}  # an endpoint that no machine can serve
 TIMEOUT_S = 90
+
+_DEMO = ("/tmp/demo", "/srv/demo")  # the page's folder, and one that ends with the namespace
 
 _OTHER = [
     (re.compile(pattern, re.MULTILINE), word)
@@ -51,7 +54,13 @@ def blocks(page: str) -> list[str]:
 
 def commands(block: str) -> list[str]:
     """What is typed in one of them."""
-    return [line[2:] for line in block.splitlines() if line.startswith("$ ")]
+    return [line for line, _ in examples(block)]
+
+
+def examples(block: str) -> list[tuple[str, str]]:
+    """What is typed, each with what is printed below it."""
+    parts = re.split(r"^\$ (.*)\n", block, flags=re.MULTILINE)[1:]
+    return list(zip(parts[::2], parts[1::2]))
 
 
 def likened(text: str) -> str:
@@ -98,32 +107,59 @@ class Machine:
 @contextmanager
 def machine() -> Iterator[Machine]:
     """One on which no daemon runs yet; it ends with all that was started on it."""
-    with tempfile.TemporaryDirectory() as folder, Namespace(Path(folder)) as inside:
-        for place in ("/run", "/srv", "/var/log", "/var/lib"):
-            inside.run("mount", "-t", "tmpfs", "none", place)
-        cloud = inside.popen(
-            Path(sys.executable).parent / "ngrokd",
-            *("sandbox", "--dir", "/srv/cloud", *PORTS),
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+    with _bare() as inside, _cloud(inside, "--dir", "/srv/cloud", *PORTS):
+        _configure(inside)
         found = Machine(inside)
         try:
-            _configure(inside, cloud)
             yield found
         finally:
             found.run("ngrokd stop")
-            cloud.terminate()
-            cloud.wait(timeout=TIMEOUT_S)
 
 
-def _configure(inside: Namespace, cloud: subprocess.Popen[Any]) -> None:
-    assert cloud.stdout is not None
-    printed = ""
-    while "hosts_file" not in printed:  # the last line, written once everything listens
-        line = cloud.stdout.readline()
-        assert line, f"the sandbox ended: {printed}"
-        printed += line
+def sandbox_page(page: str) -> list[tuple[str, str, str]]:
+    """The examples of docs/sandbox.md: what is typed, what is shown, and what it prints now."""
+    first, *others = [each for block in blocks(page) for each in examples(block)]
+    words = first[0].replace(*_DEMO).split()
+    assert words[:2] == ["ngrokd", "sandbox"]
+    found, variables = [], ""
+    with _bare() as inside, _cloud(inside, *words[2:]) as printed:
+        found.append((*first, printed))
+        for line, shown in others:
+            if re.fullmatch(r"\w+=\S+", line):
+                variables += f"{line}; "
+            else:
+                now = Machine(inside).run(variables + line.partition("  #")[0].replace(*_DEMO))
+                found.append((line, shown, now))
+    return [(line, shown, now.replace(_DEMO[1], _DEMO[0])) for line, shown, now in found]
+
+
+@contextmanager
+def _bare() -> Iterator[Namespace]:
+    with tempfile.TemporaryDirectory() as folder, Namespace(Path(folder)) as inside:
+        for place in ("/run", "/srv", "/var/log", "/var/lib"):
+            inside.run("mount", "-t", "tmpfs", "none", place)
+        yield inside
+
+
+@contextmanager
+def _cloud(inside: Namespace, *words: str) -> Iterator[str]:
+    """A sandbox that listens, and what it has printed."""
+    program = Path(sys.executable).parent / "ngrokd"
+    cloud = inside.popen(program, "sandbox", *words, stdout=subprocess.PIPE, text=True)
+    try:
+        assert cloud.stdout is not None
+        printed = ""
+        while "hosts_file" not in printed:  # the last line, written once everything listens
+            line = cloud.stdout.readline()
+            assert line, f"the sandbox ended: {printed}"
+            printed += line
+        yield printed
+    finally:
+        cloud.terminate()
+        cloud.wait(timeout=TIMEOUT_S)
+
+
+def _configure(inside: Namespace) -> None:
     text = DEFAULT_TEXT.replace("https://api.ngrok.com ", "http://127.0.0.1:4040 ")
     text = text.replace('key: ""', "key: sandbox-key", 1)
     text = text.replace('ca_file: ""', "ca_file: /srv/cloud/cloud/intermediate.crt")

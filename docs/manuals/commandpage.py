@@ -57,8 +57,7 @@ def _command(
     if name and not found:
         raise Unknown(f"{program.name} has no command {name}")
     command = found[0] if name else program.before
-    page_name = next(each for each in templates if each.startswith(f"{program.name}.")
-                     and not each.endswith("5"))
+    page_name = next(each for each in templates if re.fullmatch(rf"{program.name}\.[18]", each))
     more, _ = without_more(templates[page_name])
     known = set(program.before.options) if name else set()
     blocks = [
@@ -74,7 +73,7 @@ def _about(program: Program, command: Command, known: set[Option]) -> Iterator[s
     shape = [_usage(option) for option in own if "--help" not in option.flags]
     shape += [_place(place) for place in command.places]
     name = "" if command is program.before else command.name
-    yield _sentence(command.description or command.help)
+    yield markdown.wrapped("", _sentence(command.description or command.help))
     yield f"    {' '.join(filter(None, [program.name, name, *shape]))}"
     rows = [(", ".join(option.flags), option.values, option.help) for option in own]
     table = [f"| `{_named(flags, values)}` | {_cell(about)} |" for flags, values, about in rows]

@@ -36,7 +36,7 @@ def text(lines: list[str]) -> str:
     def close() -> None:
         nonlocal tag
         if words:
-            blocks.append(_wrapped(f"- {tag}: " if tag else "", " ".join(words)))
+            blocks.append(wrapped(f"- {tag}: " if tag else "", " ".join(words)))
         words.clear()
         tag = ""
 
@@ -57,7 +57,8 @@ def text(lines: list[str]) -> str:
     return re.sub(r"(?m)^(- .*(?:\n  .*)*)\n\n(?=- )", r"\1\n", "\n\n".join(blocks))
 
 
-def _wrapped(before: str, words: str) -> str:
+def wrapped(before: str, words: str) -> str:
+    """A paragraph, or an item of a list if there is something `before` its words."""
     return textwrap.fill(
         before + words,
         WIDTH,

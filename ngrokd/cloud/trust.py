@@ -39,9 +39,18 @@ def ingress_context(
 ) -> ssl.SSLContext:
     """The TLS context of every ingress connection; verifies chain and name.
 
-    StateError: a file that was named cannot be used. Files below `vendor` that hold no PEM
-    certificate are passed over.
+    StateError: a file that was named cannot be used.
     """
+    context = anchored(ca_file, state_folder, vendor)
+    _load_pair(context, cert, key)
+    return context
+
+
+def anchored(
+    ca_file: str, state_folder: Path, vendor: Path = NGROK_ANCHORS
+) -> ssl.SSLContext:
+    """The same without our certificate. Files below `vendor` that hold no PEM certificate are
+    passed over. Raises StateError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # CERT_REQUIRED and check_hostname
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_flags |= ssl.VerifyFlags(_PARTIAL_CHAIN)
@@ -57,7 +66,6 @@ def ingress_context(
         _load_named(context, installed, "put a PEM certificate there, or remove it")
     for path in _files_below(vendor):
         _load_found(context, path)
-    _load_pair(context, cert, key)
     return context
 
 

@@ -121,7 +121,7 @@ class Dispatcher:
             )
         with self._permit(request.command, caller.brief):
             if request.command == SET_API_KEY:
-                self._count_key_change()
+                self._count_key_change(caller)
             level = logging.DEBUG if request.command in _READING else logging.INFO
             logger.log(level, "control: %s, asked by %s", request.command, caller.name)
             return command(list(request.args))
@@ -146,9 +146,10 @@ class Dispatcher:
         finally:
             self._slow.put(None)
 
-    def _count_key_change(self) -> None:
+    def _count_key_change(self, caller: Caller) -> None:
         wait = self._key_changes.seconds_to_wait()
         if wait:
+            logger.warning("control: too many API keys are tried, now by %s", caller.name)
             raise ControlError(
                 RATE_LIMITED,
                 f"the API key may be set {KEY_CHANGES} times a minute; "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import re
@@ -13,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ngrokd.control import jsontext
 from ngrokd.control import metrics as metrics_page
 from ngrokd.control.connections import BACKLOG, Connections
 from ngrokd.control.desk import Desk
@@ -114,7 +114,7 @@ class HealthServer:
         return Page(404, "there are /health /ready /status /metrics\n")
 
     def _status(self) -> Page:
-        return Page(200, json.dumps(self._told.status()) + "\n", "application/json")
+        return Page(200, jsontext.text(self._told.status()) + "\n", "application/json")
 
     def _metrics(self) -> Page:
         return Page(200, self._told.metrics(), metrics_page.CONTENT_TYPE)

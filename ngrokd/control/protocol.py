@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Optional
 
+from ngrokd.control import jsontext
 from ngrokd.control.outline import Outline
 from ngrokd.errors import ControlError, ProtocolError
 
@@ -145,14 +146,7 @@ def encode_request(command: str, args: Sequence[str]) -> bytes:
 
 def encode_success(data: object) -> bytes:
     """An answer as its line. Raises TypeError, ValueError or RecursionError if JSON has no such."""
-    return f'{{"success": true, "data": {_in_pieces(data)}}}\n'.encode("ascii")
-
-
-def _in_pieces(data: object) -> str:
-    """Python lets no other thread run while it encodes one value, and a list may have 10,000."""
-    if isinstance(data, list):
-        return f"[{', '.join(json.dumps(item, allow_nan=False) for item in data)}]"
-    return json.dumps(data, allow_nan=False)
+    return f'{{"success": true, "data": {jsontext.text(data)}}}\n'.encode("ascii")
 
 
 def encode_error(code: str, text: str) -> bytes:

@@ -104,7 +104,8 @@ class ControlServer:
             self._converse(visit, Caller(str(peer), is_owner(peer, os.geteuid()), visit.brief))
         else:
             logger.warning("control: refused %s: neither root nor in server.socket_group", peer)
-            visit.send(encode_error(FORBIDDEN, _forbidden_text(self._group)), ANSWER_S)
+            text = _forbidden_text(self._group, os.geteuid())
+            visit.send(encode_error(FORBIDDEN, text), ANSWER_S)
         visit.linger()
 
     def _converse(self, visit: Visit, caller: Caller) -> None:
@@ -132,7 +133,8 @@ def _refuse_busy(visit: Visit) -> None:
         visit.conn.send(encode_error(BUSY, f"{MAX_CONNECTIONS} connections are in use; try again"))
 
 
-def _forbidden_text(group: str) -> str:
+def _forbidden_text(group: str, own_uid: int) -> str:
+    owners = f"root, the user it runs as ({own_uid})" if own_uid else "root"
     if group:
-        return f"only root and the members of group {group} may command ngrokd"
-    return "only root may command ngrokd; server.socket_group names a group that may too"
+        return f"only {owners} and the members of group {group} may command ngrokd"
+    return f"only {owners} may command ngrokd; server.socket_group names a group that may too"

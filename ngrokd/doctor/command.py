@@ -30,6 +30,7 @@ from ngrokd.doctor import (
     settings,
     surroundings,
 )
+from ngrokd.doctor.aside import Aside
 from ngrokd.doctor.daemon import NEEDS_ROOT, Asked
 from ngrokd.doctor.finding import Finding, Grade, skipped
 from ngrokd.doctor.lookdaemon import Started
@@ -38,6 +39,7 @@ from ngrokd.doctor.settings import ConfigFacts
 from ngrokd.host import leftovers
 from ngrokd.verbs import lifecycle, whereabouts
 
+CLOUD_S = 25.0  # for the API and the ingress together, with all look-ups of names
 _OF_CLOSED = ("permissions", "API", "clock", "certificate", "ingress", "log")
 WRITTEN = "{} is written, without keys. It has hostnames and addresses: look before you send it."
 
@@ -105,7 +107,7 @@ def _case(call: Call) -> _Case:
 
 def _findings(case: _Case) -> list[Finding]:
     """In the order in which one thing needs another."""
-    asked, closed = case.asked, not case.facts.is_readable
+    asked, closed = case.asked, not case.facts.is_known
     files = looksettings.at_files(case.config, case.path, case.socket_path)
     found = [
         *daemon.of_daemon(asked),
@@ -119,18 +121,22 @@ def _findings(case: _Case) -> list[Finding]:
     ]
     if closed:
         why = f"what to look at stands in {case.path}"
-        found[2:2] = [skipped(each, why, NEEDS_ROOT) for each in _OF_CLOSED]
+        mend = "" if case.facts.is_readable else NEEDS_ROOT  # else the line above has one
+        found[2:2] = [skipped(each, why, mend) for each in _OF_CLOSED]
     return found
 
 
 def _of_cloud(case: _Case) -> list[Finding]:
     config = surroundings.with_key(case.config, case.environ)
+    named = text(case.asked.status, "ingress_endpoint")
+    certificate = lookcloud.at_certificate(config)
+    has_pair = certificate.validity is not None
+    until = time.monotonic() + CLOUD_S
     with surroundings.way_of(case.environ):
-        api = lookcloud.at_api(config)
-        certificate = lookcloud.at_certificate(config)
-        has_pair = certificate.validity is not None
-        named = text(case.asked.status, "ingress_endpoint")
-        ingress = lookcloud.at_ingress(config, named, has_pair)
+        asking = Aside(lambda: lookcloud.at_api(config))
+        looking = Aside(lambda: lookcloud.at_ingress(config, named, has_pair))
+        api = asking.found(until) or lookcloud.late_api(config, CLOUD_S)
+        ingress = looking.found(until) or lookcloud.late_ingress(config, named, CLOUD_S)
     return [
         *cloud.of_api(api),
         cloud.of_clock(api),

@@ -143,7 +143,9 @@ def of_hosts(asked: Asked, seen: HostsFacts) -> Finding:
     if problem:
         return (failed if wrong else warning)("hosts file", problem, "as it says")
     if wrong:
-        return failed("hosts file", f"{seen.path} lacks {_few(wrong)}", REFRESH)
+        lost = [name for name in wrong if name not in seen.names]
+        what = f"lacks {_few(lost)}" if lost else f"has other addresses for {_few(wrong)}"
+        return failed("hosts file", f"{seen.path} {what}", REFRESH)
     if stale:
         return failed("hosts file", f"{seen.path} still has {_few(stale)}", REFRESH)
     return ok("hosts file", f"{seen.path} has all {len(wanted)} names")

@@ -34,6 +34,7 @@ from ngrokd.model import Address
 
 API_S = 10.0
 LOOK_S = 8.0  # for all addresses of the ingress together
+NO_PAIR = "this machine has no certificate to show it"
 WELCOME_S = 1.5  # a server that refuses us says so, or closes, within a round trip
 
 
@@ -93,27 +94,49 @@ def at_certificate(config: Config) -> CertificateFacts:
 
 
 def at_ingress(config: Config, named: str, has_pair: bool) -> IngressFacts:
-    """`named`: as the daemon tells, else as it last kept it. Without a pair nothing is tried."""
-    told = named or recordfile.ingress_named(config.state_folder)
-    known = told if is_ingress_address(told) else ""
-    address = parse(config.ingress_endpoint or known or DEFAULT_INGRESS)
+    """`named`: as the daemon tells, else as it last kept it. Without a pair only it is judged."""
+    address = _ingress_of(config, named)
     try:
         addresses = trust.resolve_ingress(address)
     except HostError as exc:
         return IngressFacts(address, why=str(exc), is_unresolved=True)
-    if not has_pair:
-        return IngressFacts(address, why="without a certificate it would refuse us")
     try:
         knows = cafile.holds(config.state_folder, ngrokca.SHA256)
-        make_context = functools.partial(_context, config)
+        make_context = functools.partial(_context if has_pair else _anchored, config)
         look = probe.look(make_context, address.host, addresses, LOOK_S)
     except StateError as exc:
         return IngressFacts(address, why=str(exc))
-    facts = IngressFacts(address, look, knows_ngroks=knows)
-    if look.verdict is not Verdict.TRUSTED:
+    if not has_pair and look.verdict is Verdict.UNREACHABLE and "alert" in look.why:
+        # With TLS 1.2 it says within the handshake that it wants one.
+        return IngressFacts(address, why=f"{NO_PAIR}: {look.why}")
+    facts = IngressFacts(address, look, knows_ngroks=knows, said="" if has_pair else NO_PAIR)
+    if look.verdict is not Verdict.TRUSTED or not has_pair:
         return facts
     welcome, said = _welcome(_context(config), address, addresses)
     return IngressFacts(address, look, knows_ngroks=knows, welcome=welcome, said=said)
+
+
+def late_api(config: Config, seconds: float) -> ApiFacts:
+    """Where `at_api` has not come to an end."""
+    why = f"{config.api.url} gave no answer within {seconds:g} s"
+    return ApiFacts(config.api.url, Reply.NONE, f"{why}; most often the DNS is what does not")
+
+
+def late_ingress(config: Config, named: str, seconds: float) -> IngressFacts:
+    """Where `at_ingress` has not."""
+    address = _ingress_of(config, named)
+    why = f"the ingress {address} was neither resolved nor reached within {seconds:g} s"
+    return IngressFacts(address, why=why, is_unresolved=True)
+
+
+def _ingress_of(config: Config, named: str) -> IngressAddress:
+    told = named or recordfile.ingress_named(config.state_folder)
+    known = told if is_ingress_address(told) else ""
+    return parse(config.ingress_endpoint or known or DEFAULT_INGRESS)
+
+
+def _anchored(config: Config) -> ssl.SSLContext:
+    return trust.anchored(config.server.ca_file, config.state_folder)
 
 
 def _context(config: Config) -> ssl.SSLContext:

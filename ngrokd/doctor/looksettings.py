@@ -28,7 +28,8 @@ def at_config(path: Path, environ: Mapping[str, str]) -> tuple[Config, ConfigFac
         return Config(), ConfigFacts(str(path), is_readable=False)
     config, faults = as_far_as_possible(path, environ)
     if faults:
-        return config, ConfigFacts(str(path), is_there, faults=faults)
+        is_lost = config == as_far_as_possible(Path(os.devnull), environ)[0]
+        return config, ConfigFacts(str(path), is_there, faults=faults, is_lost=is_lost)
     advice = configfile.advice(path if is_there else None, config)
     return config, ConfigFacts(str(path), is_there, advice=advice)
 
@@ -49,7 +50,9 @@ def at_files(config: Config, path: Path, socket_path: str) -> Files:
 
 def at_log(place: str) -> LogFacts:
     """Where the daemon writes, as `log_place` says. Nothing is written."""
-    if place in (JOURNAL, STANDARD_ERROR):
+    if place == JOURNAL:
+        return LogFacts(f"the journal ({JOURNAL})")
+    if place == STANDARD_ERROR:
         return LogFacts(place)
     if place == targets.SYSLOG:
         found = os.path.exists(DEV_LOG)  # noqa: PTH110

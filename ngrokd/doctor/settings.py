@@ -24,6 +24,12 @@ class ConfigFacts:
     is_readable: bool = True
     faults: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
+    is_lost: bool = False  # so faulty that nothing of it is known
+
+    @property
+    def is_known(self) -> bool:
+        """It says what else is to be looked at."""
+        return self.is_readable and not self.is_lost
 
 
 @dataclass(frozen=True)

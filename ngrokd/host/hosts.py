@@ -26,6 +26,7 @@ _LINE = re.compile(rb"[^\n]*\n|[^\n]+")
 # What we write, also after an editor turned it into CRLF. Anything else between our markers was
 # put there by somebody, and is kept.
 _OUR_LINE = re.compile(rb"[0-9a-fA-F.:]+\t[A-Za-z0-9._-]+\r?\n?")
+_OUR_LINES = re.compile(rb"(?:[0-9a-fA-F.:]+\t[A-Za-z0-9._-]+\r?\n)*")  # what nearly all are
 _ADDRESS = re.compile(r"[0-9A-Fa-f.:]{1,45}")
 _PUBLISHABLE = re.compile(r"[A-Za-z0-9._-]+")
 
@@ -229,8 +230,10 @@ def _split(content: bytes, marker: str) -> _Parts:
             f"to {_line(content, end)}, ngrokd's own section; nothing was written. "
             f"Mend: move the lines of one of the two sections out of the other"
         )
-    lines = _LINE.findall(content[begin.end : end.start])
-    foreign = b"".join(line for line in lines if not _OUR_LINE.fullmatch(line))
+    foreign = b""
+    if not _OUR_LINES.fullmatch(content, begin.end, end.start):
+        lines = _LINE.findall(content[begin.end : end.start])
+        foreign = b"".join(line for line in lines if not _OUR_LINE.fullmatch(line))
     return _Parts(content[: begin.start], foreign + content[end.end :])
 
 

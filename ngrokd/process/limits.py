@@ -1,4 +1,4 @@
-"""The descriptor limit: a connection needs two, and the default is often 1024."""
+"""The limits of the process: how many files are open at once, and that a crash leaves no core."""
 
 from __future__ import annotations
 
@@ -99,6 +99,12 @@ def raise_descriptor_limit(
             f"the descriptor limit is {soft}, and ngrokd needs {LEAST_DESCRIPTORS}: raise "
             "LimitNOFILE or `ulimit -n`"
         )
+
+
+def leave_no_core() -> None:
+    """What a crash leaves would hold the API key and the private key. `prlimit` allows it again."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 def _wanted(hard: int, ceiling: int) -> list[int]:

@@ -65,6 +65,11 @@ def _another_users(pid: int) -> str:
     return f"ngrokd with pid {pid} is another user's: do that as that user"
 
 
+def answering(config: Config) -> Optional[int]:
+    """The pid of the ngrokd that listens on its control socket; None: none does yet."""
+    return _listener(config.server.socket_path)
+
+
 def _listener(path: str) -> Optional[int]:
     """The ngrokd that listens there; None: none, or none that can be told."""
     try:

@@ -140,9 +140,9 @@ def published_names(listeners: Listeners, own_ips: Collection[str]) -> dict[str,
         for at, route in listeners.items()
         if at.port != route.target.port and at.ip not in own_ips
     }
-    names: dict[str, str] = {}
-    for at, route in _in_order(listeners, listeners).items():
-        to = route.target
-        if at.port == to.port and (to.hostname, at.ip) not in moved:
-            names.setdefault(to.hostname, _named_ip(at))
-    return names
+    first: dict[str, Address] = {}  # where a name answers on several, always the same one
+    for at, route in listeners.items():
+        name, port = route.target
+        if at.port == port and (name, at.ip) not in moved and first.setdefault(name, at) > at:
+            first[name] = at
+    return {name: _named_ip(at) for name, at in first.items()}

@@ -134,7 +134,7 @@ def _kept_if_edited(copy: Path, shown: bytes, path: Path) -> Iterator[None]:
     try:
         yield
     except (ControlError, HostError, KeyboardInterrupt) as exc:
-        if _content(copy) in (None, shown):
+        if _is_as_shown(copy, shown):
             copy.unlink(missing_ok=True)
             raise
         code = exc.code if isinstance(exc, ControlError) else FAILED
@@ -155,11 +155,16 @@ def _edited(argv: list[str], copy: Path, shown: bytes) -> Optional[_Edited]:
             raise HostError(
                 f"the editor `{named}` failed (exit status {status}): nothing is put in place"
             )
+        if copy.is_symlink():  # what it leads to was never asked for
+            raise HostError(f"the editor has put a link in the place of {copy}")
         content = _content(copy)
         if content is None:
             raise HostError(f"the editor has removed {copy}")
         if content == shown:
             return None
+        if not content.strip() and shown.strip():
+            # As editors leave it that found no room or were killed; nobody means that by an edit.
+            raise HostError("the edit is empty, which would set everything back to its default")
         try:
             # As it is, without the variables of whoever edits: a daemon has others.
             return _Edited(content, configfile.load(copy))
@@ -167,6 +172,14 @@ def _edited(argv: list[str], copy: Path, shown: bytes) -> Optional[_Edited]:
             again = question.there_is_a_person() and question.agreed("Edit it again?", *exc.faults)
             if not again:
                 raise ControlError(BAD_CONFIGURATION, str(exc)) from exc
+
+
+def _is_as_shown(copy: Path, shown: bytes) -> bool:
+    """There is no edit in it. What cannot be read may well be one."""
+    try:
+        return not copy.is_symlink() and _content(copy) in (None, b"", shown)
+    except (HostError, NotPermitted):
+        return False
 
 
 @contextlib.contextmanager

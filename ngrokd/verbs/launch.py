@@ -141,8 +141,9 @@ def _serve(
 
 def _in_foreground(args: argparse.Namespace) -> bool:
     """Asked for, or implied by a service manager, which wants to see its own child."""
-    launchd = os.environ.get("XPC_SERVICE_NAME", "0")  # "0" in a terminal of macOS
-    return bool(args.foreground or "NOTIFY_SOCKET" in os.environ or launchd != "0")
+    job = os.environ.get("XPC_SERVICE_NAME", "0")  # launchd's; "0" in a terminal
+    by_launchd = job != "0" and not job.startswith("application.")  # of an app with a terminal
+    return bool(args.foreground or "NOTIFY_SOCKET" in os.environ or by_launchd)
 
 
 def _overlay(args: argparse.Namespace, base: Optional[Overlay] = None) -> Overlay:

@@ -46,7 +46,7 @@ class Cloud(Program):
     def _start(
         self, namespace: Namespace, argv: Sequence[object], env: Optional[dict[str, str]]
     ) -> Child:
-        return namespace.fork(*argv[1:])
+        return namespace.nursery.start("ngrokd", *map(str, argv[1:]))
 
     def ask(self, method: str, path: str, body: Optional[object] = None) -> Any:
         """The control API's answer; anything but a 200 is a fault of the test."""
@@ -111,10 +111,12 @@ class Daemon(Program):
         self._namespace, self._network = namespace, network
         self.socket_path = socket_path
 
-    def ctl(self, *words: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    def ctl(
+        self, *words: object, input: str = "", check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
         """ngrokctl, to its end; a status other than 0 raises unless `check=False`."""
-        argv = [NGROKCTL, "--socket", self.socket_path, *words]
-        return self._namespace.run(*argv, env=clean_environment(), **options)
+        argv = ["ngrokctl", "--socket", str(self.socket_path), *map(str, words)]
+        return self._namespace.nursery.run(*argv, input=input, check=check)
 
     def ready(self) -> Daemon:
         """Returns once it is registered and one poll has been applied."""

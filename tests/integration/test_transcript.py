@@ -1,4 +1,4 @@
-"""docs/commands.md shows what a real run prints, and docs/json.md what it prints with --json."""
+"""docs/commands.md and docs/sandbox.md show what a real run prints, docs/json.md its --json."""
 
 from __future__ import annotations
 
@@ -55,9 +55,16 @@ def test_every_example_prints_what_the_page_shows(now: str) -> None:
 
 def test_every_command_prints_json_of_its_schema(machine: transcript.Machine, now: str) -> None:
     machine.run("curl -s http://hello.sandbox/")
-    names = [name for name in definitions() if name != "endpoint"]
+    names = [name for name in definitions() if name not in ("endpoint", "page /status")]
     wrong: list[str] = []
     for name in sorted(names, key=LAST.__contains__):
         before = "EDITOR='sed -i s/info/debug/' " if name == "config edit" else ""
         wrong += faults(machine.json(f"{before}ngrokctl {SAID.get(name, name)}"), name)
     assert wrong == []
+
+
+def test_every_example_of_the_sandbox_prints_what_its_page_shows() -> None:
+    found = transcript.sandbox_page(transcript.SANDBOX_PAGE.read_text(encoding="utf-8"))
+    assert len(found) > 12
+    for line, shown, printed in found:
+        assert transcript.likened(printed) == transcript.likened(shown), line

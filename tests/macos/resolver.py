@@ -13,6 +13,7 @@ from typing import Optional
 from ngrokd.host.command import CommandError
 
 FLUSH = ("dscacheutil", "-flushcache")
+QUERY = ("dscacheutil", "-q", "host", "-a", "name")
 HANG_UP = ("killall", "-HUP", "mDNSResponder")
 NO_PROCESS = "No matching processes belonging to you were found"
 
@@ -47,6 +48,9 @@ class Resolver:
         if words == FLUSH:
             self._directory.clear()
             return ""
+        if words[:-1] == QUERY:
+            ip = self.lookup(words[-1])
+            return f"name: {words[-1]}\nip_address: {ip}\n\n" if ip else ""
         assert words == HANG_UP, f"macOS does not know: {line}"
         if not self._is_root:
             raise CommandError(f"`{line}`: {NO_PROCESS}", 1, NO_PROCESS)

@@ -55,7 +55,7 @@ def _loop(live: Live, screen: Screen, source: Source, interrupts: Interrupts) ->
             keys = screen.keys()
             if keys is None:
                 return HUNG_UP
-            live.press(keys)
+            live.press(keys, interrupts)
         if live.is_over:
             return 0
 
@@ -82,10 +82,10 @@ class Live:
             picture = interrupted(self._picture, news)
         self._picture = replace(picture, rows=Rows(picture.rows))
 
-    def press(self, keys: list[str]) -> None:
-        """In their order."""
+    def press(self, keys: list[str], interrupts: Interrupts) -> None:
+        """In their order, until one or a signal ends it."""
         for key in keys:
-            if self.is_over:
+            if self.is_over or interrupts.ended_by:
                 return
             if key == "redraw":
                 self._screen.redraw()
