@@ -27,7 +27,8 @@ sysv    := 755:init/ngrokd.init:$(SYSCONFDIR)/init.d/ngrokd
 openrc  := 755:init/ngrokd.openrc:$(SYSCONFDIR)/init.d/ngrokd
 launchd := 644:init/com.ngrok.ngrokd.plist:/Library/LaunchDaemons/com.ngrok.ngrokd.plist
 SERVICE  = $(foreach name,$(INIT),$($(name)))
-SETTING  = $(if $(INIT),644:init/ngrokd.default:$(SYSCONFDIR)/default/ngrokd \
+# launchd has no such settings, nor macOS a logrotate.
+SETTING  = $(if $(filter-out launchd,$(INIT)),644:init/ngrokd.default:$(SYSCONFDIR)/default/ngrokd \
            644:init/ngrokd.logrotate:$(SYSCONFDIR)/logrotate.d/ngrokd)
 RENDER   = sed -e 's|/usr/local/bin/ngrokd|$(PREFIX)/bin/ngrokd|g' \
            -e 's|/etc/default/ngrokd|$(SYSCONFDIR)/default/ngrokd|g'
@@ -100,9 +101,10 @@ soak: needs-test $(VENV)/dev ## a daemon in trouble for MINUTES=5; a SEED=n repe
 
 venv: needs-venv $(VENV)/dev ## .venv with ngrokd and the tools of development
 
-lint: needs-venv $(VENV)/dev ## ruff and mypy --strict
+lint: needs-venv $(VENV)/dev ## ruff and mypy --strict, as Linux and as macOS have Python
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file tests/macos/mypy.ini
 
 check: lint test longtest ## what continuous integration runs
 

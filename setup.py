@@ -29,6 +29,9 @@ setup(
     python_requires=">=3.9",
     # find_packages only: naming `ngrokd` in py_modules would install the launcher over the package.
     packages=find_packages(include=["ngrokd", "ngrokd.*"]),
+    # Said, though it goes without saying: an editable install is then one line with this folder,
+    # where setuptools would else load a finder into every Python that starts.
+    package_dir={"": "."},
     package_data={"ngrokd": ["py.typed"]},
     cmdclass={"build_py": BuildWithInit},
     install_requires=[

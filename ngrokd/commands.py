@@ -67,12 +67,12 @@ class Commands:
 
     def report_status(self) -> dict[str, Any]:
         """The answer to `status`."""
-        return snapshot.status_json(self.status(), self.forwarder)
+        return snapshot.status_json(self.status(), self.forwarder.glance())
 
     def _list(self, args: list[str]) -> object:
         if args and args != ["bound-endpoints"]:
             raise ControlError("bad_arguments", "list takes no argument, or bound-endpoints")
-        return report.endpoints_json(self.status(), self.forwarder.counters())
+        return report.endpoints_json(self.status(), self.forwarder.glance().counters)
 
     def _set_api_key(self, args: list[str]) -> object:
         if len(args) != 1 or not args[0].strip():

@@ -202,7 +202,7 @@ class Conductor:
             self._apply(self._fetched)
 
     def _dump_status(self) -> None:
-        answer = snapshot.status_json(self.status, self._forwarder)
+        answer = snapshot.status_json(self.status, self._forwarder.snapshot())
         logger.info("status: %s", json.dumps(answer))
 
     # Questions to the network, and its answers

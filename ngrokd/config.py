@@ -59,6 +59,7 @@ class NetSettings:
     start_port: int = 9080
     overrides: Mapping[str, str] = field(default_factory=dict)  # hostname: listen_interface
     hosts_file: str = "/etc/hosts"
+    flush_resolver_cache: str = "auto"  # or off
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ net:
   start_port: 9080               # first port where listen_interface is not virtual
   overrides: {}                  # hostname: listen_interface
   hosts_file: /etc/hosts
+  flush_resolver_cache: auto     # off: the resolver may keep old answers
 
 forward:
   connect_timeout: 10            # seconds for connect, handshake and upgrade
@@ -67,11 +68,20 @@ forward:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a daemon's configuration comes from, to be read again. `path` None: no file."""
+    """Where a daemon's configuration comes from, to be read again. `path` None: no file.
+
+    `record`: a file that has all of what the daemon began with, where `path` has not.
+    """
 
     path: Optional[Path]
     environ: Mapping[str, str] = field(repr=False)  # it may hold the API key
     overlay: Mapping[str, object] = field(default_factory=dict, repr=False)
+    record: Optional[Path] = None
+
+    @property
+    def told(self) -> str:
+        """The file by which others find the daemon's places, "" if there is none."""
+        return str(self.record or self.path or "")
 
     def load(self) -> Config:
         """Raises ConfigError with every fault."""

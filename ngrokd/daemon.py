@@ -21,7 +21,16 @@ from ngrokd.errors import ControlError, HostError, StateError
 from ngrokd.forward.forwarder import Forwarder
 from ngrokd.host import netif
 from ngrokd.host.netif.watch import NetworkWatch
-from ngrokd.messages import Crashed, Drained, JobDone, JobKind, Message, Reload, Stop
+from ngrokd.messages import (
+    ApiAnswered,
+    Crashed,
+    Drained,
+    JobDone,
+    JobKind,
+    Message,
+    Reload,
+    Stop,
+)
 from ngrokd.model import State, Status
 from ngrokd.process import limits, signals
 from ngrokd.process.mailbox import Mailbox
@@ -30,6 +39,8 @@ from ngrokd.process.supervision import Supervision
 from ngrokd.process.workers import Job, Workers
 
 logger = logging.getLogger(__name__)
+
+COUNTING_S = 0.1  # so long what is only counted is not seen by others
 
 
 class Daemon:
@@ -45,6 +56,7 @@ class Daemon:
     ) -> None:
         """`on_up`: started, the control socket answers. `on_first_poll`: names are there too.
         `notes`: problems known already, to be told in the log and the status."""
+        limits.leave_no_core()
         limits.raise_descriptor_limit()  # before anything plans with it
         self._on_up = on_up
         self._on_first_poll = on_first_poll
@@ -137,7 +149,7 @@ class Daemon:
         wait = self._conductor.tick(now)
         self._supervision.tick(self._conductor.status, now)
         wait = min(wait, self._supervision.wait_s(now), logs.flush_repeats(now), self._pulse.nap_s)
-        message = self._next(wait)
+        message = self._next_to_handle(wait)
         if message is None:
             return
         if isinstance(message, (Stop, Crashed)):
@@ -151,6 +163,17 @@ class Daemon:
             self._supervision.reloaded(self._conductor.status)
         if self._conductor.status.ready and not was_ready:
             self._ready()
+
+    def _next_to_handle(self, wait: float) -> Optional[Message]:
+        """Past answers of the API, which are only counted: a list of thousands has 80 of them, and
+        a turn for each would take as long as the list."""
+        due = time.monotonic() + wait
+        message = self._next(wait)
+        until = min(due, time.monotonic() + COUNTING_S)
+        while isinstance(message, ApiAnswered) and (left := until - time.monotonic()) > 0:
+            self._conductor.handle(message)
+            message = self._next(left)
+        return message
 
     def _networks_changed(self, watch: NetworkWatch) -> bool:
         """Within `get`; whether it is to return, so that a turn sees to it."""

@@ -14,7 +14,6 @@ from ngrokd.control import metrics, report
 from ngrokd.control.health import HealthServer, Told
 from ngrokd.errors import HostError
 from ngrokd.forward.forwarder import Forwarder
-from ngrokd.forward.ledger import Snapshot
 from ngrokd.model import Status
 from ngrokd.process.pulse import Pulse
 
@@ -98,12 +97,9 @@ class HealthPages:
         return report.verdict(self._status(), pulse.forwarding(), pulse.reconciling())
 
     def _health(self) -> Mapping[str, object]:
-        counters = self._seen().counters
+        counters = self._forwarder.glance().counters
         return report.health_json(self._status(), counters, self._verdict(), time.time())
 
-    def _seen(self) -> Snapshot:
-        """A forwarding thread that is stuck is not waited for: what it told last stands."""
-        return self._forwarder.snapshot() if self.pulse.forwarding() else self._forwarder.last
-
     def _metrics(self) -> str:
-        return metrics.render(self._status(), self._verdict(), self._seen(), __version__)
+        seen = self._forwarder.glance()
+        return metrics.render(self._status(), self._verdict(), seen, __version__)

@@ -16,7 +16,9 @@ RESTART_SERVER = frozenset(
         "client_key",
     }
 )
-RESTART_NET = frozenset({"interface_name", "subnet", "hosts_file"})
+RESTART_NET = frozenset(
+    {"interface_name", "subnet", "hosts_file", "flush_resolver_cache"}
+)
 
 
 def effective(old: Config, new: Config) -> Config:

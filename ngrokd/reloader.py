@@ -35,6 +35,11 @@ class Reloader:
         self._waiting: tuple[str, ...] = ()
 
     @property
+    def told(self) -> str:
+        """The file by which others find this daemon's places, "" if there is none."""
+        return self._source.told
+
+    @property
     def problems(self) -> tuple[str, ...]:
         """What keeps the file that was saved from being what is in force."""
         waiting = (f"needs a restart: {', '.join(self._waiting)}",) if self._waiting else ()

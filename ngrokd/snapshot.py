@@ -11,7 +11,7 @@ from ngrokd import __version__
 from ngrokd.cloud.identity import Identity
 from ngrokd.control import report
 from ngrokd.control.events import ENDPOINTS_FAILED
-from ngrokd.forward.forwarder import Forwarder
+from ngrokd.forward.ledger import Snapshot
 from ngrokd.healthpages import HealthPages
 from ngrokd.model import State, Status
 from ngrokd.reconcile.reconciler import Reconciler
@@ -60,6 +60,7 @@ class Board:
             started_at=self.started_at,
             api_requests=tuple(sorted(self.poller.requests.items())),
             shadowed=self.shadows.names,
+            config=self.reloader.told,
         )
 
     def _problems(self) -> tuple[str, ...]:
@@ -95,8 +96,7 @@ class Board:
         return State.DEGRADED if problems else State.READY
 
 
-def status_json(status: Status, forwarder: Forwarder) -> dict[str, Any]:
+def status_json(status: Status, seen: Snapshot) -> dict[str, Any]:
     """Any thread: `status` with what the forwarder counts, as it is answered and written."""
-    seen = forwarder.snapshot()
     traffic = report.Traffic(seen.counters, seen.warm, seen.forgotten)
     return report.status_json(status, traffic, __version__, os.getpid(), time.time())

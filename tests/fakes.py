@@ -158,6 +158,7 @@ class FakeForwarder:
     def __init__(self, machine: FakeMachine) -> None:
         self.machine = machine
         self.listeners: dict[Address, Route] = {}
+        self._ever: dict[str, set[Address]] = {}  # by its ip, where one was
         self.counted: dict[Target, Counters] = {}
         self.ended = False  # its thread: what still comes is closed
 
@@ -167,6 +168,7 @@ class FakeForwarder:
             self.machine.bound.discard(listening.address)
             return
         self.listeners[listening.address] = route
+        self._ever.setdefault(listening.address.ip, set()).add(listening.address)
         self._assert_no_name_leads_to_anothers_at(listening.address.ip)
 
     def assert_no_name_leads_to_anothers(self) -> None:
@@ -177,7 +179,8 @@ class FakeForwarder:
     def _assert_no_name_leads_to_anothers_at(self, ip: str) -> None:
         """An address of ours is one name's alone; on those of networks it is a matter of ports."""
         if ip.startswith("10."):
-            there = {to.target.hostname for at, to in self.listeners.items() if at.ip == ip}
+            open_now = [at for at in self._ever.get(ip, ()) if at in self.listeners]
+            there = {self.listeners[at].target.hostname for at in open_now}
             named = {name for name, at in self.machine.names.items() if at == ip}
             assert len(there | named) <= 1, f"{named} lead to {there} at {ip}"
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Optional
 
+from tests.nursery import Nursery
+
 _MARK = "private-copy-of-a-test"
 
 # The shell inside reports that the private /etc is mounted, then lives until its input ends,
@@ -44,6 +46,7 @@ class Namespace:
         assert self._anchor.stdout is not None
         line = self._anchor.stdout.readline()
         assert line == "ready\n", f"the namespace did not come up: {line!r}"
+        self._nursery: Optional[Nursery] = None
         self._refuse_the_machines_own_etc()
 
     @property
@@ -66,6 +69,14 @@ class Namespace:
         """Starts a program; `nsenter` execs it, so the pid is the program's own."""
         return subprocess.Popen(self.argv(*argv), **options)
 
+    @property
+    def nursery(self) -> Nursery:
+        """Where ngrokd's programs are forked inside, without the time that their start takes."""
+        if self._nursery is None:
+            env = {name: text for name, text in os.environ.items() if not name.startswith("NGROK")}
+            self._nursery = Nursery(self.argv(), env)
+        return self._nursery
+
     def _refuse_the_machines_own_etc(self) -> None:
         """Before anything else runs inside: what is seen there as /etc must be the copy."""
         token = secrets.token_hex(16)
@@ -77,6 +88,8 @@ class Namespace:
 
     def close(self) -> None:
         """Ends the namespaces (programs still in them keep them alive until they end)."""
+        if self._nursery is not None:
+            self._nursery.close()
         assert self._anchor.stdin is not None and self._anchor.stdout is not None
         self._anchor.stdin.close()
         self._anchor.stdout.close()

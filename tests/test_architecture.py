@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import functools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +34,7 @@ PURE = {
     "doctor/daemon.py",
     "doctor/finding.py",
     "doctor/host.py",
+    "doctor/mending.py",
     "doctor/proctables.py",
     "doctor/secrets.py",
     "doctor/settings.py",
@@ -72,6 +75,8 @@ PURE = {
     "control/opened.py",
     "control/hostspage.py",
     "control/page.py",
+    "control/jsontext.py",
+    "control/outline.py",
     "control/protocol.py",
     "control/report.py",
     "control/text.py",
@@ -140,6 +145,7 @@ def imports(tree: ast.AST) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+@functools.cache
 def parsed(module: Path) -> ast.Module:
     return ast.parse((PACKAGE / module).read_text(encoding="utf-8"))
 
@@ -185,15 +191,89 @@ def test_one_module_runs_commands() -> None:
     assert users == {"host/command.py"}
 
 
+# Who may ask which platform this is; all else asks the kernel or Python for the one thing it needs.
+ASKERS = {
+    "host/netif/__init__.py",  # which backend makes addresses
+    "host/platforms.py",  # named constants
+    "service/looking.py",  # which init system runs
+}
+# It only shows it to who reads a bundle of `ngrokctl doctor`.
+SHOWS = {"doctor/collecting.py"}
+QUESTIONS = {
+    ("sys", "platform"),
+    ("os", "name"),
+    ("os", "uname"),
+    *(("platform", name) for name in ("system", "uname", "platform", "machine", "mac_ver")),
+    ("sysconfig", "get_platform"),
+}
+PLATFORM_WORDS = re.compile(r"darwin|mac ?os|(?<!SE)linux|win32|freebsd", re.IGNORECASE)
+
+
+def questions(tree: ast.AST) -> set[tuple[str, str]]:
+    """What `tree` asks of QUESTIONS, also by `from sys import platform`."""
+    asked = {(name.rpartition(".")[0], name.rpartition(".")[2]) for name in imports(tree)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            asked.add((node.value.id, node.attr))
+    return asked & QUESTIONS
+
+
 def test_the_platform_is_asked_in_few_places() -> None:
-    askers = {str(m) for m in MODULES if "sys.platform" in (PACKAGE / m).read_text()}
-    assert askers <= {"host/netif/__init__.py"}
+    askers = {str(m) for m in MODULES if questions(parsed(m))}
+    assert askers == ASKERS | SHOWS
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [
+        ("import sys\nif sys.platform == 'x': pass", {("sys", "platform")}),
+        ("from sys import platform", {("sys", "platform")}),
+        ("import os\nos.uname().sysname", {("os", "uname")}),
+        ("from platform import system as which", {("platform", "system")}),
+        ("import platform\nplatform.python_version()", set()),
+        ("import os\nos.name", {("os", "name")}),
+        ("self.platform = 1", set()),
+    ],
+)
+def test_every_way_of_asking_for_the_platform_is_seen(
+    text: str, asked: set[tuple[str, str]]
+) -> None:
+    assert questions(ast.parse(text)) == asked
+
+
+def test_no_other_module_has_a_platform_in_its_code() -> None:
+    """In names and texts; comments and docstrings may say why something is as it is."""
+    found = {
+        str(m): words
+        for m in MODULES
+        if not str(m).startswith(("host/netif/", "service/")) and str(m) not in ASKERS
+        if (words := sorted(platform_words(parsed(m))))
+    }
+    assert found == {"host/privileges.py": ["_NotLinux"]}  # raised where prctl is missing
+
+
+def platform_words(tree: ast.Module) -> set[str]:
+    """Names and texts of the code that name a platform."""
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, kinds) and node.body and isinstance(node.body[0], ast.Expr)
+    }
+    texts = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes)):
+            if id(node) not in docstrings:
+                texts.append(str(node.value))
+        elif isinstance(node, (ast.Name, ast.FunctionDef, ast.ClassDef)):
+            texts.append(node.id if isinstance(node, ast.Name) else node.name)
+    return {text for text in texts if PLATFORM_WORDS.search(text)}
 
 
 @pytest.mark.parametrize("module", MODULES, ids=str)
 def test_a_module_says_its_job_and_stays_short(module: Path) -> None:
     text = (PACKAGE / module).read_text(encoding="utf-8")
-    assert ast.get_docstring(ast.parse(text)), "the first line says the module's one job"
+    assert ast.get_docstring(parsed(module)), "the first line says the module's one job"
     assert text.count("\n") <= MAX_LINES
 
 

@@ -284,6 +284,21 @@ def test_the_section_of_another_instance_stays(wreck: Wreck) -> None:
     assert wreck.hosts.read_bytes() == b"127.0.0.1 localhost\n" + other
 
 
+def test_whose_names_stay_is_told_with_the_command_that_removes_them(
+    wreck: Wreck, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = wreck.write_config()
+    others = [SECTION.replace(NAME.encode(), name) for name in (b"ngrokd7", b"sandbox2")]
+    wreck.hosts.write_bytes(b"".join(others))
+    assert run("cleanup", "--config", path) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert [line.rpartition("if that one is gone, ")[2] for line in told] == [
+        "`ngrokd cleanup --config FILE` removes them",
+        "`ngrokd cleanup --config /tmp/ngrokd-sandbox-*/daemon-as-started.yml` removes them",
+    ]
+    assert ["(interface ngrokd7)" in told[0], "(interface sandbox2)" in told[1]] == [True, True]
+
+
 # The interface
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from ngrokd import configfile
 from ngrokd.config import ApiSettings, Config, NetSettings, ServerSettings
+from ngrokd.configtext import written
 from ngrokd.configtext.schema import KEYS, SECTIONS, value_in
 from ngrokd.errors import ConfigError
 from ngrokd.reload import needs_restart
@@ -707,3 +708,14 @@ def _as_documented(value: object) -> str:
     if isinstance(value, tuple):
         value = list(value)
     return f"`{value}`" if value not in ("", {}) else "nothing"
+
+
+def test_a_configuration_that_is_written_is_read_as_it_was() -> None:
+    """Also one whose every value is not the default."""
+    text = (
+        "api: {key: 2abcSECRET}\ningressEndpoint: i.example:1\n"
+        "bound_endpoints: {selectors: ['a', \"b == 'ü'\"]}\n"
+        "net: {overrides: {a.ns: 0.0.0.0}}\nforward: {warm_connections: 3}\n"
+    )
+    config = configfile.parse(text, "test")
+    assert configfile.parse(written.text_of(config, "by hand"), "test") == config

@@ -9,11 +9,11 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Optional
 
 import pytest
 
-from ngrokd.config import Config
+from ngrokd.config import Config, ServerSettings
 from ngrokd.control import ctl, question
 from ngrokd.errors import ControlError
 from ngrokd.verbs import configpages, configuring, whereabouts
@@ -70,7 +70,7 @@ def copies(path: Path) -> list[Path]:
     return sorted(path.parent.glob("config.edit-*.yml"))
 
 
-SED = 'sed -i s/10.9/10.8/ "$1"'
+SED = 'sed -i "s/10[.]9[.]/10.8./" "$1"'
 
 
 # Showing
@@ -160,8 +160,19 @@ def test_without_a_file_the_defaults_are_shown() -> None:
     assert {each.source for each in found} == {"default"}
     page = configpages.page("/c.yml", False, found, ["a note"], 40).splitlines()
     assert page[0] == "/c.yml (not there: the defaults count)"
-    assert page[2] == "KEY                            VALUE   …"
     assert page[-2:] == ["", "    a note"]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, None])
+def test_no_value_is_cut_and_no_line_is_longer_than_the_terminal(width: Optional[int]) -> None:
+    there = "/a/folder/of/some/length/with/a-file-in-it.crt"
+    config = Config(server=ServerSettings(client_cert=there))
+    found = configpages.settings(config, {"server.client_cert": "/c.yml:12: x"}, "/c.yml")
+    lines = configpages.page("/c.yml", True, found, [], width).splitlines()
+    told = " ".join(" ".join(lines).split())
+    assert f"server.client_cert {there} line 12 server.client_key" in told
+    assert [line for line in lines if len(line) > (width or 99) and there not in line] == []
+    assert width == 40 or "api.key                        \"\"" in "\n".join(lines)
 
 
 # Editing

@@ -21,12 +21,13 @@ from hypothesis import strategies as st
 from ngrokd.commands import Commands
 from ngrokd.control import connections, conversation, dispatch, server
 from ngrokd.control.client import request
+from ngrokd.control.desk import Desk
 from ngrokd.control.dispatch import Caller, Dispatcher
 from ngrokd.control.protocol import encode_request
 from ngrokd.control.server import Command
 from ngrokd.errors import ControlError
 from ngrokd.forward.ledger import Snapshot
-from ngrokd.model import Counters, Status, Target
+from ngrokd.model import Status
 from tests.control_room import (
     PATIENCE_S,
     connect,
@@ -35,6 +36,7 @@ from tests.control_room import (
     talk,
     without_a_free_descriptor,
 )
+from tests.fair import Stopwatch
 
 LIST = b'{"command":"list"}\n'
 LISTED = {"success": True, "data": ["ep_1"]}
@@ -78,10 +80,10 @@ def test_clients_that_do_not_ask_keep_nobody_waiting(
     monkeypatch.setattr(conversation, "REQUEST_S", 1.5)
     with contextlib.ExitStack() as stack:
         crowd = _crowd(path, server.MAX_CONNECTIONS, sent, stack)
-        began = time.monotonic()
+        watch = Stopwatch()
         for _ in range(5):
             assert talk(path, LIST) == [LISTED]
-        assert time.monotonic() - began < conversation.REQUEST_S / 2
+        assert watch.own() < conversation.REQUEST_S / 2
         answers = [json.loads(read_all(conn)) for conn in crowd]
     assert {answer["code"] for answer in answers} == {"busy", "timeout"}
 
@@ -114,9 +116,9 @@ def test_a_client_that_has_its_answer_loses_its_place_without_a_word(
     monkeypatch.setattr(conversation, "REQUEST_S", PATIENCE_S)
     with contextlib.ExitStack() as stack:
         crowd = _crowd(path, server.MAX_CONNECTIONS, LIST, stack)
-        began = time.monotonic()
+        watch = Stopwatch()
         assert talk(path, LIST) == [LISTED]
-        assert time.monotonic() - began < PATIENCE_S / 2
+        assert watch.own() < PATIENCE_S / 2
         assert json.loads(read_all(crowd[0])) == LISTED
 
 
@@ -125,12 +127,13 @@ def test_clients_that_do_not_take_their_answers_keep_nobody_waiting(
 ) -> None:
     monkeypatch.setattr(server, "ANSWER_S", PATIENCE_S)
     monkeypatch.setattr(server, "TAKING_S", 0.3)
-    commands: dict[str, Command] = {"list": lambda _: ["ep_1"], "status": lambda _: "x" * 4_000_000}
+    large = "x" * 600_000  # more than the kernel keeps for one of them
+    commands: dict[str, Command] = {"list": lambda _: ["ep_1"], "status": lambda _: large}
     with serving(tmp_path / "s", commands), contextlib.ExitStack() as stack:
         _crowd(tmp_path / "s", server.MAX_CONNECTIONS, b'{"command":"status"}\n', stack)
-        began = time.monotonic()
+        watch = Stopwatch()
         assert talk(tmp_path / "s", LIST) == [LISTED]
-        assert time.monotonic() - began < PATIENCE_S / 2
+        assert watch.own() < PATIENCE_S / 2
 
 
 def test_all_who_find_no_place_are_told_together(
@@ -147,12 +150,11 @@ def test_all_who_find_no_place_are_told_together(
         stack.enter_context(serving(tmp_path / "s", {"list": hold}))
         stack.callback(go_on.set)
         _crowd(tmp_path / "s", server.MAX_CONNECTIONS, LIST, stack)
-        for _ in range(server.MAX_CONNECTIONS):
-            assert begun.acquire(timeout=PATIENCE_S)
-        began = time.monotonic()
+        assert begun.acquire(timeout=PATIENCE_S)  # the others wait behind it
+        watch = Stopwatch()
         late = [stack.enter_context(connect(tmp_path / "s")) for _ in range(20)]
         assert [json.loads(read_all(conn))["code"] for conn in late] == ["busy"] * 20
-        assert time.monotonic() - began < 20 * connections.SLOT_WAIT_S / 2
+        assert watch.own() < 20 * connections.SLOT_WAIT_S / 2
 
 
 def test_requests_that_wait_for_ngrok_leave_places_for_others(tmp_path: Path) -> None:
@@ -247,10 +249,10 @@ def test_much_json_gets_one_answer_each(path: Path, sent: object, ended: bool) -
 
 def _ask_in_json(path: Path, sent: object, ended: bool) -> None:
     line = json.dumps(sent).encode() + (b"\n" if ended else b"")
-    began = time.monotonic()
+    watch = Stopwatch()
     (answer,) = talk(path, line)
     _one_answer(answer)
-    assert time.monotonic() - began < conversation.REQUEST_S
+    assert watch.own() < conversation.REQUEST_S
 
 
 @given(st.lists(st.binary(max_size=300), min_size=1, max_size=5))
@@ -270,11 +272,8 @@ def test_any_bytes_in_any_pieces_get_one_answer_a_line(path: Path, pieces: list[
 class _Idle:
     """A forwarder that nobody uses."""
 
-    def snapshot(self) -> Snapshot:
+    def glance(self) -> Snapshot:
         return Snapshot()
-
-    def counters(self) -> dict[Target, Counters]:
-        return {}
 
 
 def _turned_away(message: Any) -> None:
@@ -293,7 +292,9 @@ _VERBS = Commands(Status, _Idle(), _turned_away).table()  # type: ignore[arg-typ
 def test_any_arguments_of_any_verb_of_the_daemon_get_one_answer(
     verb: str, args: list[str]
 ) -> None:
-    dispatcher = Dispatcher(_VERBS)
+    desk = Desk("control")
+    desk.stop()  # what is asked is done here
+    dispatcher = Dispatcher(desk, _VERBS)
     line = encode_request(verb, args)
     with patch.object(dispatch, "_log_crash", side_effect=AssertionError(verb)):
         answer = dispatcher.answer(line, Caller("uid 1"))

@@ -576,6 +576,16 @@ URL                  ADDRESS        STATE   OPEN
 http://web.ns        10.107.0.2:80  open       2
 tcp://cache.ns:6379  10.107.0.3     failed     0
     10.107.0.3:6379: address already in use"""
+    assert list_page([CACHE, WEB], False, NOW, 42).splitlines()[:3] == [
+        "URL                  ADDRESS        STATE",
+        "http://web.ns        10.107.0.2:80  open",
+        "tcp://cache.ns:6379  10.107.0.3     failed",
+    ]
+    assert list_page([CACHE, WEB], False, NOW, 40).splitlines()[:3] == [
+        "URL                  STATE",
+        "http://web.ns        open",
+        "tcp://cache.ns:6379  failed",
+    ]
     assert list_page([CACHE], False, NOW, 30).splitlines()[-2:] == [
         "    10.107.0.3:6379: address",
         "    already in use",
@@ -734,7 +744,10 @@ def test_reload_tells_what_it_changed(
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("frob", "argument COMMAND: invalid choice: 'frob'"),
+        ("frob", "there is no command 'frob': `ngrokctl help` lists all\n"),
+        ("stauts --json", "there is no command 'stauts': did you mean `ngrokctl status`? "),
+        ("--socket /x --json lst", "there is no command 'lst': did you mean `ngrokctl list`? "),
+        ("list --foo --bar", "unrecognized arguments: --foo --bar\n"),
         ("log-level loud", "argument LEVEL: invalid choice: 'loud'"),
         ("log-level", "the following arguments are required: LEVEL"),
         ("list all", "argument bound-endpoints: invalid choice: 'all'"),
@@ -1022,6 +1035,16 @@ def test_a_reader_that_has_seen_enough_is_no_error(daemon: Daemon, path: Path) -
     assert done.stdout.startswith("URL ")
 
 
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_a_closed_stream_is_no_traceback_and_the_exit_code_stands(
+    daemon: Daemon, path: Path, closed: str
+) -> None:
+    assert _run(f"ngrokctl health {closed}", path).returncode == 0
+    daemon.status = {**STATUS, "state": "registering"}
+    done = _run(f"ngrokctl health {closed}", path)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_is_an_error(daemon: Daemon, path: Path) -> None:
     done = _run("ngrokctl status > /dev/full", path)
@@ -1059,6 +1082,11 @@ def test_a_table_cuts_only_what_may_be_and_only_where_leaving_columns_out_is_not
     assert table(columns, [row], 15)[1] == "xxxxx…  1.2.3.4"
     assert table(columns, [row], 11) == ["URL     AD…"[:11], "xxxxx…  1.…"]
     assert table(columns, [row], None)[1] == "xxxxxxxxxxxx  1.2.3.4  1"
+    columns[0], columns[1] = Column("URL", least=6, enough=8), Column("ADDRESS", last=True)
+    assert table(columns, [row], 20)[1] == "xxxxxxx…  1.2.3.4  1"
+    assert table(columns, [row], 19)[1] == "xxxxxxxxx…  1.2.3.4"
+    assert table(columns, [row], 15)[1] == "xxxxx…  1.2.3.4"
+    assert table(columns, [row], 14)[1] == "xxxxxxxxxxxx"
 
 
 def test_what_takes_two_places_or_none_is_aligned_too() -> None:

@@ -12,12 +12,13 @@ from typing import Callable
 
 import pytest
 
+from ngrokd.conductor import Conductor
 from ngrokd.config import Config
 from ngrokd.configfile import Source
 from ngrokd.control import client, following
 from ngrokd.daemon import Daemon
 from ngrokd.errors import HostError, StateError
-from ngrokd.messages import Follow, Message
+from ngrokd.messages import ApiAnswered, Follow, Message
 from ngrokd.model import State, Status
 from ngrokd.process.mailbox import Mailbox
 from ngrokd.sandbox.cloud import Sandbox
@@ -203,3 +204,28 @@ def test_a_second_one_on_the_same_socket_touches_nothing(house: House) -> None:
 
     assert house.run(start_another) == 0
     assert house.socket in refused[0]
+
+
+def test_answers_of_the_api_are_counted_without_a_turn_for_each(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[float] = []
+    tick = Conductor.tick
+
+    def counting(conductor: Conductor, now: float) -> float:
+        turns.append(now)
+        return tick(conductor, now)
+
+    monkeypatch.setattr(Conductor, "tick", counting)
+    seen: list[Status] = []
+
+    def look(status: Status) -> None:
+        seen.append(status)
+        sigterm()
+
+    daemon = Daemon(house.config, house.source, on_first_poll=look)
+    for _ in range(5000):
+        daemon.post(ApiAnswered("299"))
+    assert daemon.run() == 0
+    assert dict(seen[0].api_requests)["299"] == 5000
+    assert len(turns) < 500

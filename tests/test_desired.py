@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ngrokd.config import NetSettings
 from ngrokd.model import Address, Discovered, Endpoint, Route, Target
@@ -159,3 +164,68 @@ def test_an_interface_without_an_address_fails_its_endpoints_with_the_reason() -
     assert result.failed == {
         Target("a.ns", 80): "net.listen_interface: wg0: there is no interface wg0"
     }
+
+
+NAMES = ("a.ns", "b.ns", "c.ns", "d.ns", "e.ns", "f.ns", "g.ns")
+IPS = [f"10.107.0.{number}" for number in range(9)]
+PORTS = (80, 443, 9080, 9081, 9082)
+
+questions = st.fixed_dictionaries(
+    {
+        "urls": st.lists(
+            st.tuples(
+                st.sampled_from(("http", "tcp")), st.sampled_from(NAMES), st.sampled_from(PORTS)
+            ),
+            max_size=9,
+            unique_by=lambda each: each[1:],
+        ),
+        "net": st.builds(
+            NetSettings,
+            subnet=st.just("10.107.0.0/29"),
+            overrides=st.dictionaries(
+                st.sampled_from(NAMES), st.sampled_from(("0.0.0.0", "eth0", "virtual")), max_size=3
+            ),
+        ),
+        "facts": st.builds(
+            Facts,
+            subnet=st.sampled_from(("10.107.0.0/29", "10.107.0.0/30", "127.107.0.0/29")),
+            interface_ips=st.just({"0.0.0.0": "0.0.0.0"}),
+            forbidden_below=st.sampled_from((0, 1024)),
+            taken_ports=st.frozensets(st.sampled_from((9080, 9081))),
+            held=st.dictionaries(
+                st.sampled_from(IPS), st.sets(st.sampled_from(NAMES), min_size=1, max_size=2),
+                max_size=2,
+            ),
+        ),
+        "remembered": st.builds(
+            Remembered,
+            addresses=st.dictionaries(
+                st.sampled_from((*NAMES, "gone.ns", "long.ns")),
+                st.sampled_from((*IPS, "10.1.0.3", "nonsense")),
+            ),
+            ports=st.dictionaries(
+                st.sampled_from([f"{name}:{port}" for name in NAMES for port in PORTS]),
+                st.sampled_from((9080, 9081, 9082, 443, 70000)),
+                max_size=4,
+            ),
+        ),
+    }
+)
+
+
+@given(questions)
+def test_with_what_was_given_out_the_same_is_given_out_again(asked: dict[str, Any]) -> None:
+    endpoints = tuple(
+        Endpoint(Target(name, port), scheme, f"{scheme}://{name}:{port}", (f"{name}{port}",))
+        for scheme, name, port in asked["urls"]
+    )
+    question = Discovered(endpoints), asked["net"], asked["facts"]
+    first = desire(*question, asked["remembered"])
+    again = desire(*question, first.remembered)
+    assert again == dataclasses.replace(first, moved=again.moved)
+    assert set(again.moved) == set(first.moved)
+    for before, after in (
+        (first.remembered.addresses, again.remembered.addresses),
+        (first.remembered.ports, again.remembered.ports),
+    ):
+        assert list(before.items()) == list(after.items())  # with the order

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ngrokd.cloud.discovery import discover, from_json, to_json
 from ngrokd.cloud.endpointurl import Unusable, parse
-from ngrokd.host.names import refusal
+from ngrokd.host.names import Rules
 from ngrokd.model import Discovered, Endpoint, SkippedEndpoint, Target
 
 # What is refused though it can be a name: this machine's and ngrok's own.
@@ -366,7 +366,7 @@ def test_a_url_is_a_name_that_is_safe_in_a_hosts_file_or_unusable(head: str, tex
         return
     assert re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+){0,4}", url.hostname)
     assert len(url.hostname) <= 253 and 1 <= url.port <= 65535
-    assert refusal(url.hostname, {}, ()) in ("", *REFUSED_LATER)
+    assert Rules({}, ()).refusal(url.hostname) in ("", *REFUSED_LATER)
 
 
 @given(st.text(st.characters(min_codepoint=0xA1), min_size=1, max_size=15))

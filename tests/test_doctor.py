@@ -13,11 +13,12 @@ from ngrokd.cloud.certificate import Validity
 from ngrokd.cloud.distrust import Finding as Look
 from ngrokd.cloud.distrust import Verdict
 from ngrokd.cloud.ingressaddress import IngressAddress
-from ngrokd.doctor import cloud, daemon, finding, host, proctables, settings
+from ngrokd.doctor import cloud, daemon, finding, host, mending, proctables, settings
 from ngrokd.doctor.cloud import ApiFacts, CertificateFacts, IngressFacts, Reply, Welcome
 from ngrokd.doctor.daemon import Asked
 from ngrokd.doctor.finding import Finding, Grade
 from ngrokd.doctor.host import HostsFacts, InterfaceFacts, Limits
+from ngrokd.doctor.mending import Typed
 from ngrokd.doctor.settings import ConfigFacts, FileFacts, Files, LogFacts
 from ngrokd.model import Address
 
@@ -309,6 +310,12 @@ def test_a_resolver_must_say_what_the_file_says(
     assert grade is not FAILED or "nsswitch.conf" in found.mend
 
 
+def test_a_name_that_the_file_lacks_is_no_fault_of_the_resolver() -> None:
+    found = host.of_resolver(HOSTS, {"c.ns": ()})
+    assert (found.grade, found.mend) == (FAILED, "ngrokctl refresh")
+    assert found.text == "`getent hosts c.ns` says nothing, and /etc/hosts lacks that name"
+
+
 def test_a_file_of_another_machine_says_nothing_of_this_resolver() -> None:
     assert host.of_resolver(replace(HOSTS, is_the_resolvers=False), {}).grade is SKIPPED
 
@@ -539,3 +546,22 @@ def test_a_mend_that_stands_in_the_text_is_not_announced_once_more() -> None:
     assert "mend: as it says" not in told and "Mend: run as root" in told
     told = finding.page([finding.failed("ingress", "it is of another name", "as it says")], 80)
     assert "mend: as it says" in told
+
+
+def test_the_commands_of_mends_reach_the_daemon_that_was_looked_at() -> None:
+    typed = Typed("/opt/ngrokctl --socket '/run/my sock' doctor", "/run/my sock", "/etc/my.yml")
+    found = [
+        finding.skipped("log", "closed", daemon.NEEDS_ROOT),
+        finding.failed("hosts file", "lacks a.ns", "ngrokctl refresh"),
+        finding.failed("daemon", "dead", "ngrokd start"),
+        finding.failed("configuration", "wrong", "ngrokd check-config /etc/my.yml"),
+        finding.ok("daemon", "`ngrokctl status` is text"),
+    ]
+    assert [each.mend for each in mending.as_typed(found, typed)] == [
+        "sudo /opt/ngrokctl --socket '/run/my sock' doctor",
+        "ngrokctl --socket '/run/my sock' refresh",
+        "ngrokd start --config /etc/my.yml",
+        "ngrokd check-config /etc/my.yml",
+        "",
+    ]
+    assert mending.as_typed(found[1:], Typed("ngrokctl doctor")) == found[1:]

@@ -18,6 +18,8 @@ import pytest
 
 from ngrokd.cloud.distrust import Verdict
 from ngrokd.config import ApiSettings, Config, NetSettings, ServerSettings
+from ngrokd.configtext import written
+from ngrokd.control import ctl
 from ngrokd.doctor import (
     cloud,
     lookcloud,
@@ -35,10 +37,11 @@ from ngrokd.host import cgroups
 from ngrokd.host.command import CommandError
 from ngrokd.host.holders import Holders
 from ngrokd.model import Address
-from ngrokd.process import pidfile, running
+from ngrokd.process import identity, running
 from tests.certificates import Authority, server_context
 from tests.cloud_fake import FakeApi
 from tests.cloud_fake import Reply as Sent
+from tests.control_room import serving
 
 KEY = "a-key-that-could-be-one-of-ngroks"
 SECTION = b"# BEGIN ngrokd managed section\n10.107.0.2\tweb.ns\n# END ngrokd managed section\n"
@@ -229,7 +232,7 @@ def test_of_a_look_that_does_not_end_nobody_waits_for_longer_than_was_said() -> 
     assert look.found(time.monotonic() + 0.05) is None
     never.set()
     assert look.found(time.monotonic() + 5) is True
-    failing: Aside[int] = Aside(lambda: list[int]()[0])
+    failing: Aside[object] = Aside(lambda: [][0])
     with pytest.raises(IndexError):
         failing.found(time.monotonic() + 5)
 
@@ -399,6 +402,10 @@ def test_the_daemons_own_words_go_before_a_configuration_of_another_one(config: 
         "hosts": {"path": "\x1b"},
     }
     assert lookhost.as_told(config.net, Asked("/s", odd)) == config.net
+    loopback: dict[str, object] = {
+        "interface": {"name": "lo", "subnet": "127.107.0.0/16", "mode": "loopback"}
+    }
+    assert lookhost.as_told(config.net, Asked("/s", loopback)) == config.net
 
 
 def test_a_key_of_the_environment_goes_before_that_of_the_file(
@@ -422,7 +429,7 @@ def test_proxies_are_the_daemons_meanwhile_and_ours_again(monkeypatch: pytest.Mo
 def test_how_a_daemon_was_started_is_read_of_its_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pidfile, "is_ngrokd", lambda pid: True)
+    monkeypatch.setattr(identity, "is_ngrokd", lambda pid: True)
     process = tmp_path / "7"
     process.mkdir()
     (process / "cwd").symlink_to("/srv")
@@ -482,3 +489,21 @@ def test_whose_a_port_is_that_the_daemon_may_not_see_is_told_to_who_may(
         other,
     )
     assert unseen.endpoints == (failed,)
+
+
+# Which daemon
+
+
+def test_the_daemon_that_answers_is_looked_at_by_its_own_configuration(
+    tmp_path: Path, config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, socket_path = tmp_path / "its own.yml", tmp_path / "sock"
+    shut = replace(config, api=ApiSettings("http://127.0.0.1:1"), ingress_endpoint="127.0.0.1:1")
+    path.write_text(written.text_of(shut))
+    answers = {"version": "1", "pid": os.getpid(), "state": "ready", "config": str(path)}
+    commands = {"status": lambda args: answers, "list": lambda args: []}
+    with serving(socket_path, commands):
+        ctl.main(["--socket", str(socket_path), "doctor"])
+    told = capsys.readouterr().out
+    assert f"{path} is valid" in told
+    assert str(config.net.hosts_file) in told and "/etc/hosts " not in told

@@ -27,8 +27,8 @@ OPEN = EndpointStatus(
     ip="10.107.0.2",
     listener=Address("10.107.0.2", 5432),
 )
-FAILED = dataclasses.replace(
-    OPEN, state=EndpointState.FAILED, listener=None, reason="address already in use"
+FAILED = OPEN._replace(
+    state=EndpointState.FAILED, listener=None, reason="address already in use"
 )
 SKIPPED = EndpointStatus(
     id="ep_2", url="tls://*.ns", state=EndpointState.SKIPPED, reason="a wildcard is no name"
@@ -51,7 +51,7 @@ EXAMPLES: list[tuple[str, Status, Status, dict[str, object], str]] = [
     ),
     (
         "an endpoint that moved",
-        _with(endpoints=(dataclasses.replace(OPEN, listener=Address("10.107.0.9", 5432)),)),
+        _with(endpoints=(OPEN._replace(listener=Address("10.107.0.9", 5432)),)),
         _with(endpoints=(OPEN,)),
         {"event": "endpoint_open", **NAMED, "listen_address": "10.107.0.2:5432"},
         "tcp://db.ns:5432 open at 10.107.0.2:5432",
@@ -238,7 +238,7 @@ def test_whoever_follows_knows_every_endpoint_that_there_is(
 ) -> None:
     old, new = (
         tuple(
-            dataclasses.replace(OPEN, url=str(number), state=state, listener=None)
+            OPEN._replace(url=str(number), state=state, listener=None)
             for number, state in listed
         )
         for listed in (before, now)

@@ -32,6 +32,7 @@ from ngrokd.model import Address, Cause, Ingress, Route, Target
 from tests import certificates
 from tests.certificates import SERVER_NAME, Authority, Contexts, client_context, server_context
 from tests.ingress import TIMEOUT_S, Handler, Peer, TestIngress, echo, upgraded
+from tests.macos.kqueue import KqueueLike
 from tests.test_tls import VERSIONS
 from tests.town import (
     COLD,
@@ -76,7 +77,7 @@ def town(request: pytest.FixtureRequest) -> Iterator[Town]:
 
 on_each_selector = pytest.mark.parametrize(
     "town",
-    [selectors.DefaultSelector, selectors.PollSelector],
+    [selectors.DefaultSelector, selectors.PollSelector, KqueueLike],
     ids=lambda made: str(made.__name__),
     indirect=True,
 )

@@ -195,6 +195,11 @@ def test_a_client_that_leaves_early_is_no_news(
     [
         (b"hello\r\n\r\n", 400),
         (b"\r\n\r\n", 400),
+        (b"\r\nGET /health HTTP/1.1\r\n\r\n", 200),
+        (b"GET http://127.0.0.1:8081/health HTTP/1.1\r\n\r\n", 200),
+        (b"GET HTTP://x/health?http://y/ HTTP/1.1\r\n\r\n", 200),
+        (b"GET http://x/http://y/health HTTP/1.1\r\n\r\n", 404),
+        (b"GET http://[ HTTP/1.1\r\n\r\n", 404),
         (b"GET /health\r\n\r\n", 400),
         (b"GET /health HTTP/1.1", 200),
         (b"GET /health HTTP/1.0\r\n\r\n", 200),

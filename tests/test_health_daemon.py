@@ -16,12 +16,13 @@ import pytest
 from ngrokd import healthpages
 from ngrokd.config import ForwardSettings, ServerSettings
 from ngrokd.control import client
-from ngrokd.forward.forwarder import Forwarder
+from ngrokd.forward.forwarder import GLANCE_S, Forwarder
 from ngrokd.healthpages import HealthPages
 from ngrokd.model import State, Status
 from ngrokd.process import pulse
 from ngrokd.sandbox.cloud import Sandbox
 from tests.control_room import PATIENCE_S
+from tests.fair import Stopwatch
 from tests.test_daemon import House, sigterm
 from tests.town import wait_until
 
@@ -67,14 +68,37 @@ def test_a_forwarding_thread_that_stands_still_is_told_at_once_until_it_goes_on(
         assert [get(port, path)[0] for path in ("/health", "/ready")] == [200, 200]
         forwarder.when_idle(stand_still)  # called on that thread
         wait_until(lambda: get(port, "/health") == (503, "unhealthy\n"))
-        began = time.monotonic()
+        watch = Stopwatch()
         assert get(port, "/ready") == (503, "not ready\n")
         assert "ngrokd_build_info" in get(port, "/metrics")[1]
         assert '"healthy": false' in get(port, "/status")[1]
-        assert time.monotonic() - began < AT_ONCE_S
+        assert watch.own() < AT_ONCE_S
         go_on.set()
         wait_until(lambda: get(port, "/health") == (200, "healthy\n"))
         assert get(port, "/ready") == (200, "ready\n")
+    finally:
+        go_on.set()
+        pages.stop()
+
+
+def test_the_pages_wait_a_moment_for_a_forwarding_thread_that_stands_still_and_only_once(
+    forwarder: Forwarder,
+) -> None:
+    port, go_on, stands = free_port(), threading.Event(), threading.Event()
+
+    def stand_still() -> None:
+        stands.set()
+        go_on.wait(PATIENCE_S)
+
+    pages = HealthPages(lambda: READY, forwarder)
+    pages.configure(ServerSettings(health_port=port))
+    try:
+        forwarder.when_idle(stand_still)  # called on that thread
+        assert stands.wait(PATIENCE_S)
+        began = time.monotonic()
+        for path in ("/metrics", "/status", "/metrics", "/status", "/health"):
+            assert get(port, path)[0] == 200  # it stands for less than FORWARD_LIMIT_S
+        assert time.monotonic() - began < 3 * GLANCE_S
     finally:
         go_on.set()
         pages.stop()

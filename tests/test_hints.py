@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from ngrokd.model import Address, EndpointState, EndpointStatus, Target
 from ngrokd.verbs.hints import try_lines
 
@@ -37,15 +35,15 @@ def test_a_published_name_is_used_as_it_is() -> None:
 
 
 def test_without_a_name_curl_is_told_where_to_connect() -> None:
-    moved = replace(HELLO, listener=Address("127.107.0.2", 9080), published=False)
+    moved = HELLO._replace(listener=Address("127.107.0.2", 9080), published=False)
     assert first(moved) == (
         "curl --connect-to hello.sandbox:80:127.107.0.2:9080 http://hello.sandbox/"
     )
-    assert first(replace(ECHO, published=False)) == "echo hello | nc -N 127.107.0.3 7000"
+    assert first(ECHO._replace(published=False)) == "echo hello | nc -N 127.107.0.3 7000"
 
 
 def test_an_endpoint_that_is_not_open_is_not_offered() -> None:
-    failed = replace(HELLO, state=EndpointState.FAILED, listener=None)
+    failed = HELLO._replace(state=EndpointState.FAILED, listener=None)
     assert try_lines([failed], "ngrokctl", "/tmp/s") == [
         "ngrokctl --socket /tmp/s status",
         "ngrokctl --socket /tmp/s list",

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
-from ngrokd.host import exchange, files, hosts
+from ngrokd.host import claims, exchange, files, hosts
 from ngrokd.host.exchange import Shared
 from ngrokd.host.hostsfile import HostsFile
 
@@ -257,6 +258,38 @@ def test_a_link_that_leads_nowhere_stays_and_its_file_is_made(tmp_path: Path) ->
     with pytest.raises(HostError, match="create its folder"):
         HostsFile(link, MARKER).publish(NAMES)
     assert os.readlink(link) == "gone/hosts"
+
+
+@pytest.mark.parametrize("is_link", ["folder", "file"])
+def test_on_macos_all_is_done_at_the_real_place_of_a_linked_file(
+    tmp_path: Path, is_link: str
+) -> None:
+    """/etc is a link to private/etc; what stands beside the file is then in there, too."""
+    real = tmp_path / "private" / "etc"
+    real.mkdir(parents=True)
+    (real / "hosts").write_bytes(b"127.0.0.1\tlocalhost\n")
+    etc = tmp_path / "etc"
+    if is_link == "folder":
+        etc.symlink_to("private/etc")
+    else:
+        etc.mkdir()
+        (etc / "hosts").symlink_to("../private/etc/hosts")
+    orphan = real / f".hosts.ngrokd-{1 << 22}-0123456789abcdef"  # of a pid that cannot be
+    orphan.touch()
+    state = tmp_path / "state"
+    state.mkdir()
+    file = HostsFile(etc / "hosts", MARKER, state)
+
+    assert file.remove_orphans() == [orphan]
+    assert file.publish(NAMES) and not file.publish(NAMES)
+    assert (etc if is_link == "folder" else etc / "hosts").is_symlink()
+    assert all(name.encode() in (real / "hosts").read_bytes() for name in NAMES)
+    assert (state / "hosts.ngrokd.bak").read_bytes() == b"127.0.0.1\tlocalhost\n"
+    assert os.listdir(real) == ["hosts"]
+    both = NetSettings(hosts_file=str(etc / "hosts")), NetSettings(hosts_file=str(real / "hosts"))
+    assert claims._section_name(both[0]) == claims._section_name(both[1])
+    assert file.publish({})
+    assert (real / "hosts").read_bytes() == b"127.0.0.1\tlocalhost\n"
 
 
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])

@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from ngrokd.config import Config
+from ngrokd.verbs import lifecycle
+from tests.macos.launchd import KEYS
+
 ROOT = Path(__file__).parent.parent
 INIT = ROOT / "init"
 PROGRAM = "/usr/local/bin/ngrokd"  # `ngrokd install` puts the real path in its place
@@ -108,13 +112,33 @@ def _assignments(text: str, before: str) -> dict[str, str]:
 # ---- launchd, logrotate
 
 
-def test_the_launchd_job_starts_the_daemon_with_its_configuration() -> None:
-    job = plistlib.loads((INIT / "com.ngrok.ngrokd.plist").read_bytes())
-    assert job["Label"] == "com.ngrok.ngrokd"
-    assert job["ProgramArguments"][0] == PROGRAM
-    assert "--config=/etc/ngrokd/config.yml" in job["ProgramArguments"]
-    assert job["RunAtLoad"] is True
-    assert job["KeepAlive"]
+# What the setup guide for macOS has people write, key by key.
+OF_THE_GUIDE = {
+    "Label": "com.ngrok.ngrokd",
+    "ProgramArguments": ["/usr/local/bin/ngrokd", "--config=/etc/ngrokd/config.yml"],
+    "RunAtLoad": True,
+    "KeepAlive": True,
+    "StandardErrorPath": "/var/log/ngrokd.log",
+    "StandardOutPath": "/var/log/ngrokd.log",
+    "UserName": "root",
+}
+PLIST = INIT / "com.ngrok.ngrokd.plist"
+
+
+def test_the_launchd_job_is_that_of_the_guide_and_has_time_to_end() -> None:
+    assert plistlib.loads(PLIST.read_bytes()) == {**OF_THE_GUIDE, "ExitTimeOut": 45}
+
+
+def test_the_launchd_job_may_take_as_long_to_end_as_a_stop_does() -> None:
+    job = plistlib.loads(PLIST.read_bytes())
+    assert job["ExitTimeOut"] > lifecycle.patience_s(Config())
+
+
+def test_every_key_of_the_launchd_job_is_one_of_launchd_plist_with_its_type() -> None:
+    """launchd.plist(5) of macOS 14; what it does not know, launchd leaves unread in silence."""
+    job = plistlib.loads(PLIST.read_bytes())
+    assert {key: type(value) for key, value in job.items()}.items() <= KEYS.items()
+    assert PLIST.stem == job["Label"], "the file is named for its label"
 
 
 def test_logrotate_takes_its_file(tmp_path: Path) -> None:

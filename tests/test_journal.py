@@ -15,6 +15,7 @@ from ngrokd.errors import HostError
 from ngrokd.host import files, hosts, inplace
 from ngrokd.host.hostsfile import HostsFile
 from ngrokd.host.journal import Entry, decode, encode
+from tests.control_room import NOBODY, as_user
 
 MARKER = "ngrokd managed section"
 OLD = b"".join(b"10.0.0.1 host%d\n" % number for number in range(300))
@@ -233,3 +234,21 @@ def test_the_folder_is_synced_when_a_write_is_done_so_that_no_power_cut_revives_
     )
     place.daemon().mend()
     assert synced == [(place.state, False)]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
+def test_a_user_who_may_not_enter_the_state_folder_is_told_of_no_journal(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As with `ngrokd stop` of an ordinary user, beside root's /etc/ngrokd."""
+    place.state.chmod(0o700)
+
+    def mend() -> str:
+        os.chdir(place.path.parent)  # a handle for the folders above, which are root's own
+        file = HostsFile(Path("hosts"), MARKER, Path("../state"))
+        return f"{file.mend()!r} {caplog.messages}"
+
+    for folder in place.path.parents:
+        if folder.stat().st_mode & 0o001 == 0 and str(folder).startswith("/tmp/pytest"):
+            folder.chmod(0o711)
+    assert as_user(NOBODY, [], mend) == "'' []"

@@ -7,7 +7,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -165,13 +165,14 @@ def test_the_request_of_a_key_that_is_there_leaves_the_key_as_it_is(run: keymake
 
 @pytest.mark.parametrize("run", [None, command.run], ids=["here", "elsewhere"])
 @pytest.mark.parametrize(
-    "key",
-    [b"", b"junk", b"\xff\xfe", b"\0" * 4096, encrypted_key(), rsa_key()],
+    "make_key",
+    [bytes, lambda: b"junk", lambda: b"\xff\xfe", lambda: bytes(4096), encrypted_key, rsa_key],
     ids=["empty", "junk", "not text", "zeros", "encrypted", "rsa"],
 )
 def test_a_key_without_a_request_is_unusable(
-    run: keymaker.Run, key: bytes, caplog: pytest.LogCaptureFixture
+    run: keymaker.Run, make_key: Callable[[], bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
+    key = make_key()
     with pytest.raises(UnusableKey):
         KeyMaker(run).request(key)
     assert not KeyMaker(run).usable(key)

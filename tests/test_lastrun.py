@@ -135,9 +135,9 @@ class _Refusing(Claims):
 def test_cleanup_removes_what_was_made_with_other_settings_too(
     house: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(leftovers.remove, "__defaults__", (house.ip, None))
+    monkeypatch.setattr(leftovers.remove, "__defaults__", (house.ip, None, ()))
     monkeypatch.setattr(lastrun.remove_earlier, "__defaults__", (house.ip,))
-    monkeypatch.setattr(leftovers.look, "__defaults__", (house.ip, None))
+    monkeypatch.setattr(leftovers.look, "__defaults__", (house.ip, None, ()))
     house.crash(house.net)
     folder = house.state.parent
     server = ServerSettings(

@@ -33,3 +33,12 @@ def test_it_answers_as_the_function_does(questions: list[tuple[int, int]]) -> No
     latest = Latest(Adding())
     for question in questions:
         assert latest(*question) == [sum(question)]
+
+
+def test_what_comes_to_the_same_is_answered_without_a_call_and_anything_else_is_not() -> None:
+    adding = Adding()
+    latest = Latest(adding)
+    first = latest(1, 2)
+    latest.knows(2, 1)
+    assert latest(2, 1) is first and adding.calls == 1
+    assert latest(2, 2) == [4] and latest(1, 2) == [3] and adding.calls == 3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from ngrokd.forward import ledger
@@ -86,3 +88,27 @@ def test_all_of_many_endpoints_may_flap_at_once(monkeypatch: pytest.MonkeyPatch)
     book.settle(set(many), NOW)
     book.settle(set(), NOW + 1)
     assert set(seen(book)) == set(many)
+
+
+def test_what_has_not_changed_is_not_made_anew() -> None:
+    book = Ledger()
+    for name in ("still", "busy"):
+        book.of(Target(name, 80)).total += 1
+    before = book.freeze(WarmStatus()).counters
+    busy = book.of(Target("busy", 80))
+    changes: list[Callable[[], object]] = [
+        lambda: setattr(busy, "open", 1),
+        lambda: setattr(busy, "total", 2),
+        lambda: setattr(busy, "bytes_up", 1),
+        lambda: setattr(busy, "bytes_down", 1),
+        lambda: setattr(busy, "last_activity", 1.0),
+        lambda: busy.fail(Failure(Cause.INTERNAL_ERROR, "first")),
+        lambda: busy.fail(Failure(Cause.CLIENT_LEFT, "second")),
+    ]
+    for change in changes:
+        change()
+        now = book.freeze(WarmStatus()).counters
+        assert now[Target("still", 80)] is before[Target("still", 80)]
+        assert now[Target("busy", 80)] != before[Target("busy", 80)]
+        before = now
+    assert before[Target("busy", 80)].last_error == "second"

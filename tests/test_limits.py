@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import selectors
 import sys
+from collections.abc import Sequence
 
 import pytest
 
@@ -12,6 +13,8 @@ from ngrokd.config import ForwardSettings
 from ngrokd.errors import HostError
 from ngrokd.forward.loop import Loop
 from ngrokd.forward.switchboard import Switchboard
+from ngrokd.host import platforms
+from ngrokd.host.command import CommandError
 from ngrokd.process import limits
 
 ELSEWHERE = 4711
@@ -43,7 +46,7 @@ def test_without_a_limit_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"NOTIFY_SOCKET": "/run/x"}, ELSEWHERE, "systemctl edit ngrokd"),
         ({"SYSTEMD_EXEC_PID": str(ELSEWHERE)}, ELSEWHERE, "LimitNOFILE="),
         ({"SYSTEMD_EXEC_PID": "7"}, ELSEWHERE, "ulimit -n"),  # of the terminal that it came from
-        ({"XPC_SERVICE_NAME": "com.ngrok.ngrokd"}, ELSEWHERE, "NumberOfFiles"),
+        ({"XPC_SERVICE_NAME": "com.ngrok.ngrokd"}, ELSEWHERE, "kern.maxfilesperproc=131072"),
         ({"XPC_SERVICE_NAME": "0"}, ELSEWHERE, "ulimit -n"),
         ({"RC_SVCNAME": "ngrokd"}, ELSEWHERE, "/etc/conf.d/ngrokd"),
         ({}, 1, "--ulimit nofile="),
@@ -85,6 +88,90 @@ def test_with_too_few_for_the_daemon_itself_it_does_not_start(
     limited(monkeypatch, 100)
     with pytest.raises(HostError, match="descriptor limit is 100, and ngrokd needs 128"):
         limits.raise_descriptor_limit()
+
+
+def test_a_crash_leaves_no_core_which_would_hold_keys() -> None:
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))
+    try:
+        limits.leave_no_core()
+        assert resource.getrlimit(resource.RLIMIT_CORE) == (0, before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, before)
+
+
+class Xnu:
+    """The limits of a process of root's on macOS: setrlimit(2) and dosetrlimit() of its kernel."""
+
+    def __init__(self, soft: int, hard: int, per_process: int, printed: str = "") -> None:
+        self.limits = (soft, hard)
+        self._max_files = 2 * per_process
+        self.answer = printed or f"{per_process}\n"
+
+    def getrlimit(self, which: int) -> tuple[int, int]:
+        assert which == resource.RLIMIT_NOFILE
+        return self.limits
+
+    def setrlimit(self, which: int, limits: tuple[int, int]) -> None:
+        soft, hard = limits
+        if soft != self.limits[0] and soft > self._max_files:  # RLIM_INFINITY is as any other
+            raise ValueError("current limit exceeds maximum limit")
+        assert hard == self.limits[1], "the hard limit is nobody's to lower"
+        self.limits = limits
+
+    def sysctl(self, argv: Sequence[str], text: str = "") -> str:
+        assert list(argv) == ["sysctl", "-n", "kern.maxfilesperproc"]
+        if self.answer == "none":
+            raise CommandError("`sysctl`: unknown oid", 1)
+        return self.answer
+
+
+UNLIMITED = (1 << 63) - 1
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "per_process", "expected"),
+    [
+        (256, UNLIMITED, 122_880, 122_880),  # as launchd starts it
+        (256, UNLIMITED, 245_760, 131_072),
+        (256, UNLIMITED, 10_240, 10_240),
+        (256, 4096, 122_880, 4096),
+        (256, 1_048_576, 122_880, 122_880),  # more than the kernel really gives
+        (UNLIMITED, UNLIMITED, 122_880, 122_880),
+        (122_880, UNLIMITED, 122_880, 122_880),
+    ],
+)
+def test_on_macos_the_limit_is_as_high_as_the_kernel_really_goes(
+    monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, per_process: int, expected: int
+) -> None:
+    kernel = Xnu(soft, hard, per_process)
+    monkeypatch.setattr(resource, "RLIM_INFINITY", UNLIMITED)
+    monkeypatch.setattr(resource, "getrlimit", kernel.getrlimit)
+    monkeypatch.setattr(resource, "setrlimit", kernel.setrlimit)
+    limits.raise_descriptor_limit(platforms.descriptor_limit("darwin"), kernel.sysctl)
+    assert kernel.limits == (expected, hard)
+    assert limits.listeners_allowed() < expected
+
+
+@pytest.mark.parametrize("printed", ["none", "many", "0\n", "9999999999\n"])
+def test_where_macos_does_not_say_it_what_is_sure_to_be_taken_is_set(
+    monkeypatch: pytest.MonkeyPatch, printed: str
+) -> None:
+    kernel = Xnu(256, UNLIMITED, 30_000, printed)
+    monkeypatch.setattr(resource, "RLIM_INFINITY", UNLIMITED)
+    monkeypatch.setattr(resource, "getrlimit", kernel.getrlimit)
+    monkeypatch.setattr(resource, "setrlimit", kernel.setrlimit)
+    limits.raise_descriptor_limit(platforms.descriptor_limit("darwin"), kernel.sysctl)
+    assert kernel.limits == (10_240, UNLIMITED)
+
+
+def test_on_linux_the_hard_limit_is_true_and_no_command_is_run() -> None:
+    def unexpected(argv: Sequence[str], text: str = "") -> str:
+        raise AssertionError(argv)
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limits.raise_descriptor_limit(platforms.descriptor_limit("linux"), unexpected)
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
 
 
 @pytest.mark.parametrize("asked", [0, 40, 500])

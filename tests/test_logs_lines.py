@@ -175,6 +175,13 @@ def test_a_secret_that_is_part_of_another_leaves_nothing_of_it() -> None:
     assert redactor.clean("abcdefghijkl") == "[redacted]"
 
 
+def test_what_turned_out_to_be_no_secret_is_seen_again() -> None:
+    redactor = Redactor(["endpoint", SECRET])
+    redactor.forget(" endpoint\n")
+    redactor.forget("never kept")
+    assert redactor.clean(f"endpoint {SECRET}") == "endpoint [redacted]"
+
+
 @pytest.mark.parametrize("typed", ["a", "ngrokd", "wrong-k", " " * 20, "       a      \n"])
 def test_a_text_too_short_for_a_secret_does_not_ruin_the_log(typed: str) -> None:
     text = f"ngrokd has a wrong-key:{' ' * 30}!"

@@ -15,6 +15,8 @@ import pytest
 
 from ngrokd.forward.interest import READ, WRITE
 from ngrokd.forward.loop import HEARTBEAT_S, TIMERS_KEPT, Loop
+from tests.fair import Stopwatch
+from tests.macos.kqueue import KqueueLike
 
 TIMEOUT_S = 10.0
 
@@ -43,7 +45,12 @@ class Recorder:
         self.faults.append(fault)
 
 
-SELECTORS = [selectors.DefaultSelector, selectors.PollSelector, selectors.SelectSelector]
+SELECTORS = [
+    selectors.DefaultSelector,
+    selectors.PollSelector,
+    selectors.SelectSelector,
+    KqueueLike,
+]
 
 
 @pytest.fixture(params=SELECTORS, ids=lambda made: str(made.__name__))
@@ -77,13 +84,13 @@ def test_interest_is_said_in_the_bits_of_the_standard_library() -> None:
 
 def test_a_call_from_another_thread_is_run_at_once_and_in_order(loop: Loop) -> None:
     seen: list[int] = []
-    began = time.monotonic()
+    watch = Stopwatch()
     for number in range(1000):
         loop.call_soon(lambda number=number: seen.append(number))  # type: ignore[misc]
     on_loop(loop, lambda: None)
 
     assert seen == list(range(1000))
-    assert time.monotonic() - began < HEARTBEAT_S / 2
+    assert watch.own() < HEARTBEAT_S / 2
 
 
 def test_calls_made_before_the_loop_runs_are_kept() -> None:
@@ -128,7 +135,9 @@ def test_a_reset_is_reported_to_who_waits_for_anything(loop: Loop, interest: int
         on_loop(loop, lambda: loop.watch(accepted.fileno(), interest, seen))
 
         assert seen.called.wait(TIMEOUT_S)
-        assert seen.ready == [(accepted.fileno(), interest)]
+        # kqueue tells one after the other, and nobody waits for the second any more.
+        is_first = loop._make_selector is KqueueLike and interest & READ
+        assert seen.ready == [(accepted.fileno(), READ if is_first else interest)]
 
 
 def test_who_waits_for_nothing_any_more_is_not_called_and_costs_no_turn(loop: Loop) -> None:

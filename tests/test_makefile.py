@@ -134,6 +134,17 @@ def test_a_prefix_that_cannot_stand_in_the_files_is_refused_before_anything_is_d
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("verb", ["install", "uninstall"])
+def test_the_job_of_launchd_comes_without_settings_that_macos_does_not_read(
+    tmp_path: Path, verb: str
+) -> None:
+    planned = make("-n", verb, f"DESTDIR={tmp_path}", "INIT=launchd").stdout
+    name = "com.ngrok.ngrokd.plist"
+    assert f"644:init/{name}:/Library/LaunchDaemons/{name}" in planned
+    assert "init/ngrokd.default:" not in planned and "init/ngrokd.logrotate:" not in planned
+    assert "init/ngrokd.default:" in make("-n", verb, f"DESTDIR={tmp_path}", "INIT=sysv").stdout
+
+
 @pytest.mark.long
 def test_uninstall_takes_what_install_put_and_leaves_what_was_changed(tmp_path: Path) -> None:
     words = (f"DESTDIR={tmp_path}", "PREFIX=/usr", "INIT=openrc")

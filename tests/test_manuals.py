@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from docs.manuals import pages, parts, roff
+from docs.manuals import commandpage, pages, parts, roff, templates
 from docs.manuals.__main__ import made, stale
 from docs.manuals.source import module
 from ngrokd import cli
@@ -366,7 +366,7 @@ SOURCES = pages.Sources(NGROKD, program(Arguments().parser), {}, "")
 
 @pytest.mark.parametrize("wanted", ["@nonsense ngrokd", "@options nobody", "@options", "@"])
 def test_a_template_cannot_ask_for_what_there_is_not(wanted: str) -> None:
-    with pytest.raises(pages.Unknown):
+    with pytest.raises(templates.Unknown):
         pages.page("x.1", f".TH X\n{wanted}\n", SOURCES)
 
 
@@ -376,7 +376,7 @@ def test_more_about_a_command_that_is_gone_is_refused() -> None:
 
 
 def test_more_about_a_command_must_end() -> None:
-    with pytest.raises(pages.Unknown, match="no @end"):
+    with pytest.raises(templates.Unknown, match="no @end"):
         pages.page("x.1", "@commands ngrokd\n@more start\ntext\n", SOURCES)
 
 
@@ -416,5 +416,7 @@ def test_every_file_is_made_below_the_projects_folder() -> None:
         *(f"init/man/{page}" for page in PAGES),
         *(f"init/completions/ngrokd.{shell}" for shell in ("bash", "zsh", "fish")),
         pages.WORDS,
+        pages.JSON_PAGE,
+        commandpage.PAGE,
         "docs/identity.md",
     }

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ngrokd.host import hosts
-from ngrokd.host.names import refusal
+from ngrokd.host.names import Rules
 
 RESERVED = {"laptop": "its own", "laptop.home": "its own", "printer.lan": "/etc/hosts"}
 LOOPS = ("api.ngrok.com", "kubernetes-binding-ingress.ngrok.io")
@@ -34,7 +34,7 @@ LOOPS = ("api.ngrok.com", "kubernetes-binding-ingress.ngrok.io")
     ],
 )
 def test_a_proper_name_is_published(name: str) -> None:
-    assert refusal(name, RESERVED, LOOPS) == ""
+    assert Rules(RESERVED, LOOPS).refusal(name) == ""
 
 
 @pytest.mark.parametrize(
@@ -86,26 +86,26 @@ def test_a_proper_name_is_published(name: str) -> None:
     ],
 )
 def test_a_name_that_could_do_harm_is_refused_with_the_reason(name: str, why: str) -> None:
-    assert why in refusal(name, RESERVED, LOOPS)
+    assert why in Rules(RESERVED, LOOPS).refusal(name)
 
 
 def test_a_host_to_reach_is_recognised_with_a_final_dot_and_capitals() -> None:
-    assert "ngrokd itself" in refusal("ingress.example.com", {}, ["Ingress.Example.com."])
+    assert "ngrokd itself" in Rules({}, ["Ingress.Example.com."]).refusal("ingress.example.com")
 
 
 @pytest.mark.parametrize(
     "name", ["api.ngrok.com", "API.NGROK.COM", "kubernetes-binding-ingress.ngrok.io"]
 )
 def test_ngroks_own_hosts_are_refused_also_while_others_are_configured(name: str) -> None:
-    assert "ngrokd itself" in refusal(name, {}, ["127.0.0.1", "localhost"])
-    assert refusal(f"my-{name}", {}, []) == ""
+    assert "ngrokd itself" in Rules({}, ["127.0.0.1", "localhost"]).refusal(name)
+    assert Rules({}, []).refusal(f"my-{name}") == ""
 
 
 @settings(deadline=None)  # a busy machine is no failure
 @given(st.one_of(st.text(), st.from_regex(r"[a-z0-9_.\-#\s*:\[]{1,70}")))
 @example("a.ns\n")
 def test_whatever_is_not_refused_is_one_harmless_word(name: str) -> None:
-    reason = refusal(name, RESERVED, LOOPS)
+    reason = Rules(RESERVED, LOOPS).refusal(name)
     assert reason or re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9_])?", name)
     assert reason.isprintable()
 
@@ -128,7 +128,7 @@ def names_by_libc(line: bytes) -> list[bytes]:
 @example("a.ns#")
 @example("a.ns\x85b.ns")
 def test_whatever_is_not_refused_makes_one_line_with_one_name(name: str) -> None:
-    if refusal(name, RESERVED, LOOPS):
+    if Rules(RESERVED, LOOPS).refusal(name):
         return
     before = b"127.0.0.1 localhost\n"
     after = hosts.render(before, {name: "10.107.0.2"}, hosts.marker_of("ngrokd0"))

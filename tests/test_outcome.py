@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from ngrokd.model import Address, EndpointState, EndpointStatus, Target
 from ngrokd.reconcile.outcome import Change, changes, lines
 
@@ -16,7 +14,7 @@ OPEN = EndpointStatus(
     listener=Address("10.107.0.2", 80),
     published=True,
 )
-FAILED = replace(OPEN, state=EndpointState.FAILED, reason="in use", listener=None)
+FAILED = OPEN._replace(state=EndpointState.FAILED, reason="in use", listener=None)
 SKIPPED = EndpointStatus("ep_2", "http://*.ns", EndpointState.SKIPPED, "a wildcard")
 
 
@@ -31,7 +29,7 @@ def test_an_unchanged_endpoint_is_silent() -> None:
 
 
 def test_another_port_is_named_with_the_address() -> None:
-    moved = replace(OPEN, listener=Address("10.107.0.2", 9080))
+    moved = OPEN._replace(listener=Address("10.107.0.2", 9080))
     assert lines((), (moved,)) == [(False, "endpoint api.ns:80 open at 10.107.0.2:9080")]
 
 
@@ -58,12 +56,12 @@ def test_an_endpoint_that_is_gone_is_closed() -> None:
 
 
 def test_a_pool_member_that_changes_is_no_news() -> None:
-    assert lines((OPEN,), (replace(OPEN, id="ep_9"),)) == []
+    assert lines((OPEN,), (OPEN._replace(id="ep_9"),)) == []
 
 
 def endpoints(status: EndpointStatus, count: int) -> tuple[EndpointStatus, ...]:
     return tuple(
-        replace(status, id=f"ep_{n}", url=f"tcp://{n}.ns:80", target=Target(f"{n}.ns", 80))
+        status._replace(id=f"ep_{n}", url=f"tcp://{n}.ns:80", target=Target(f"{n}.ns", 80))
         for n in range(count)
     )
 
@@ -83,7 +81,7 @@ def test_many_that_are_alike_share_one_line() -> None:
 
 def test_a_few_and_those_with_another_reason_have_a_line_each() -> None:
     assert len(lines((), endpoints(OPEN, 20))) == 20
-    many, one = endpoints(FAILED, 30), replace(FAILED, reason="no address")
+    many, one = endpoints(FAILED, 30), FAILED._replace(reason="no address")
     told = [text for _, text in lines((), (one, *many))]
     assert told[0] == "endpoint api.ns:80 failed: no address"
     assert len(told) == 2 and told[1].startswith("30 endpoints failed: in use (0.ns:80, ")

@@ -19,7 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ngrokd.errors import HostError
-from ngrokd.process.pidfile import PidFile, held, holder, is_ngrokd, remove_stale
+from ngrokd.process.identity import is_ngrokd
+from ngrokd.process.pidfile import PidFile, held, holder, remove_stale
 
 TIMEOUT_S = 20
 ROOT = Path(__file__).parent.parent

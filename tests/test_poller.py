@@ -10,6 +10,7 @@ from typing import Any, Callable, Optional
 
 import pytest
 
+from ngrokd import logs
 from ngrokd.cloud.certificate import Validity
 from ngrokd.cloud.identity import Identity
 from ngrokd.cloud.operators import Operator
@@ -620,6 +621,35 @@ def test_the_first_key_is_taken_even_without_network() -> None:
     desk.done(JobKind.CHECK_KEY, error=ApiUnavailable("no network"))
     assert reply.result(0) == {"checked": False, "note": "no network"}
     assert desk.started() == [JobKind.ENROL]
+
+
+@pytest.fixture
+def secrets(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """What the log blanks out."""
+    kept: set[str] = set()
+    monkeypatch.setattr(logs, "keep_secret", kept.add)
+    monkeypatch.setattr(logs, "forget_secret", kept.discard)
+    return kept
+
+
+@pytest.mark.parametrize("error", [ApiRefused("refused", 401), ApiUnavailable("no network")])
+def test_a_key_that_was_tried_in_vain_blanks_out_nothing_for_good(
+    secrets: set[str], error: Exception
+) -> None:
+    desk = Desk(key=OLD_KEY)
+    for tried in (NEW_KEY, OLD_KEY):
+        desk.poller.set_key(tried, Future())
+        assert tried in secrets
+        desk.poller.set_key(ANOTHER_KEY, Future())  # while the other is being checked
+        desk.done(JobKind.CHECK_KEY, error=error)
+    assert secrets == {OLD_KEY}
+
+
+def test_a_key_that_is_taken_stays_out_of_the_log(secrets: set[str]) -> None:
+    desk = Desk(key=OLD_KEY)
+    desk.poller.set_key(NEW_KEY, Future())
+    desk.done(JobKind.CHECK_KEY)
+    assert secrets == {OLD_KEY, NEW_KEY}
 
 
 def test_two_keys_at_once_are_not_both_checked() -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ngrokd.control import protocol
 from ngrokd.control.protocol import (
     MAX_REQUEST_BYTES,
     Request,
@@ -138,6 +139,33 @@ def test_an_object_without_a_newline_is_a_request_once_it_is_complete() -> None:
     assert reader.next_line() is None
     reader.receive_data(b"]}")
     assert reader.next_line() == b'{"command":"list","args":[{}]}'
+
+
+def test_an_object_that_python_does_not_take_is_a_request_too_and_a_bad_one() -> None:
+    for text in (b'{"command":' * 5_000 + b"1" + b"}" * 5_000, b'{"x":' + b"9" * 60_000 + b"}"):
+        reader = RequestReader()
+        reader.receive_data(text)
+        assert reader.next_line() == text
+        with pytest.raises(ControlError):
+            parse_request(text)
+
+
+def test_a_request_that_drips_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[bytes] = []
+
+    def note(line: bytes) -> bool:
+        parsed.append(line)
+        return True
+
+    monkeypatch.setattr(protocol, "_is_object", note)
+    reader = RequestReader()
+    for piece in [b'{"a":[', *[b"{}", b","] * 1_000, b"{}]", b" "]:
+        reader.receive_data(piece)
+        assert reader.next_line() is None
+    assert parsed == []
+    reader.receive_data(b"}")
+    assert reader.next_line() is not None
+    assert len(parsed) == 1
 
 
 def test_the_end_of_data_ends_the_last_line_too() -> None:

@@ -69,6 +69,7 @@ SKIPPED = EndpointStatus(
     id="ep_4", url="tls://*.ns", state=EndpointState.SKIPPED, reason="a wildcard"
 )
 STATUS = Status(
+    config="/etc/ngrokd/config.yml",
     state=State.DEGRADED,
     operator_id="k8sop_1",
     registration="registered",
@@ -123,6 +124,7 @@ def test_status_has_every_key_of_the_interface() -> None:
         "version": "0.1.0",
         "pid": 42,
         "uptime_s": 93784,
+        "config": "/etc/ngrokd/config.yml",
         "state": "degraded",
         "problems": ["busy.ns:443 cannot be opened"],
         "notes": ["other hosts can reach web.ns:80 on 0.0.0.0:9080"],

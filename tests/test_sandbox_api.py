@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
@@ -234,17 +234,20 @@ def test_a_new_csr_renews_the_certificate(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize(
-    "csr",
+    "make_csr",
     [
-        "nonsense",
-        "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n",
-        new_csr(common_name="me"),
-        new_csr(rsa.generate_private_key(65537, 1024)),
-        "\ud800",
+        lambda: "nonsense",
+        lambda: "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n",
+        lambda: new_csr(common_name="me"),
+        lambda: new_csr(rsa.generate_private_key(65537, 1024)),
+        lambda: "\ud800",
     ],
     ids=["words", "no request", "a common name", "a short key", "half a character"],
 )
-def test_a_csr_that_ngrok_would_not_sign_is_19001(sandbox: Sandbox, csr: str) -> None:
+def test_a_csr_that_ngrok_would_not_sign_is_19001(
+    sandbox: Sandbox, make_csr: Callable[[], str]
+) -> None:
+    csr = make_csr()
     before = call(sandbox, "GET", OPERATORS).json["operators"]
     answer = call(sandbox, "POST", OPERATORS, {"binding": {"csr": csr}})
     assert_error(answer, 400, "ERR_NGROK_19001")
@@ -252,9 +255,14 @@ def test_a_csr_that_ngrok_would_not_sign_is_19001(sandbox: Sandbox, csr: str) ->
 
 
 @pytest.mark.parametrize(
-    "key", [ec.generate_private_key(ec.SECP384R1()), rsa.generate_private_key(65537, 2048)]
+    "make_key",
+    [
+        lambda: ec.generate_private_key(ec.SECP384R1()),
+        lambda: rsa.generate_private_key(65537, 2048),
+    ],
 )
-def test_other_usual_keys_are_signed_too(sandbox: Sandbox, key: Any) -> None:
+def test_other_usual_keys_are_signed_too(sandbox: Sandbox, make_key: Callable[[], Any]) -> None:
+    key = make_key()
     issued = register(sandbox, binding={"csr": new_csr(key)})["binding"]["cert"]["cert"]
     assert x509.load_pem_x509_certificate(issued.encode()).public_key() == key.public_key()
 

@@ -30,6 +30,7 @@ from ngrokd.service import (
     enabling,
     installing,
     layout,
+    looking,
     marks,
     ownership,
     program,
@@ -99,7 +100,7 @@ class Machine:
         return done
 
     def apply(self, done: list[Step]) -> None:
-        applying.apply(done, self.tools())
+        applying.apply(done, self.tools({removing.STOP: ["stopped"]}))
 
     def tools(self, acts: Optional[Mapping[str, list[str]]] = None) -> applying.Tools:
         known = {name: (lambda lines=lines: lines) for name, lines in (acts or {}).items()}
@@ -396,6 +397,31 @@ def test_an_install_that_failed_goes_on_where_it_stopped(tmp_path: Path) -> None
         machine.install(Init.SYSV)
     machine.failing = ()
     assert machine.install(Init.SYSV) == [Run(("update-rc.d", "ngrokd", "defaults"))]
+
+
+def test_the_job_of_launchd_is_stopped_before_its_plist_goes(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, MAC)
+    machine.install(Init.LAUNCHD)
+    assert machine.commands == [("launchctl", "enable", "system/com.ngrok.ngrokd")]
+    machine.told.clear()
+    shown = [steps.text_of(step) for step in machine.uninstall()]
+    assert shown[0] == "run launchctl bootout system/com.ngrok.ngrokd"
+    assert shown[-1] == f"remove {layout.SERVICES[Init.LAUNCHD].path}"
+    assert machine.told[0] == "stopped"
+
+
+def test_a_launchctl_that_cannot_enable_is_told_and_no_more(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, MAC)
+    machine.failing = ("launchctl", "enable", "system/com.ngrok.ngrokd")
+    machine.install(Init.LAUNCHD)
+    assert any(line.startswith("not done: run launchctl enable") for line in machine.told)
+
+
+@pytest.mark.parametrize(("platform", "is_mac"), [("darwin", True), ("linux", False)])
+def test_launchd_is_what_runs_on_macos(platform: str, is_mac: bool, tmp_path: Path) -> None:
+    disk = Disk(files.write_atomic, files.remove_orphans, tmp_path)
+    facts = looking.look(disk, lambda tool: None, platform)
+    assert (systems.running(facts) is Init.LAUNCHD) is is_mac
 
 
 # Enabling

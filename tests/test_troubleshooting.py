@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,20 @@ PAGE = Path(__file__).parent.parent / "docs" / "troubleshooting.md"
 LEAST_LETTERS = 6  # of a row's text, so that it does not stand for everything
 IN_CODE = re.compile(r"`([^`]*)`")
 
-MESSAGES, RELAYED, AT_WILL = read()
+
+@dataclass(frozen=True)
+class Said:
+    """What the code says, as tests/messages.py reads it."""
+
+    messages: list[Message]
+    relayed: set[tuple[str, str]]
+    at_will: set[str]
+
+
+@pytest.fixture(scope="module")
+def said() -> Said:
+    """Read by the one process that has these tests, not by all that collect them."""
+    return Said(*read())
 
 
 def rows() -> list[list[str]]:
@@ -35,21 +49,21 @@ def covers(row: str, text: str) -> bool:
     return re.search(pattern, " ".join(text.split())) is not None
 
 
-def test_every_message_has_a_row() -> None:
+def test_every_message_has_a_row(said: Said) -> None:
     known = texts()
-    missing = [m for m in MESSAGES if not any(covers(row, m.text) for row in known)]
+    missing = [m for m in said.messages if not any(covers(row, m.text) for row in known)]
     assert missing == [], "a row for each of these is missing in docs/troubleshooting.md"
 
 
-def test_every_row_is_of_a_message_that_exists() -> None:
-    stale = [row for row in texts() if not any(covers(row, m.text) for m in MESSAGES)]
+def test_every_row_is_of_a_message_that_exists(said: Said) -> None:
+    stale = [row for row in texts() if not any(covers(row, m.text) for m in said.messages)]
     assert stale == [], "ngrokd does not say this any more"
 
 
-def test_every_place_that_hands_a_text_on_is_known() -> None:
-    assert not RELAYED - RELAYS, "complete RELAYS, and TELLERS, in tests/messages.py"
-    assert not RELAYS - RELAYED, "these are no more in the code"
-    assert AT_WILL == QUIET, "a level that is not to be seen: see QUIET in tests/messages.py"
+def test_every_place_that_hands_a_text_on_is_known(said: Said) -> None:
+    assert not said.relayed - RELAYS, "complete RELAYS, and TELLERS, in tests/messages.py"
+    assert not RELAYS - said.relayed, "these are no more in the code"
+    assert said.at_will == QUIET, "a level that is not to be seen: see QUIET in tests/messages.py"
 
 
 def test_every_row_says_cause_and_mend_and_stands_once() -> None:
@@ -61,13 +75,13 @@ def test_no_row_stands_for_everything() -> None:
     assert [text for text in texts() if len(re.findall("[A-Za-z]", text)) < LEAST_LETTERS] == []
 
 
-def test_the_reader_finds_what_is_logged_and_what_is_raised() -> None:
-    found = {(m.where.split(":")[0], m.text) for m in MESSAGES}
+def test_the_reader_finds_what_is_logged_and_what_is_raised(said: Said) -> None:
+    found = {(m.where.split(":")[0], m.text) for m in said.messages}
     assert ("daemon.py", "stopping, because thread … died") in found
     assert ("control/client.py", "no ngrokd answers on … (…)") in found
     assert ("forward/faults.py", "ngrok refused: …") in found
     assert ("snapshot.py", "endpoints failed: …; `ngrokctl list` says why") in {
-        (m.where.split(":")[0], m.text) for m in MESSAGES
+        (m.where.split(":")[0], m.text) for m in said.messages
     }
 
 

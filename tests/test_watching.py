@@ -95,6 +95,35 @@ def test_ctrl_c_ends_it(path: Path, room: Newsroom) -> None:
     assert [room.followers.get(timeout=PATIENCE_S) for _ in range(2)] == [1, 0]
 
 
+# The signal comes while the main thread waits, and interrupts another: as if it had come just
+# before that wait began.
+UNINTERRUPTED = """
+import signal, sys, threading
+from ngrokd.control import ctl
+
+def interrupt():
+    sys.stdin.readline()
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+threading.Thread(target=interrupt, daemon=True).start()
+sys.exit(ctl.main(["events"]))
+"""
+
+
+def test_ctrl_c_ends_it_even_if_it_interrupts_no_system_call(path: Path, room: Newsroom) -> None:
+    pipe = subprocess.PIPE
+    argv = [sys.executable, "-c", UNINTERRUPTED]
+    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as program:
+        _line(program)
+        assert program.stdin is not None
+        program.stdin.write("now\n")
+        program.stdin.flush()
+        try:
+            assert _end(program) == (130, "\n")
+        finally:
+            program.kill()
+
+
 def test_a_reader_that_has_seen_enough_ends_it_without_another_event(
     path: Path, room: Newsroom
 ) -> None:

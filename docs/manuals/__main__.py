@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from docs.manuals import pages, states
+from docs.manuals import commandpage, pages, states
 from ngrokd import cli
 from ngrokd.control.arguments import Arguments
 from ngrokd.control.completion.grammar import program
 
 ROOT = Path(__file__).parent.parent.parent
 HERE = Path(__file__).parent
+SCHEMA = "docs/ngrokctl.schema.json"
 
 
 def made() -> dict[Path, str]:
@@ -22,6 +24,8 @@ def made() -> dict[Path, str]:
         ngrokctl=program(Arguments().parser),
         templates={path.stem: path.read_text(encoding="utf-8") for path in HERE.glob("*.in")},
         configuration=(ROOT / "docs/configuration.md").read_text(encoding="utf-8"),
+        commands=(ROOT / commandpage.PAGE).read_text(encoding="utf-8"),
+        schema=json.loads((ROOT / SCHEMA).read_text(encoding="utf-8")),
     )
     identity = ROOT / states.PAGE
     return {

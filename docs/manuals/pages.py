@@ -3,34 +3,38 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import Any
 
-from docs.manuals import parts, roff
+from docs.manuals import commandpage, parts, roff, schema
 from docs.manuals.source import module
+from docs.manuals.templates import Unknown, without_more
 from ngrokd import __version__
 from ngrokd.configfile import DEFAULT_TEXT
 from ngrokd.control.completion import bash, fish, zsh
 from ngrokd.control.completion.grammar import Program
 
 WORDS = "ngrokd/control/completion/daemon.py"
+JSON_PAGE = "docs/json.md"
 
 _EFFECT = re.compile(r"^\| `([\w.]+)` \| .+? \| .+? \| (.+) \|$", re.MULTILINE)
 
 
-class Unknown(Exception):
-    """A template asks for what there is not. Handler: the person who wrote it is told."""
-
-
 @dataclass(frozen=True)
 class Sources:
-    """`templates`: by name, as `ngrokd.8`; `configuration`: the text of docs/configuration.md."""
+    """`templates`: by name, as `ngrokd.8`; `configuration`, `commands`: those pages of docs/.
+
+    `schema`: what docs/ngrokctl.schema.json holds.
+    """
 
     ngrokd: Program
     ngrokctl: Program
     templates: Mapping[str, str] = field(repr=False)
     configuration: str = field(repr=False)
+    commands: str = field(default="", repr=False)
+    schema: Mapping[str, Any] = field(default_factory=lambda: {"$defs": {}}, repr=False)
 
 
 def files(sources: Sources) -> dict[PurePosixPath, str]:
@@ -44,6 +48,13 @@ def files(sources: Sources) -> dict[PurePosixPath, str]:
     made["init/completions/ngrokd.zsh"] = zsh.script(both)
     made["init/completions/ngrokd.fish"] = fish.script(both)
     made[WORDS] = module(sources.ngrokd)
+    made[JSON_PAGE] = schema.page(sources.schema)
+    made[commandpage.PAGE] = commandpage.page(
+        sources.commands,
+        {program.name: program for program in both},
+        sources.templates,
+        sources.schema,
+    )
     return {PurePosixPath(name): text for name, text in made.items()}
 
 
@@ -52,7 +63,8 @@ def page(name: str, template: str, sources: Sources) -> str:
 
     `@more COMMAND` and the lines up to `@end` go into the entry of that command.
     """
-    more, rest = _without_more(template)
+    more, rest = without_more(template)
+    more = {command: _with_json(text, sources) for command, text in more.items()}
     head = rf'.\" Made by `make manuals` of docs/manuals/{name}.in: change that.'
     lines = [head]
     for text in rest:
@@ -61,6 +73,15 @@ def page(name: str, template: str, sources: Sources) -> str:
         else:
             lines.append(text.replace("@VERSION@", __version__))
     return "\n".join(lines) + "\n"
+
+
+def _with_json(text: str, sources: Sources) -> str:
+    """The text of one command with `@json NAME` replaced by the members of that JSON."""
+    lines = text.split("\n")
+    return "\n".join(
+        schema.prose(sources.schema, line[len("@json ") :]) if line.startswith("@json ") else line
+        for line in lines
+    )
 
 
 def _part(wanted: str, more: Mapping[str, str], sources: Sources) -> str:
@@ -79,23 +100,3 @@ def _part(wanted: str, more: Mapping[str, str], sources: Sources) -> str:
     if verb == "commands":
         return parts.commands(programs[about], more)
     raise Unknown(f"@{wanted}")
-
-
-def _without_more(template: str) -> tuple[dict[str, str], list[str]]:
-    """The blocks between `@more COMMAND` and `@end`, and the other lines."""
-    more: dict[str, str] = {}
-    rest: list[str] = []
-    lines: Iterator[str] = iter(template.rstrip("\n").split("\n"))
-    for text in lines:
-        if not text.startswith("@more "):
-            rest.append(text)
-            continue
-        block: list[str] = []
-        for inner in lines:
-            if inner == "@end":
-                break
-            block.append(inner)
-        else:
-            raise Unknown(f"{text}: there is no @end")
-        more[text[len("@more ") :]] = "\n".join(block)
-    return more, rest

@@ -125,13 +125,19 @@ class Api:
         return Asked(f"{method} {path}", self._url, self._key, about_operator)
 
     def _whole(self, listing: Listing, asked: Asked) -> Listing:
-        while listing.url is not None:
-            wait = listing.wait_s(time.monotonic())
-            if wait:
-                self._pause(wait)
-            rest = self._take_page(listing, listing.url, asked)
-            if rest:
-                self._pause(rest)
+        """A list of 8,000 has 80 pages: they come over one connection."""
+        with self._transport.keeping() as transport:
+            api = copy.copy(self)
+            api._transport = transport
+            while listing.url is not None:
+                wait = listing.wait_s(time.monotonic())
+                if wait:
+                    transport.let_go()
+                    self._pause(wait)
+                rest = api._take_page(listing, listing.url, asked)
+                if rest:
+                    transport.let_go()
+                    self._pause(rest)
         return listing
 
     def _take_page(self, listing: Listing, url: str, asked: Asked) -> float:

@@ -75,6 +75,10 @@ class BoundedConnection(http.client.HTTPConnection):
             super().connect()
         except socket.timeout as exc:
             raise OSError(f"no connection came about within {self._connect_s:g} s") from exc
+        self.begin_answer()
+
+    def begin_answer(self) -> None:
+        """The time that sending and the whole answer may take begins."""
         self._whole_by = time.monotonic() + self._answer_s
         self.sock.settimeout(self._answer_s)
 

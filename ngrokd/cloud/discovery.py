@@ -15,8 +15,7 @@ MAX_SHOWN = 300  # of a text the API sent; longer ones only fill terminals
 # be reached here. Which one must not change from poll to poll: the first of this order.
 _SCHEME_ORDER = ("http", "https", "tls", "tcp")
 
-# Not the targets themselves: comparing them one by one would be half of all the work.
-_BY_TARGET = attrgetter("target.hostname", "target.port")
+_BY_TARGET = attrgetter("target")
 
 
 def discover(items: Iterable[object], before: Optional[Discovered] = None) -> Discovered:
@@ -27,10 +26,10 @@ def discover(items: Iterable[object], before: Optional[Discovered] = None) -> Di
     """
     known = {each.url: each for each in before.endpoints} if before else {}
     found: dict[str, Endpoint] = {}  # by URL in its one spelling
-    members: dict[str, set[str]] = {}
+    members: dict[str, list[str]] = {}
     skipped: list[SkippedEndpoint] = []
     for item in items:
-        if not isinstance(item, Mapping):
+        if not isinstance(item, dict):
             skipped.append(SkippedEndpoint("", "", f"the API listed {_kind(item)} in its place"))
             continue
         try:
@@ -40,7 +39,7 @@ def discover(items: Iterable[object], before: Optional[Discovered] = None) -> Di
             skipped.append(SkippedEndpoint(_text(item, "id"), _shown_url(item), reason))
             continue
         found.setdefault(each.url, each)
-        members.setdefault(each.url, set()).add(_text(item, "id"))
+        members.setdefault(each.url, []).append(_text(item, "id"))
     endpoints = [_with_ids(each, members[url]) for url, each in found.items()]
     served, shadowed = _one_per_target(endpoints)
     return Discovered(
@@ -108,8 +107,8 @@ def _endpoint(url: EndpointUrl) -> Endpoint:
     return Endpoint(Target(url.hostname, url.port), url.scheme, str(url), ())
 
 
-def _with_ids(endpoint: Endpoint, ids: set[str]) -> Endpoint:
-    named = tuple(sorted(each for each in ids if each) or [""])
+def _with_ids(endpoint: Endpoint, ids: Sequence[str]) -> Endpoint:
+    named = tuple(sorted({each for each in ids if each}) or [""])
     if endpoint.ids == named:
         return endpoint
     return Endpoint(endpoint.target, endpoint.scheme, endpoint.url, named)

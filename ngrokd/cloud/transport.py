@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import functools
 import http.client
 import ipaddress
 import os
@@ -11,13 +13,14 @@ import socket
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
-from typing import Optional
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Optional
 from urllib.parse import urlsplit
 
 from ngrokd.cloud.anchors import anchor_folder
 from ngrokd.cloud.apierrors import Answer
 from ngrokd.cloud.connection import BoundedConnection, BoundedTlsConnection
+from ngrokd.cloud.kept import Keeper, KeptConnection, KeptTlsConnection, Stale
 
 # 100 endpoints of a page with all their metadata and traffic policies stay far below this.
 MAX_BODY_BYTES = 16 << 20
@@ -30,7 +33,12 @@ class NoAnswer(Exception):
 
 
 class Transport:
-    """Sends requests to one server. Immutable: usable from any thread."""
+    """Sends requests to one server. Immutable: usable from any thread.
+
+    Each goes over a connection of its own, but for those of a `keeping`.
+    """
+
+    _keeper: Optional[Keeper] = None
 
     def __init__(self, url: str, timeout_s: float) -> None:
         """Proxies are taken from the environment here, once; a loopback server never gets one."""
@@ -55,12 +63,41 @@ class Transport:
     ) -> Answer:
         """The answer, whatever its status. NoAnswer: none came; nobody knows what was done."""
         try:
-            request = urllib.request.Request(url, body, dict(headers), method=method)
-            with self._opener.open(request, timeout=self._timeout_s) as response:
-                return _answer(response, _content(response))
+            request = _Request(url, body, dict(headers), method=method)
+            request.keeper = self._keeper
+            try:
+                return self._answer_to(request)
+            except Stale:
+                return self._answer_to(request)
         # ValueError: a proxy URL or a host name that cannot even be asked for.
         except (OSError, http.client.HTTPException, ValueError, OverflowError) as exc:
             raise NoAnswer(self._cause(exc)) from exc
+
+    @contextlib.contextmanager
+    def keeping(self) -> Iterator[Transport]:
+        """Sends over one connection, for as long as the server keeps it.
+
+        For one thread, and for requests that do no harm when they are sent twice.
+        """
+        kept = copy.copy(self)
+        kept._keeper = Keeper()
+        try:
+            yield kept
+        finally:
+            kept.let_go()
+
+    def let_go(self) -> None:
+        """The next request goes over a new connection: what waits for long is closed by many."""
+        if self._keeper is not None:
+            self._keeper.close()
+
+    def _answer_to(self, request: _Request) -> Answer:
+        with contextlib.ExitStack() as unless_whole:
+            unless_whole.callback(self.let_go)  # what is left of it would be the next answer
+            with self._opener.open(request, timeout=self._timeout_s) as response:
+                answer = _answer(response, _content(response))
+            unless_whole.pop_all()
+        return answer
 
     def _cause(self, exc: Exception) -> str:
         reason = exc.reason if isinstance(exc, urllib.error.URLError) else exc
@@ -176,9 +213,15 @@ def _words(reason: object, timeout_s: float) -> str:
     return str(reason) or type(reason).__name__
 
 
+class _Request(urllib.request.Request):
+    """`keeper`: where its connection comes from; None: it has one of its own."""
+
+    keeper: Optional[Keeper] = None
+
+
 class _HttpHandler(urllib.request.HTTPHandler):
     def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(BoundedConnection, req)
+        return self.do_open(_connecting(req, BoundedConnection, KeptConnection), req)
 
 
 class _HttpsHandler(urllib.request.HTTPSHandler):
@@ -187,4 +230,13 @@ class _HttpsHandler(urllib.request.HTTPSHandler):
         self._verifying = context
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(BoundedTlsConnection, req, context=self._verifying)
+        connecting = _connecting(req, BoundedTlsConnection, KeptTlsConnection)
+        return self.do_open(connecting, req, context=self._verifying)
+
+
+def _connecting(
+    req: urllib.request.Request, own: type[BoundedConnection], kept: type[KeptConnection]
+) -> Callable[..., Any]:
+    """What gives urllib a connection."""
+    keeper = req.keeper if isinstance(req, _Request) else None
+    return own if keeper is None else functools.partial(keeper.connection, kept)

@@ -107,6 +107,7 @@ KEYS = (
         name_check=checks.hostname,
     ),
     Key("net", "hosts_file", _PATH, checks.path()),
+    _choice("net", "flush_resolver_cache", "auto", "off"),
     _seconds("forward", "connect_timeout", 0.1, 300),
     _seconds("forward", "half_close_timeout", 0.1, _DAY_S),
     _seconds("forward", "idle_timeout", 0, 30 * _DAY_S, " (0: never)"),

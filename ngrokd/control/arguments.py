@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import math
+import difflib
 from collections.abc import Sequence
 
 from ngrokd import __version__
 from ngrokd.config import DEFAULT_CONFIG_PATH, DEFAULT_SOCKET_PATH
+from ngrokd.control import amounts
 
 WAIT_S = 60.0
 INTERVAL_S = 2.0  # between two frames of `top`
-LEAST_INTERVAL_S = 0.5
 
 CONFIG_VERBS = ("show", "edit", "path")
 SHELLS = ("bash", "zsh", "fish")
@@ -65,7 +64,28 @@ class Arguments:
 
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
         """The options; raises SystemExit(2) after saying on standard error what is wrong."""
-        return self.parser.parse_args(argv)
+        self._refuse_unknown(argv)
+        options, left = self.parser.parse_known_args(argv)
+        if left:
+            chosen = self._commands.choices.get(options.command, self.parser)
+            chosen.error(f"unrecognized arguments: {' '.join(left)}")
+        return options
+
+    def _refuse_unknown(self, argv: Sequence[str]) -> None:
+        """A command that there is not, with the one that was meant; argparse would list all."""
+        words = iter(argv)
+        for word in words:
+            if word == "--socket":
+                next(words, None)
+            elif not word.startswith("-"):
+                break
+        else:
+            return
+        known = list(self._commands.choices)
+        if word not in known:
+            meant = difflib.get_close_matches(word, known, n=1)
+            hint = f"did you mean `ngrokctl {meant[0]}`? " if meant else ""
+            self.parser.error(f"there is no command {word!r}: {hint}`ngrokctl help` lists all")
 
     def help_for(self, command: str) -> str:
         """What `help COMMAND` prints; the overview for ""."""
@@ -128,11 +148,11 @@ class Arguments:
             help="until this name is open on all of its ports",
         )
         wait.add_argument(
-            "--endpoints", type=_whole, metavar="N", help="until N endpoints are open"
+            "--endpoints", type=amounts.whole, metavar="N", help="until N endpoints are open"
         )
         wait.add_argument(
             "--timeout",
-            type=_seconds,
+            type=amounts.seconds,
             default=WAIT_S,
             metavar="S",
             help="for at most S seconds, then exit code 4 (3 if no daemon ever answered); "
@@ -157,10 +177,10 @@ class Arguments:
         )
         top.add_argument(
             "--interval",
-            type=_interval,
+            type=amounts.interval,
             default=INTERVAL_S,
             metavar="S",
-            help=f"ask the daemon every S seconds, at least {LEAST_INTERVAL_S:g}; "
+            help=f"ask the daemon every S seconds, at least {amounts.LEAST_INTERVAL_S:g}; "
             f"default {INTERVAL_S:g}",
         )
         top.add_argument(
@@ -265,24 +285,3 @@ def _common(parser: argparse.ArgumentParser, defaults: dict[str, object]) -> Non
         default=defaults["socket"],
         help=f"the daemon's control socket; default {DEFAULT_SOCKET_PATH}",
     )
-
-
-def _whole(word: str) -> int:
-    with contextlib.suppress(ValueError):  # argparse's own message would name this function
-        if int(word) >= 0:
-            return int(word)
-    raise argparse.ArgumentTypeError(f"{word!r} is not a whole number from 0")
-
-
-def _seconds(word: str) -> float:
-    with contextlib.suppress(ValueError):
-        if 0 <= float(word) < math.inf:
-            return float(word)
-    raise argparse.ArgumentTypeError(f"{word!r} is not a number of seconds from 0")
-
-
-def _interval(word: str) -> float:
-    seconds = _seconds(word)
-    if seconds < LEAST_INTERVAL_S:
-        raise argparse.ArgumentTypeError(f"{word!r} is less than {LEAST_INTERVAL_S:g} seconds")
-    return seconds

@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Optional
 
 from ngrokd.config import DEFAULT_CONFIG_PATH, DEFAULT_SOCKET_PATH
@@ -54,7 +55,7 @@ class UsageError(NgrokdError):
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Runs one command; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    _print_anything()
+    _prepare_streams()
     try:
         return _one_command(words)
     except KeyboardInterrupt:
@@ -176,8 +177,6 @@ def _read_key(given: Optional[str]) -> str:
     """The key from the command line, a prompt without echo, or standard input."""
     if given is not None:
         key = given
-    elif sys.stdin is None:
-        key = ""
     elif sys.stdin.isatty():
         try:
             key = getpass.getpass("ngrok API key: ")
@@ -222,8 +221,14 @@ def _complain(reason: str) -> None:
     print("\n".join([f"ngrokctl: {clean(first)}", *map(clean, rest)]), file=sys.stderr)
 
 
-def _print_anything() -> None:
-    """A terminal that cannot show a character gets its escape, not a traceback."""
+def _prepare_streams() -> None:
+    """A closed one would be taken by the next socket; who closes it wants the exit code alone.
+
+    A terminal that cannot show a character gets its escape, not a traceback.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - for good
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -8,8 +8,9 @@ import queue
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Optional
+from typing import Optional, Union
 
+from ngrokd.control.desk import Desk
 from ngrokd.control.feed import Subscription
 from ngrokd.control.limit import RateLimit
 from ngrokd.control.protocol import (
@@ -35,6 +36,7 @@ MAX_ECHO = 40  # characters of a client's own words in an answer
 
 SLOW_AT_ONCE = 32  # half of the places: others can still ask what all of those wait for
 
+# They change nothing, and answer everybody the same.
 _READING = frozenset({"status", "list", "hosts", "ping"})
 _QUICK = _READING | {"log-level", "stop"}  # they wait for nobody
 
@@ -57,12 +59,19 @@ class Answer:
 
 
 class Dispatcher:
-    """Runs commands on the calling thread. Any thread; what it holds are two limits."""
+    """Runs commands: those that only read at the desk, the others on the calling thread.
+
+    Any thread; what it holds are two limits.
+    """
 
     def __init__(
-        self, commands: Mapping[str, Command], for_owner: Optional[Mapping[str, Command]] = None
+        self,
+        desk: Desk,
+        commands: Mapping[str, Command],
+        for_owner: Optional[Mapping[str, Command]] = None,
     ) -> None:
         """`for_owner`: what takes the place of a command for root and the daemon's own user."""
+        self._desk = desk
         self._commands = dict(commands)
         self._for_owner = {**commands, **(for_owner or {})}
         self._key_changes = RateLimit(KEY_CHANGES, KEY_CHANGES_PERIOD_S)
@@ -72,10 +81,22 @@ class Dispatcher:
 
     def answer(self, line: bytes, caller: Caller) -> Answer:
         """Exactly one line of JSON, whatever came."""
+        found = self._desk.ask(lambda: self._read(line, caller))
+        return found if isinstance(found, Answer) else self._carry_out(found, caller)
+
+    def _read(self, line: bytes, caller: Caller) -> Union[Answer, Request]:
+        """At the desk: what can be answered there, else what is asked."""
         try:
             request = parse_request(line)
         except ControlError as exc:
             return Answer(encode_error(exc.code, str(exc)))
+        if request.command not in _READING:
+            return request
+        if request.args:
+            return self._carry_out(request, caller)
+        return self._desk.shared(request.command, lambda: self._carry_out(request, caller))
+
+    def _carry_out(self, request: Request, caller: Caller) -> Answer:
         try:
             found = self._run(request, caller)
             if isinstance(found, Subscription):
@@ -100,7 +121,7 @@ class Dispatcher:
             )
         with self._permit(request.command, caller.brief):
             if request.command == SET_API_KEY:
-                self._count_key_change()
+                self._count_key_change(caller)
             level = logging.DEBUG if request.command in _READING else logging.INFO
             logger.log(level, "control: %s, asked by %s", request.command, caller.name)
             return command(list(request.args))
@@ -125,9 +146,10 @@ class Dispatcher:
         finally:
             self._slow.put(None)
 
-    def _count_key_change(self) -> None:
+    def _count_key_change(self, caller: Caller) -> None:
         wait = self._key_changes.seconds_to_wait()
         if wait:
+            logger.warning("control: too many API keys are tried, now by %s", caller.name)
             raise ControlError(
                 RATE_LIMITED,
                 f"the API key may be set {KEY_CHANGES} times a minute; "

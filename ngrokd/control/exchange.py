@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
@@ -15,6 +16,8 @@ from typing import Optional
 from ngrokd.control.page import MAX_HEAD_BYTES, Page
 
 logger = logging.getLogger(__name__)
+
+_AUTHORITY = re.compile(r"\Ahttps?://[^/?#]*", re.IGNORECASE)  # as sent to a proxy: RFC 9112, 3.2.2
 
 
 class Exchange(BaseHTTPRequestHandler):
@@ -33,7 +36,8 @@ class Exchange(BaseHTTPRequestHandler):
         """All that is to be sent, whatever came."""
         if len(head) > MAX_HEAD_BYTES:
             return self.refuse(431, f"a request may have {MAX_HEAD_BYTES} bytes")
-        self.rfile = io.BytesIO(head)
+        # An empty line before a request is to be ignored: RFC 9112, 2.2.
+        self.rfile = io.BytesIO(head[2:] if head.startswith(b"\r\n") else head)
         self.raw_requestline = self.rfile.readline()
         try:
             if self.parse_request() and self.request_version:
@@ -57,7 +61,7 @@ class Exchange(BaseHTTPRequestHandler):
 
     def _wanted(self) -> Page:
         if self.command in ("GET", "HEAD"):
-            return self._page(self.path.partition("?")[0])
+            return self._page(_AUTHORITY.sub("", self.path).partition("?")[0])
         return Page(405, "only GET and HEAD\n")
 
     def _send(self, page: Page) -> None:

@@ -23,15 +23,18 @@ MAX_LINE_BYTES = 1024 * 1024  # an event has some hundred
 _GONE = select.POLLHUP | select.POLLERR
 
 
-def events(socket_path: str, output: Optional[int] = None) -> Iterator[dict[str, object]]:
+def events(
+    socket_path: str, output: Optional[int] = None, bell: Optional[int] = None
+) -> Iterator[dict[str, object]]:
     """Each event; ends after the last one of a daemon that stops.
 
     `output`: the descriptor they are written to, so that its reader's leaving is seen without
-    another event; that raises BrokenPipeError. Raises DaemonUnreachable where the daemon ends
-    without a word, and what `client.request` raises.
+    another event; that raises BrokenPipeError. `bell`: a descriptor that is readable once a signal
+    has come; that raises KeyboardInterrupt. Raises DaemonUnreachable where the daemon ends without
+    a word, and what `client.request` raises.
     """
     with connect(socket_path, BEGIN_S) as conn:
-        lines = _lines(conn, socket_path, output)
+        lines = _lines(conn, socket_path, output, bell)
         try:
             conn.settimeout(BEGIN_S)
             with contextlib.suppress(BrokenPipeError):  # refused unread: the reason can be read
@@ -46,15 +49,20 @@ def events(socket_path: str, output: Optional[int] = None) -> Iterator[dict[str,
             raise _ended(socket_path) from exc
 
 
-def _lines(conn: socket.socket, socket_path: str, output: Optional[int]) -> Iterator[bytes]:
+def _lines(
+    conn: socket.socket, socket_path: str, output: Optional[int], bell: Optional[int]
+) -> Iterator[bytes]:
     poll = select.poll()
     poll.register(conn, select.POLLIN)
+    if bell is not None:
+        poll.register(bell, select.POLLIN)
     if output is not None and _tells_its_end(output):
         poll.register(output, 0)  # its end comes unasked
     deadline: Optional[float] = time.monotonic() + BEGIN_S
     buffer = bytearray()
     while True:
-        _wait(poll, output, deadline, socket_path)
+        if bell in _wait(poll, output, deadline, socket_path):
+            raise KeyboardInterrupt
         data = conn.recv(READ_BYTES)
         if not data:
             raise _ended(socket_path)
@@ -70,14 +78,15 @@ def _lines(conn: socket.socket, socket_path: str, output: Optional[int]) -> Iter
 
 def _wait(
     poll: select.poll, output: Optional[int], deadline: Optional[float], socket_path: str
-) -> None:
-    """Until there is something to read."""
+) -> list[int]:
+    """Until there is something to read; the descriptors."""
     left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
     ready = poll.poll(left)
     if not ready:
         raise TimedOut(f"the daemon on {socket_path} did not answer within {BEGIN_S:g} s")
     if any(found == output and seen & _GONE for found, seen in ready):
         raise BrokenPipeError
+    return [found for found, _ in ready]
 
 
 def _tells_its_end(descriptor: int) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import re
@@ -13,8 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ngrokd.control import jsontext
 from ngrokd.control import metrics as metrics_page
 from ngrokd.control.connections import BACKLOG, Connections
+from ngrokd.control.desk import Desk
 from ngrokd.control.page import MAX_HEAD_BYTES, Page
 from ngrokd.control.report import Verdict
 from ngrokd.control.room import Room
@@ -50,6 +51,7 @@ class HealthServer:
         self._address = address
         self._port = port
         self._told = told
+        self._desk = Desk("health")
         self._connections = Connections(
             "health", Room(MAX_CONNECTIONS, TAKING_S), self._serve, self._refuse_busy
         )
@@ -70,11 +72,13 @@ class HealthServer:
                 " and server.health_port to what is free (health_port 0: no pages)"
             ) from exc
         self._port = listening.getsockname()[1]
+        self._desk.start()
         self._connections.start(listening)
 
     def stop(self) -> None:
         """Twice is harmless."""
         self._connections.stop()
+        self._desk.stop()
 
     # ON A CONNECTION'S THREAD
 
@@ -83,7 +87,7 @@ class HealthServer:
         try:
             head = _read_head(visit)
             visit.now(Phase.SERVED)
-            answer = exchange.answer(head)
+            answer = self._desk.ask(lambda: exchange.answer(head))
         except TimeoutError:
             answer = exchange.refuse(408, f"no whole request came within {REQUEST_S:g} s")
         visit.send(answer, ANSWER_S)
@@ -94,6 +98,8 @@ class HealthServer:
 
         return exchange.Exchange(self._page)
 
+    # AT THE DESK
+
     def _page(self, path: str) -> Page:
         if path in ("/health", "/healthz"):
             healthy = self._told.verdict().healthy
@@ -102,12 +108,18 @@ class HealthServer:
             ready = self._told.verdict().ready
             return Page(200, "ready\n") if ready else Page(503, "not ready\n")
         if path == "/status":
-            return Page(200, json.dumps(self._told.status()) + "\n", "application/json")
+            return self._desk.shared(path, self._status)
         if path == "/metrics":
-            return Page(200, self._told.metrics(), metrics_page.CONTENT_TYPE)
+            return self._desk.shared(path, self._metrics)
         return Page(404, "there are /health /ready /status /metrics\n")
 
-    # ON EITHER THREAD
+    def _status(self) -> Page:
+        return Page(200, jsontext.text(self._told.status()) + "\n", "application/json")
+
+    def _metrics(self) -> Page:
+        return Page(200, self._told.metrics(), metrics_page.CONTENT_TYPE)
+
+    # ON THE CONNECTION'S OR THE ACCEPTING THREAD
 
     def _refuse_busy(self, visit: Visit) -> None:
         visit.conn.setblocking(False)

@@ -33,8 +33,8 @@ _STATES = {
 }
 _ORDER = {"open": 0, "failed": 1, "skipped": 2}
 _COLUMNS = (
-    Column("URL", least=20),
-    Column("ADDRESS"),
+    Column("URL", least=20, enough=50),
+    Column("ADDRESS", last=True),
     Column("STATE"),
     Column("OPEN", right=True, optional=1),
     Column("TOTAL", right=True, optional=3),

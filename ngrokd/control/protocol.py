@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Optional
 
+from ngrokd.control import jsontext
+from ngrokd.control.outline import Outline
 from ngrokd.errors import ControlError, ProtocolError
 
 MAX_REQUEST_BYTES = 64 * 1024  # the longest sane request is a key; this bounds a client's memory
@@ -47,6 +49,8 @@ class RequestReader:
         self._ended = False
         self._overflowed = False
         self._in_line = False  # the last request was taken before its newline came
+        self._looked_at = 0  # bytes of the buffer in which there is no end of its first line
+        self._outline = Outline()  # of those
 
     def receive_data(self, data: bytes) -> None:
         """Takes what was read; `b""` is the end of the client's data."""
@@ -72,15 +76,16 @@ class RequestReader:
         if self._overflowed:
             raise ProtocolError("next_line() after a request that was too large")
         while self._buffer:
-            newline = self._buffer.find(b"\n")
+            newline = self._buffer.find(b"\n", self._looked_at)
             length = len(self._buffer) if newline < 0 else newline
             if length > MAX_REQUEST_BYTES:
                 self._overflowed = True
                 raise ControlError(TOO_LARGE, f"a request may have {MAX_REQUEST_BYTES} bytes")
-            line = bytes(self._buffer[:length])
-            if newline < 0 and not self._ended and not _is_whole(line):
+            if newline < 0 and not self._ended and not self._is_whole():
                 return None
+            line = bytes(self._buffer[:length])
             del self._buffer[: length + 1]
+            self._looked_at, self._outline = 0, Outline()
             only_its_end = self._in_line and not line.strip()
             self._in_line = newline < 0
             if not only_its_end:
@@ -88,14 +93,20 @@ class RequestReader:
         return None
 
 
-def _is_whole(line: bytes) -> bool:
-    """An object that is complete without its newline."""
-    if not line.rstrip().endswith(b"}"):
-        return False
+    def _is_whole(self) -> bool:
+        """What has come now makes it an object that is complete without its newline."""
+        piece = bytes(self._buffer[self._looked_at :])
+        self._looked_at = len(self._buffer)
+        return self._outline.ends_in(piece) and _is_object(bytes(self._buffer))
+
+
+def _is_object(line: bytes) -> bool:
     try:
         return isinstance(json.loads(line.decode("utf-8")), dict)
-    except (ValueError, RecursionError):
+    except (json.JSONDecodeError, UnicodeDecodeError):
         return False
+    except (ValueError, RecursionError):
+        return True  # one that Python does not take: an integer of thousands of digits, too deep
 
 
 def parse_request(line: bytes) -> Request:
@@ -135,7 +146,7 @@ def encode_request(command: str, args: Sequence[str]) -> bytes:
 
 def encode_success(data: object) -> bytes:
     """An answer as its line. Raises TypeError, ValueError or RecursionError if JSON has no such."""
-    return json.dumps({"success": True, "data": data}, allow_nan=False).encode("ascii") + b"\n"
+    return f'{{"success": true, "data": {jsontext.text(data)}}}\n'.encode("ascii")
 
 
 def encode_error(code: str, text: str) -> bytes:

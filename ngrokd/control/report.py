@@ -57,6 +57,7 @@ def status_json(
         "version": version,
         "pid": pid,
         "uptime_s": int(max(0.0, now - status.started_at)),
+        "config": status.config or None,
         "state": status.state.value,
         "problems": list(status.problems),
         "notes": list(status.notes),

@@ -11,6 +11,7 @@ from typing import Optional
 from ngrokd.control import socketfile, stream
 from ngrokd.control.connections import BACKLOG, Connections
 from ngrokd.control.conversation import requests
+from ngrokd.control.desk import Desk
 from ngrokd.control.dispatch import Answer, Caller, Command, Dispatcher
 from ngrokd.control.feed import Subscription
 from ngrokd.control.peer import credentials, is_owner, may_command
@@ -41,7 +42,8 @@ class ControlServer:
         """`for_owner`: what takes the place of a command for root and the daemon's own user."""
         self._path = path
         self._group = group
-        self._dispatcher = Dispatcher(commands, for_owner)
+        self._desk = Desk("control")
+        self._dispatcher = Dispatcher(self._desk, commands, for_owner)
         self._gid: Optional[int] = None
         self._file: Optional[socketfile.SocketFile] = None
         self._told = ""  # why it cannot be made again; the accepting thread's
@@ -57,6 +59,7 @@ class ControlServer:
         """Makes the socket and serves it. Raises HostError; a daemon that answers there stays."""
         self._gid = socketfile.group_id(self._group)
         listening, self._file = socketfile.listen(self._path, self._gid, BACKLOG)
+        self._desk.start()
         self._connections.start(listening)
 
     def ensure(self) -> None:
@@ -69,6 +72,7 @@ class ControlServer:
     def stop(self) -> None:
         """Ends the service and removes the socket if it is still ours. Twice is harmless."""
         self._connections.stop()
+        self._desk.stop()
         if self._file is not None:
             self._file.remove()
             self._file = None
@@ -100,7 +104,8 @@ class ControlServer:
             self._converse(visit, Caller(str(peer), is_owner(peer, os.geteuid()), visit.brief))
         else:
             logger.warning("control: refused %s: neither root nor in server.socket_group", peer)
-            visit.send(encode_error(FORBIDDEN, _forbidden_text(self._group)), ANSWER_S)
+            text = _forbidden_text(self._group, os.geteuid())
+            visit.send(encode_error(FORBIDDEN, text), ANSWER_S)
         visit.linger()
 
     def _converse(self, visit: Visit, caller: Caller) -> None:
@@ -128,7 +133,8 @@ def _refuse_busy(visit: Visit) -> None:
         visit.conn.send(encode_error(BUSY, f"{MAX_CONNECTIONS} connections are in use; try again"))
 
 
-def _forbidden_text(group: str) -> str:
+def _forbidden_text(group: str, own_uid: int) -> str:
+    owners = f"root, the user it runs as ({own_uid})" if own_uid else "root"
     if group:
-        return f"only root and the members of group {group} may command ngrokd"
-    return "only root may command ngrokd; server.socket_group names a group that may too"
+        return f"only {owners} and the members of group {group} may command ngrokd"
+    return f"only {owners} may command ngrokd; server.socket_group names a group that may too"

@@ -9,6 +9,7 @@ import os
 import select
 import socket
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -19,6 +20,9 @@ from ngrokd.errors import HostError
 SOCKET_MODE = 0o660
 FOLDER_MODE = 0o755
 PROBE_S = 1.0
+
+_O_PATH: int = getattr(os, "O_PATH", 0)  # Linux: a descriptor of anything, a link itself included
+_DESCRIPTORS = "/proc/self/fd"  # leads from such a descriptor to what it is of; not in every chroot
 
 
 @dataclass(frozen=True)
@@ -80,28 +84,61 @@ def _make_folder(folder: Path) -> None:
     with contextlib.suppress(OSError):  # bind() says what is wrong with the way to the socket
         made = Path(os.path.realpath(folder))
         made.mkdir()
-        made.chmod(FOLDER_MODE)  # whatever the umask
+        # Whatever the umask; and whatever somebody puts in its place, whose folder it is made in.
+        with _opened(made, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
+            os.fchmod(descriptor, FOLDER_MODE)
 
 
 def _bind(listening: socket.socket, path: str, gid: Optional[int], backlog: int) -> SocketFile:
     listening.bind(path)
-    found = Path(path).lstat()
-    file = SocketFile(Path(path), found.st_dev, found.st_ino)
-    try:
-        # Nobody can connect before listen(), so the mode is right from the first connection on.
-        Path(path).chmod(SOCKET_MODE)
-        if gid is not None:
-            _give_to_group(path, gid)
-        listening.listen(backlog)
-    except (OSError, HostError):
-        file.remove()
-        raise
+    with _held(path) as (found, place):
+        file = SocketFile(Path(path), found.st_dev, found.st_ino)
+        try:
+            # Nobody can connect before listen(), so the mode is right from the first connection on.
+            Path(place).chmod(SOCKET_MODE)
+            if gid is not None:
+                _give_to_group(path, place, gid)
+            listening.listen(backlog)
+        except (OSError, HostError):
+            file.remove()
+            raise
     return file
 
 
-def _give_to_group(path: str, gid: int) -> None:
+@contextlib.contextmanager
+def _held(path: str) -> Iterator[tuple[os.stat_result, str]]:
+    """What was just made at `path`, and a name that stays its own.
+
+    Raises HostError if it is no socket: in a folder of his, somebody can put a link there at any
+    moment, and root would change the mode of what that leads to.
+    """
+    with contextlib.ExitStack() as stack:
+        found, place = os.lstat(path), path
+        if _O_PATH:
+            descriptor = stack.enter_context(_opened(Path(path), _O_PATH))
+            found = os.fstat(descriptor)
+            if Path(_DESCRIPTORS).is_dir():
+                place = f"{_DESCRIPTORS}/{descriptor}"
+        if not stat.S_ISSOCK(found.st_mode):
+            raise HostError(
+                f"control socket {path}: somebody replaced it in the moment it was made; set "
+                "server.socket_path to a folder that only root may write to"
+            )
+        yield found, place
+
+
+@contextlib.contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        os.chown(path, -1, gid)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _give_to_group(path: str, place: str, gid: int) -> None:
+    try:
+        os.chown(place, -1, gid)
     except OSError as exc:
         raise HostError(
             f"control socket {path}: cannot be given to group {gid} of server.socket_group: "

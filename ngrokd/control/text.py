@@ -21,13 +21,17 @@ LEAST_VALUE = 20  # places; in fewer, a value is not broken into lines beside it
 class Column:
     """A column of a table. Where the width is short, all with the highest `optional` go first.
 
-    Then what is longer than `least` places is cut. `paint` may add what takes no place.
+    Then what is longer than `least` places is cut, and if that is not enough, `last` ones go too.
+    What needs more than `enough` places has no other column left out for it. `paint` may add what
+    takes no place.
     """
 
     title: str
     right: bool = False
     optional: int = 0  # 0: never left out
     least: int = 0  # 0: never cut
+    enough: int = 0  # 0: all that it needs
+    last: bool = False
     paint: Optional[Callable[[str], str]] = None
 
 
@@ -99,17 +103,21 @@ def table(
 def _fit(columns: Sequence[Column], widths: list[int], shown: list[int], width: int) -> None:
     """Leaves columns out of `shown`, then cuts their `widths`, until a line has `width` places."""
 
-    def missing() -> int:
-        return sum(widths[i] + len(GAP) for i in shown) - len(GAP) - width
+    def missing(limits: Sequence[int]) -> int:
+        each = (min(widths[i], limits[i] or widths[i]) + len(GAP) for i in shown)
+        return sum(each) - len(GAP) - width
 
-    while missing() > 0:
+    enough, least = [c.enough for c in columns], [c.least for c in columns]
+    while missing(enough) > 0:
         least_wanted = max(columns[i].optional for i in shown)
         if not least_wanted:
             break
         shown[:] = [i for i in shown if columns[i].optional != least_wanted]
+    if missing(least) > 0:
+        shown[:] = [i for i in shown if not columns[i].last]
     for i in shown:
-        if columns[i].least and missing() > 0:
-            widths[i] = min(widths[i], max(columns[i].least, widths[i] - missing()))
+        if least[i] and missing(widths) > 0:
+            widths[i] = min(widths[i], max(least[i], widths[i] - missing(widths)))
 
 
 def _painted(cell: str, column: Column) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Optional
 
 from ngrokd.control import eventpages
@@ -16,9 +19,28 @@ from ngrokd.control.text import clean
 def watch(socket_path: str, as_json: bool, say: Callable[[str], None]) -> None:
     """Until the daemon has stopped; `say` gets each line. Raises what `following.events` does."""
     lines = _json if as_json else _words
-    for event in events(socket_path, _output()):
-        for line in lines(event):
-            say(line)
+    with _bell() as bell:
+        for event in events(socket_path, _output(), bell):
+            for line in lines(event):
+                say(line)
+
+
+@contextlib.contextmanager
+def _bell() -> Iterator[int]:
+    """Readable once a signal has come. Main thread only.
+
+    Python raises KeyboardInterrupt once a system call returns: one that begins just after Ctrl-C
+    waits for the next event, which may take days.
+    """
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    try:
+        yield reading
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(reading)
+        os.close(writing)
 
 
 def _output() -> Optional[int]:

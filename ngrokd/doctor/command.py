@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ngrokd import __version__
 from ngrokd.config import DEFAULT_SOCKET_PATH, Config
+from ngrokd.control import advice
 from ngrokd.control.answers import text
 from ngrokd.control.commands import Call, Outcome
 from ngrokd.doctor import (
@@ -25,6 +26,7 @@ from ngrokd.doctor import (
     lookdaemon,
     lookhost,
     looksettings,
+    mending,
     settings,
     surroundings,
 )
@@ -32,7 +34,9 @@ from ngrokd.doctor.aside import Aside
 from ngrokd.doctor.daemon import NEEDS_ROOT, Asked
 from ngrokd.doctor.finding import Finding, Grade, skipped
 from ngrokd.doctor.lookdaemon import Started
+from ngrokd.doctor.mending import Typed
 from ngrokd.doctor.settings import ConfigFacts
+from ngrokd.host import leftovers
 from ngrokd.verbs import lifecycle, whereabouts
 
 CLOUD_S = 25.0  # for the API and the ingress together, with all look-ups of names
@@ -60,7 +64,7 @@ def doctor(call: Call) -> Outcome:
     if named_bundle:
         collecting.refuse_existing(Path(named_bundle))  # before all that takes its time
     case = _case(call)
-    findings = _findings(case)
+    findings = mending.as_typed(_findings(case), _typed(call))
     bad = finding.how_many(findings, Grade.FAILED)
     data = {**finding.as_json(findings), "bundle": named_bundle}
     page = finding.page(findings, call.width)
@@ -70,6 +74,13 @@ def doctor(call: Call) -> Outcome:
         collecting.write(Path(named_bundle), sources, pages)
         page += f"\n\n{WRITTEN.format(named_bundle)}"
     return Outcome(data, page, 1 if bad else 0)
+
+
+def _typed(call: Call) -> Typed:
+    """How commands have to be typed to reach the daemon that this one has reached."""
+    config = call.options.config or ""
+    words = ["doctor", *(["--config", config] if config else [])]
+    return Typed(advice.again(words, None, call.socket_path), call.options.socket, config)
 
 
 def _case(call: Call) -> _Case:
@@ -83,8 +94,12 @@ def _case(call: Call) -> _Case:
     asked = lookdaemon.ask(socket_path, config, log)
     started = lookdaemon.started(asked)
     if asked.status is not None:
-        path = path if given else started.config or path
+        told = text(asked.status, "config")
+        if not given:
+            path = Path(told) if told else started.config or path
         environ = surroundings.environ(started, os.environ)
+        if path.name == leftovers.SANDBOX_RECORD:
+            environ = surroundings.without_settings(environ)
         config, facts = looksettings.at_config(path, environ)
         log = looksettings.log_place(config, path, started.in_foreground)
     return _Case(asked, started, path, config, facts, environ, socket_path, log)

@@ -14,7 +14,7 @@ from ngrokd.control.client import request
 from ngrokd.doctor.daemon import Asked
 from ngrokd.errors import DaemonUnreachable, HostError, NgrokdError, NotPermitted
 from ngrokd.host import files
-from ngrokd.process import pidfile, running
+from ngrokd.process import identity, running
 
 ASK_S = 10.0
 PROC = Path("/proc")
@@ -55,7 +55,7 @@ def ask(socket_path: str, config: Config, log: str) -> Asked:
 def started(asked: Asked, proc: Path = PROC) -> Started:
     """Of the daemon that answered."""
     pid = int(number(asked.status, "pid"))
-    if pid <= 0 or not pidfile.is_ngrokd(pid):
+    if pid <= 0 or not identity.is_ngrokd(pid):
         return Started()
     folder = proc / str(pid)
     words = _texts(folder / "cmdline") or []

@@ -47,10 +47,11 @@ def as_told(net: NetSettings, asked: Asked) -> NetSettings:
     subnet = text(asked.status, "interface", "subnet")
     is_loopback = text(asked.status, "interface", "mode") == InterfaceMode.LOOPBACK.value
     path = text(asked.status, "hosts", "path")
+    # `lo` and a network of its range stand in for what is set, and our section keeps its name.
+    is_named = bool(_INTERFACE.fullmatch(name)) and not is_loopback
     return replace(
         net,
-        interface_name=name if _INTERFACE.fullmatch(name) else net.interface_name,
-        # One of the loopback range stands in for the one that is set.
+        interface_name=name if is_named else net.interface_name,
         subnet=subnet if _is_network(subnet) and not is_loopback else net.subnet,
         hosts_file=path if path.startswith("/") and path.isprintable() else net.hosts_file,
     )

@@ -33,6 +33,11 @@ def environ(started: Started, own: Mapping[str, str]) -> dict[str, str]:
     return {**own, **_defaults()}
 
 
+def without_settings(variables: Mapping[str, str]) -> dict[str, str]:
+    """For a file that has all of what the daemon runs with, its variables included."""
+    return {name: value for name, value in variables.items() if not name.startswith("NGROK")}
+
+
 def with_key(config: Config, variables: Mapping[str, str]) -> Config:
     """With the API key of the environment, which goes before that of the file."""
     key = variables.get(KEY_VARIABLE, "").strip()

@@ -21,6 +21,7 @@ from ngrokd.forward.pool import Pool
 from ngrokd.forward.switchboard import Switchboard
 from ngrokd.model import Address, Counters, Ingress, Route, Target
 
+GLANCE_S = 0.5  # others ask behind whoever waits, some of whom have a second, as probes do
 ANSWER_TIMEOUT_S = 5.0  # what another thread waits for this one, whose turns take milliseconds
 
 Answer = TypeVar("Answer")
@@ -48,6 +49,7 @@ class Forwarder:
         self._listeners: dict[Address, Listener] = {}
         self._thread: Optional[threading.Thread] = None
         self.last = Snapshot()  # any thread: what `snapshot` gave the last time
+        self._still_since: Optional[float] = None  # any thread: the heartbeat when it told nothing
         self._closed = False  # what still comes is not taken any more
 
     # Main
@@ -107,6 +109,17 @@ class Forwarder:
         self.last = self._ask(self._freeze, self.last)
         return self.last
 
+    def glance(self) -> Snapshot:
+        """As `snapshot`, but soon: a thread that stands still is waited for once, and not long."""
+        beat = self._loop.heartbeat
+        if beat != self._still_since:
+            seen = self._answers_within(GLANCE_S, self._freeze)
+            if seen:
+                (self.last,) = seen
+            else:
+                self._still_since = beat
+        return self.last
+
     def counters(self) -> dict[Target, Counters]:
         """What each target's connections did since start, running ones included."""
         return self.snapshot().counters
@@ -140,15 +153,21 @@ class Forwarder:
 
     def _ask(self, call: Callable[[], Answer], otherwise: Answer) -> Answer:
         """What `call` gives on the forward thread; `otherwise` if that does not answer."""
+        answers = self._answers_within(ANSWER_TIMEOUT_S, call)
+        if not answers:
+            logger.error("the forwarding thread has not answered for %g s", ANSWER_TIMEOUT_S)
+        return answers[0] if answers else otherwise
+
+    def _answers_within(self, seconds: float, call: Callable[[], Answer]) -> tuple[Answer, ...]:
+        """The answer, or none."""
         if not self._alive():
-            return call()  # what it owned is nobody's now
+            return (call(),)  # what it owned is nobody's now
         answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         self._loop.call_soon(lambda: answers.put(call()))
         try:
-            return answers.get(timeout=ANSWER_TIMEOUT_S)
+            return (answers.get(timeout=seconds),)
         except queue.Empty:
-            logger.error("the forwarding thread has not answered for %g s", ANSWER_TIMEOUT_S)
-            return otherwise
+            return ()
 
     # The forward thread
 

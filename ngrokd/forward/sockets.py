@@ -36,6 +36,12 @@ NO_MEMORY = frozenset({errno.ENOBUFS, errno.ENOMEM})
 # The peer left in one of the usual ways: no news to an operator.
 ROUTINE_LOSS = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED})
 
+# <netinet/tcp.h> and <sys/socket.h> of macOS. Its TCP_KEEPALIVE is what others call TCP_KEEPIDLE;
+# Python before 3.10 has no name for it, and none has one for SO_NWRITE.
+_TCP_KEEPALIVE, _TCP_KEEPINTVL, _TCP_KEEPCNT = 0x10, 0x101, 0x102
+_SO_NWRITE = 0x1024  # bytes in the send buffer, which TCP keeps there until they are acknowledged
+_ONLY_OF_TERMINALS = frozenset({errno.ENOTTY, errno.EOPNOTSUPP})  # TIOCOUTQ, to such a kernel
+
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 # struct tcp_info of linux/tcp.h, as far as it has been the same since Linux 2.6
@@ -44,20 +50,26 @@ _TCP_INFO_RETRANSMITS = 2  # offset of a byte: time-outs in a row without an ans
 _TCP_INFO_PROBES = 3  # likewise, of zero-window and keep-alive probes
 
 
+def keepalive_options(names: object) -> tuple[tuple[int, int], ...]:
+    """What asks for the probes, by the names that `names` has for it."""
+    idle = getattr(names, "TCP_KEEPIDLE", getattr(names, "TCP_KEEPALIVE", _TCP_KEEPALIVE))
+    return (
+        (idle, KEEPALIVE_IDLE_S),
+        (getattr(names, "TCP_KEEPINTVL", _TCP_KEEPINTVL), KEEPALIVE_INTERVAL_S),
+        (getattr(names, "TCP_KEEPCNT", _TCP_KEEPCNT), KEEPALIVE_PROBES),
+    )
+
+
+_KEEPALIVE = keepalive_options(socket)
+
+
 def prepare(sock: socket.socket) -> None:
     """Non-blocking, no delay, keep-alive: one leg of a connection."""
     sock.setblocking(False)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    idle = getattr(socket, "TCP_KEEPIDLE", None) or getattr(socket, "TCP_KEEPALIVE", None)
-    if idle is not None:
-        sock.setsockopt(socket.IPPROTO_TCP, idle, KEEPALIVE_IDLE_S)
-    for name, value in (
-        ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL_S),
-        ("TCP_KEEPCNT", KEEPALIVE_PROBES),
-    ):
-        if hasattr(socket, name):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    for option, value in _KEEPALIVE:
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def is_unanswered(sock: socket.socket) -> bool:
@@ -92,7 +104,12 @@ def is_of_this_machine(ip: str) -> bool:
 
 def unsent(sock: socket.socket) -> int:
     """How many bytes the peer's kernel has not acknowledged yet (tcp(7), SIOCOUTQ)."""
-    return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    try:
+        return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except OSError as exc:
+        if exc.errno not in _ONLY_OF_TERMINALS:
+            raise
+    return sock.getsockopt(socket.SOL_SOCKET, _SO_NWRITE)
 
 
 def reset_on_close(sock: socket.socket) -> None:

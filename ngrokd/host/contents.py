@@ -19,6 +19,7 @@ class Contents:
         self._outside = b""
         self._reserved: frozenset[str] = frozenset()
         self._standing: frozenset[tuple[str, str]] = frozenset()  # (hostname, address), of ours
+        self._names: Optional[Mapping[str, str]] = None  # what stands there, if we put it there
         self._is_marked = False
         self._asked_of: tuple[bytes, frozenset[str]] = (b"", frozenset())  # by `who_has`, last
         self._who: Mapping[str, str] = {}  # what it answered
@@ -28,7 +29,7 @@ class Contents:
         seen = hash(content)
         if seen == self._seen:
             return
-        self._seen = seen
+        self._seen, self._names = seen, None
         self._standing = hosts.entries(content, self._marker)
         self._is_marked = hosts.has_markers(content, self._marker)
         outside = hosts.outside(content, self._marker)
@@ -36,12 +37,17 @@ class Contents:
             self._outside = outside
             self._reserved = frozenset(hosts.names_of(outside))
 
-    def has(self, names: Mapping[str, str]) -> None:
-        """Our section is exactly that by now; what was seen is no longer what is there."""
+    def has(self, names: Mapping[str, str], content: bytes) -> None:
+        """Our section has become exactly that, in what was seen last, which is `content` now.
+
+        So there is nothing to take apart. Nobody may change `names` afterwards.
+        """
+        if names is self._names:
+            return
         standing = frozenset(names.items())
         if standing != self._standing:
-            self._seen, self._standing = None, standing
-        self._is_marked = bool(names)
+            self._standing = standing
+        self._seen, self._names, self._is_marked = hash(content), names, bool(names)
 
     def lacks(self, names: Mapping[str, str]) -> bool:
         """One of these at least, or it is there with another address."""
@@ -63,5 +69,5 @@ class Contents:
 
     def status(self, path: str, section: HostsSection, problem: str) -> HostsStatus:
         """Beside what the section should be."""
-        is_there = self._standing == section.names.items()
+        is_there = section.names is self._names or self._standing == section.names.items()
         return HostsStatus(path, section, is_there, problem, self._standing, self._is_marked)

@@ -60,7 +60,7 @@ class Answer:
 
 
 def encode(question: Question) -> bytes:
-    """The message to send. The name is one that `names.refusal` lets pass."""
+    """The message to send. The name is one that `names.Rules` let pass."""
     header = _HEADER.pack(question.number, _RECURSION_DESIRED, 1, 0, 0, 0)
     return header + _encoded(question.name, question.kind)
 

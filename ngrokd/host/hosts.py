@@ -26,6 +26,7 @@ _LINE = re.compile(rb"[^\n]*\n|[^\n]+")
 # What we write, also after an editor turned it into CRLF. Anything else between our markers was
 # put there by somebody, and is kept.
 _OUR_LINE = re.compile(rb"[0-9a-fA-F.:]+\t[A-Za-z0-9._-]+\r?\n?")
+_OUR_LINES = re.compile(rb"(?:[0-9a-fA-F.:]+\t[A-Za-z0-9._-]+\r?\n)*")  # what nearly all are
 _ADDRESS = re.compile(r"[0-9A-Fa-f.:]{1,45}")
 _PUBLISHABLE = re.compile(r"[A-Za-z0-9._-]+")
 
@@ -151,13 +152,23 @@ def who_has(outside: bytes, names: Collection[str], path: str) -> dict[str, str]
     return found
 
 
+def others(content: bytes, marker: str) -> list[str]:
+    """The interfaces of the other ngrokds that have a section there, each once."""
+    marks = (_MARKER.fullmatch(line) for line in content.split(b"\n") if _WORDS in line)
+    words = [mark[2] for mark in marks if mark and mark[1] == b"BEGIN"]
+    return [_interface(each) for each in dict.fromkeys(words) if each != marker.encode()]
+
+
 def _anothers(words: bytes) -> str:
-    named = words[len(_WORDS) - 1 :].decode("latin-1").strip(" ()")
-    interface = named if named.isprintable() and named else NetSettings.interface_name
     return (
-        f"another ngrokd (interface {interface}) publishes it; if that one is gone, "
+        f"another ngrokd (interface {_interface(words)}) publishes it; if that one is gone, "
         "`ngrokd cleanup` with its configuration removes it"
     )
+
+
+def _interface(words: bytes) -> str:
+    named = words[len(_WORDS) - 1 :].decode("latin-1").strip(" ()")
+    return named if named.isprintable() and named else NetSettings.interface_name
 
 
 def _a_line(ip: str, path: str) -> str:
@@ -219,8 +230,10 @@ def _split(content: bytes, marker: str) -> _Parts:
             f"to {_line(content, end)}, ngrokd's own section; nothing was written. "
             f"Mend: move the lines of one of the two sections out of the other"
         )
-    lines = _LINE.findall(content[begin.end : end.start])
-    foreign = b"".join(line for line in lines if not _OUR_LINE.fullmatch(line))
+    foreign = b""
+    if not _OUR_LINES.fullmatch(content, begin.end, end.start):
+        lines = _LINE.findall(content[begin.end : end.start])
+        foreign = b"".join(line for line in lines if not _OUR_LINE.fullmatch(line))
     return _Parts(content[: begin.start], foreign + content[end.end :])
 
 

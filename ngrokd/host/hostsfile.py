@@ -89,8 +89,7 @@ class HostsFile:
         self._held = b""  # digest of the content that somebody has open for writing, and since when
         self._held_since = 0.0
         self._told: set[str] = set()  # once is enough
-        # What is there after the last `publish`; while it is, there is nothing to render.
-        self._content = b""
+        self._content = b""  # after the last `publish`; while it is there, nothing is rendered
         self._names: Mapping[str, str] = {}
         self._contents = Contents(marker)
         self.status = HostsStatus(str(path), HostsSection(marker))
@@ -100,19 +99,18 @@ class HostsFile:
 
         Raises HostError; no line of the file was then changed. `status` tells of both.
         """
-        section = HostsSection(self._marker, dict(names))
+        section = self.status.section
+        if names != section.names:
+            section = HostsSection(self._marker, dict(names))
         try:
             written = self._publish(section.names)
         except HostError as exc:
             self._look()
             self._tell(section, str(exc))
             raise
-        self._contents.has(section.names)
-        self._tell(section, _DISPUTED.format(path=self._path) if self._disputes(names) else "")
+        is_on = self._dispute.is_on and bool(names)
+        self._tell(section, _DISPUTED.format(path=self._path) if is_on else "")
         return written
-
-    def _disputes(self, names: Mapping[str, str]) -> bool:
-        return self._dispute.is_on and bool(names)
 
     def _tell(self, section: HostsSection, problem: str) -> None:
         self.status = self._contents.status(str(self._path), section, problem)
@@ -189,7 +187,9 @@ class HostsFile:
         self.mend()
         content = self._read()
         now = self._clock()
+        self._contents.see(content)
         if content == self._content and names == self._names:
+            self._contents.has(names, content)
             self._dispute.kept(now)
             return False
         insist = self._is_only_held(content, now)  # before: what was read may be half of something
@@ -202,7 +202,8 @@ class HostsFile:
                 self._keep_copy(content)
             self._write(rendered, Shared(content, insist, self._journal))
         self._dispute.put_back(now)
-        self._content, self._names = rendered, dict(names)
+        self._content, self._names = rendered, names
+        self._contents.has(names, rendered)
         return rendered != content
 
     def _withdraw_stale(self, content: bytes, names: Mapping[str, str], insist: bool) -> None:
@@ -215,8 +216,7 @@ class HostsFile:
         if len(left) < len(standing):
             if len(left) == len(names):
                 return  # nothing is missing, so there is nothing to fight for
-            rendered = self._render(content, left)
-            self._write(rendered, Shared(content, insist, self._journal))
+            self._write(self._render(content, left), Shared(content, insist, self._journal))
         raise HostError(_DISPUTED.format(path=self._path))
 
     def _is_only_held(self, content: bytes, now: float) -> bool:

@@ -120,6 +120,8 @@ class Journal:
 
     def _entry(self, path: Path) -> Optional[Entry]:
         """None: there is no journal. Raises _Unusable, and OSError for what passes."""
+        if not os.access(self._file.parent, os.X_OK):
+            return None  # whoever may not enter the folder has left nothing there
         try:
             if not self._is_ours():
                 raise _Unusable("another user can have written it: believe only what you know")

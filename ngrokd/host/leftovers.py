@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
-from ngrokd.host import command, files, hosts, journal, netif, orphans
+from ngrokd.host import command, files, hosts, journal, netif, orphans, platforms, resolvercache
 from ngrokd.host.claims import Claims
 from ngrokd.host.hostsfile import HostsFile
+from ngrokd.host.resolvercache import ResolverCache
+
+SANDBOX_FOLDER = "/tmp/ngrokd-sandbox-*"  # where none is named with --dir
+SANDBOX_RECORD = "daemon-as-started.yml"  # what `ngrokd --sandbox` runs with
 
 
 def remove(
@@ -19,6 +24,7 @@ def remove(
     known: frozenset[str],
     run: command.Runner = command.run,
     state_folder: Optional[Path] = None,
+    flush: Sequence[platforms.Argv] = platforms.resolver_flush(),
 ) -> tuple[list[str], list[str]]:
     """Removes them and makes nothing new: a line for each thing removed, one for each that stays.
 
@@ -36,14 +42,20 @@ def remove(
         file = HostsFile(
             Path(net.hosts_file), hosts.marker_of(net.interface_name), state_folder
         )
-        return _remove(net, known, run, file)
+        removed, faults = _take_names(net, file)
+        if removed:
+            ResolverCache(resolvercache.commands(net, flush), run).flush()
+        removed += [f"{path} is removed: it was written half" for path in file.remove_orphans()]
+        try:
+            removed += netif.remove_leftovers(net, known, run)
+        except HostError as exc:
+            faults.append(str(exc))
+        return removed, faults
     finally:
         claims.release()
 
 
-def _remove(
-    net: NetSettings, known: frozenset[str], run: command.Runner, file: HostsFile
-) -> tuple[list[str], list[str]]:
+def _take_names(net: NetSettings, file: HostsFile) -> tuple[list[str], list[str]]:
     removed: list[str] = []
     faults: list[str] = []
     try:
@@ -54,11 +66,6 @@ def _remove(
             removed.append(f"{net.hosts_file}: ngrokd's section is removed")
     except HostError as exc:
         faults.append(str(exc))
-    removed += [f"{path} is removed: it was written half" for path in file.remove_orphans()]
-    try:
-        removed += netif.remove_leftovers(net, known, run)
-    except HostError as exc:
-        faults.append(str(exc))
     return removed, faults
 
 
@@ -67,6 +74,7 @@ def look(
     known: frozenset[str],
     run: command.Runner = command.run,
     state_folder: Optional[Path] = None,
+    flush: Sequence[platforms.Argv] = platforms.resolver_flush(),
 ) -> tuple[list[str], list[str]]:
     """What `remove` would do, and what would stay, as lines; nothing is changed."""
     would: list[str] = []
@@ -78,6 +86,7 @@ def look(
         content = _content(path)
         if hosts.render(content, {}, hosts.marker_of(net.interface_name)) != content:
             would.append(f"# take ngrokd's section out of {net.hosts_file}")
+            would += [shlex.join(argv) for argv in resolvercache.commands(net, flush)]
     except (HostError, OSError) as exc:
         stays.append(f"{net.hosts_file}: {exc}")
     would += orphans.look(path)
@@ -89,6 +98,25 @@ def look(
         would += [shlex.join(argv) for argv in commands]
         stays += left
     return would, stays
+
+
+def of_others(net: NetSettings) -> list[str]:
+    """What the hosts file has of other ngrokds, a line for each: it is for their own clean-up."""
+    try:
+        content = _content(Path(net.hosts_file))
+    except (HostError, OSError):
+        return []  # told by whoever had to write it
+    found = hosts.others(content, hosts.marker_of(net.interface_name))
+    return [
+        f"{net.hosts_file} has names of another ngrokd (interface {each}), too; if that one is "
+        f"gone, `ngrokd cleanup --config {_configuration(each)}` removes them"
+        for each in found
+    ]
+
+
+def _configuration(interface: str) -> str:
+    is_sandbox = interface.rstrip("0123456789") == "sandbox"
+    return f"{SANDBOX_FOLDER}/{SANDBOX_RECORD}" if is_sandbox else "FILE"
 
 
 def _content(path: Path) -> bytes:

@@ -7,15 +7,24 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import socket
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError, InterfaceTaken, StateError
-from ngrokd.host import command, elsewhere, hosts, lastrun, listening, lowports, netif
+from ngrokd.host import (
+    command,
+    elsewhere,
+    hosts,
+    lastrun,
+    listening,
+    lowports,
+    netif,
+    platforms,
+    resolvercache,
+)
 from ngrokd.host.claims import Claims
 from ngrokd.host.elsewhere import Places
 from ngrokd.host.holders import Holders
@@ -24,6 +33,7 @@ from ngrokd.host.lowports import Start
 from ngrokd.host.netif.backend import Backend
 from ngrokd.host.netif.loopback import Loopback
 from ngrokd.host.netif.scene import Reader
+from ngrokd.host.resolvercache import ResolverCache
 from ngrokd.model import Address, HostsStatus, InterfaceMode, InterfaceStatus
 
 logger = logging.getLogger(__name__)
@@ -38,8 +48,10 @@ class Machine:
         run: command.Runner = command.run,
         open_reader: Callable[[NetSettings, command.Runner], Reader] = netif.open_reader,
         state_folder: Optional[Path] = None,
+        flush: Sequence[platforms.Argv] = platforms.resolver_flush(),
     ) -> None:
-        """`state_folder`: for a copy of the hosts file and a note of what is used; None: none."""
+        """`state_folder`: for a copy of the hosts file and a note of what is used; None: none.
+        `flush`: the commands after which this platform's resolver reads the hosts file again."""
         self._net = net
         self._folder = state_folder
         self._run = run
@@ -47,6 +59,7 @@ class Machine:
         self._reader: Optional[Reader] = None
         marker = hosts.marker_of(net.interface_name)
         self._hosts = HostsFile(Path(net.hosts_file), marker, state_folder)
+        self._resolver = ResolverCache(resolvercache.commands(net, flush), run)
         self._holders = Holders()
         self._start: Optional[Start] = None  # not asked for yet
         self._claims = Claims(net)
@@ -71,7 +84,8 @@ class Machine:
         self._hosts.remove_orphans()
         self._note_use(known)
         try:
-            self._hosts.mend()
+            if self._hosts.mend():
+                self._resolver.flush()
         except HostError as exc:
             logger.warning("%s", exc)  # tried again, and told in the status, at each publication
         with self._claims.making():  # of two with one subnet the second must see the first
@@ -124,7 +138,10 @@ class Machine:
 
         Raises HostError; no line was changed then.
         """
-        return self._hosts.publish(names)
+        is_written = self._hosts.publish(names)
+        if is_written:
+            self._resolver.flush()
+        return is_written
 
     def hosts(self) -> HostsStatus:
         """What came of the last `publish`."""
@@ -138,7 +155,7 @@ class Machine:
         own = socket.gethostname().lower()
         short = own.partition(".")[0]
         full = {f"{short}.{domain}" for domain in self._domains()}
-        return self._hosts.reserved(addresses) | full | {own, short, os.uname().nodename.lower()}
+        return self._hosts.reserved(addresses) | full | {own, short}
 
     def why_reserved(self, names: Iterable[str]) -> dict[str, str]:
         """Of these `reserved_names`: what on this machine has each."""
@@ -181,7 +198,7 @@ class Machine:
         if self._is_anothers:
             return
         faults = []
-        for step in (lambda: self._hosts.publish({}), self._backend.close):
+        for step in (lambda: self.publish({}), self._backend.close):
             try:
                 step()
             except HostError as exc:

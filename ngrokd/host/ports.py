@@ -36,10 +36,7 @@ def assign_ports(
     # `type(...) is int`: a damaged file may say `true`, which Python counts as 1.
     known = {key: port for key, port in remembered.items() if type(port) is int}
     unusable = frozenset(taken) | (frozenset(avoided) - set(known.values()))
-    slots = Slots(
-        numbers=range(max(start_port, 1), MAX_PORT + 1),
-        usable=lambda port: port not in unusable,
-    )
+    slots = Slots(range(max(start_port, 1), MAX_PORT + 1), unusable)
     shares = share_out(by_key, known, {}, slots)
     reason = (
         f"no port is left from {start_port} to {MAX_PORT}: {len(shares.given)} endpoints hold one; "

@@ -8,20 +8,21 @@ of the remembered mapping, gone names first, so it survives in a plain `{"name":
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Slots:
-    """The numbers that may be given out: those of `numbers` that `usable` accepts."""
+    """The numbers that may be given out: those of `numbers` that are not `unusable`."""
 
     numbers: range
-    usable: Callable[[int], bool]
+    unusable: Set[int] = frozenset()
     kept: Collection[str] = ()  # names that keep their number however long they are gone
 
-    def __contains__(self, number: object) -> bool:
-        return number in self.numbers and isinstance(number, int) and self.usable(number)
+    def holds(self, number: int) -> bool:
+        """It may be given out."""
+        return number in self.numbers and number not in self.unusable
 
 
 @dataclass(frozen=True)
@@ -50,16 +51,18 @@ def share_out(
     numbers: dict[str, int] = {}
 
     def claim(names: Iterable[str], numbers_of: Mapping[str, int]) -> None:
+        given_out, unusable = slots.numbers, slots.unusable  # thousands: no call for each
         for name in names:
             number = numbers_of.get(name)
-            if number is None or name in numbers or number in held or number not in slots:
+            if number is None or name in numbers or number in held:
                 continue
-            held[number] = name
-            numbers[name] = number
+            if number in given_out and number not in unusable:
+                held[number] = name
+                numbers[name] = number
 
     # The order is the priority where a hand-edited file gives one number to two names, and where
     # what no longer fits meets what does.
-    for numbers_of in (remembered, hints):
+    for numbers_of in filter(None, (remembered, hints)):
         claim(here, numbers_of)
         claim(gone, numbers_of)
     still_gone = [name for name in gone if name in numbers and name not in slots.kept]
@@ -100,5 +103,5 @@ def _give_new(
 
 def _free(held: Mapping[int, str], slots: Slots) -> Iterator[int]:
     for number in slots.numbers:
-        if number not in held and slots.usable(number):
+        if number not in held and slots.holds(number):
             yield number

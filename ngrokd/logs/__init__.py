@@ -19,6 +19,7 @@ __all__ = [
     "LEVELS",
     "configure",
     "flush_repeats",
+    "forget_secret",
     "keep_secret",
     "reopen",
     "report_uncaught",
@@ -70,6 +71,16 @@ def keep_secret(secret: str) -> None:
     handler = _ours()
     if handler is not None:
         handler.redactor.keep(secret)
+
+
+def forget_secret(secret: str) -> None:
+    """What `keep_secret` was told was no secret: it may be seen again. For who told it.
+
+    Else whoever may try a key could blank out any word in the log, one more with each try.
+    """
+    handler = _ours()
+    if handler is not None:
+        handler.redactor.forget(secret)
 
 
 def reopen() -> None:

@@ -34,6 +34,11 @@ class Redactor:
             known = {*self._secrets, secret}
             self._secrets = tuple(sorted(known, key=len, reverse=True))
 
+    def forget(self, secret: str) -> None:
+        """Lets it be seen again: it turned out to be none."""
+        secret = secret.strip()
+        self._secrets = tuple(each for each in self._secrets if each != secret)
+
     def clean(self, text: str) -> str:
         """`text` without any secret. Before it is cut: half a secret is not recognised."""
         for secret in self._secrets:

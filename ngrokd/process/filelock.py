@@ -7,9 +7,12 @@ import os
 import struct
 from typing import Optional
 
-# struct flock of Linux: type, whence, start, length, pid. The zeros are room for those of other
-# systems, which are laid out otherwise: the pid is then not known.
+# struct flock: type, whence, start, length, pid; room for those that are longer.
 _FLOCK = struct.Struct("hhqqi32x")
+# That of BSD kernels, which number the kinds of locks otherwise: start, length, pid, type, whence.
+_FLOCK_OF_BSD = struct.Struct("qqihh")
+_WRITE_LOCK_OF_BSD = 3
+IS_BSD = fcntl.F_WRLCK == _WRITE_LOCK_OF_BSD
 
 
 def writer(descriptor: int) -> Optional[int]:
@@ -29,8 +32,23 @@ def is_only_read(descriptor: int) -> bool:
         return False
 
 
+def question(kind: int, bsd: bool) -> bytes:
+    """A `struct flock` that asks who keeps us from such a lock of the whole file."""
+    if bsd:
+        return _FLOCK_OF_BSD.pack(0, 0, 0, kind, os.SEEK_SET)
+    return _FLOCK.pack(kind, os.SEEK_SET, 0, 0, 0)
+
+
+def answer(raw: bytes, bsd: bool) -> tuple[int, int]:
+    """The kind of the lock and the pid, in the `struct flock` that came back."""
+    if bsd:
+        _, _, pid, kind, _ = _FLOCK_OF_BSD.unpack(raw)
+    else:
+        kind, _, _, _, pid = _FLOCK.unpack(raw)
+    return kind, pid
+
+
 def _lock(descriptor: int) -> tuple[int, int]:
     """What keeps this process from locking it for writing: the kind of that lock, and whose."""
-    question = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-    kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, question))
-    return kind, pid
+    asked = question(fcntl.F_WRLCK, IS_BSD)
+    return answer(fcntl.fcntl(descriptor, fcntl.F_GETLK, asked), IS_BSD)

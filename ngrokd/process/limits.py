@@ -1,13 +1,14 @@
-"""The descriptor limit: a connection needs two, and the default is often 1024."""
+"""The limits of the process: how many files are open at once, and that a crash leaves no core."""
 
 from __future__ import annotations
 
 import logging
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ngrokd.errors import HostError
+from ngrokd.host import command, platforms
 
 logger = logging.getLogger(__name__)
 
@@ -18,6 +19,8 @@ LEAST_RESERVED, MOST_RESERVED = 128, 1024  # would be most of it, half
 LEAST_DESCRIPTORS = 128  # below that the daemon itself has not enough beside any client
 CONNECTION_DESCRIPTORS = 2
 ENOUGH = 131072  # for 100,000 endpoints, more than which the daemon takes from no list
+# <sys/syslimits.h> of macOS: so many its setrlimit(2) is sure to take, which refuses "unlimited".
+OPEN_MAX = 10240
 
 
 def listeners_allowed() -> int:
@@ -59,8 +62,8 @@ def _mend(environ: Mapping[str, str], pid: int) -> str:
         )
     if environ.get("XPC_SERVICE_NAME", "0") != "0":
         return (
-            f"NumberOfFiles {ENOUGH} in SoftResourceLimits and HardResourceLimits of the plist in "
-            "/Library/LaunchDaemons, then load it anew"
+            f"`sysctl -w kern.maxfiles={2 * ENOUGH} kern.maxfilesperproc={ENOUGH}`, no lower "
+            "NumberOfFiles in the plist in /Library/LaunchDaemons, then `ngrokd restart`"
         )
     if "RC_SVCNAME" in environ:
         service = environ["RC_SVCNAME"]
@@ -72,17 +75,49 @@ def _mend(environ: Mapping[str, str], pid: int) -> str:
     return f"`ulimit -n {ENOUGH}` as root in the shell or script that starts ngrokd"
 
 
-def raise_descriptor_limit() -> None:
-    """Raises the soft limit of open files to the hard one. HostError: even that is too low."""
+def raise_descriptor_limit(
+    ceiling: Sequence[str] = platforms.descriptor_limit(), run: command.Runner = command.run
+) -> None:
+    """Raises the soft limit of open files as far as it goes. HostError: even that is too low.
+
+    `ceiling`: the command that prints how many the kernel gives to one process, whatever its limit
+    says; none where the hard limit is true.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        if soft != hard:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-            soft = hard
-    except (OSError, ValueError) as exc:  # macOS refuses "unlimited"
-        logger.debug("open files stay limited to %d: %s", soft, exc)
+    for wanted in _wanted(hard, _printed(ceiling, run) if ceiling else hard):
+        if soft == wanted:
+            break
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (OSError, ValueError) as exc:
+            logger.debug("%d open files are refused: %s", wanted, exc)
+        else:
+            soft = wanted
+            break
     if soft != resource.RLIM_INFINITY and soft < LEAST_DESCRIPTORS:
         raise HostError(
             f"the descriptor limit is {soft}, and ngrokd needs {LEAST_DESCRIPTORS}: raise "
             "LimitNOFILE or `ulimit -n`"
         )
+
+
+def leave_no_core() -> None:
+    """What a crash leaves would hold the API key and the private key. `prlimit` allows it again."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+
+
+def _wanted(hard: int, ceiling: int) -> list[int]:
+    """The limits to try, the best first."""
+    if ceiling == hard:
+        return [hard]
+    most = ENOUGH if hard == resource.RLIM_INFINITY else hard
+    return sorted({min(most, ceiling), min(most, ceiling, OPEN_MAX)}, reverse=True)
+
+
+def _printed(ceiling: Sequence[str], run: command.Runner) -> int:
+    try:
+        return int(run(ceiling)) or OPEN_MAX
+    except (command.CommandError, ValueError) as exc:
+        logger.debug("how many files a process may open is not told: %s", exc)
+        return OPEN_MAX

@@ -15,12 +15,11 @@ from typing import Optional
 from lockfile.pidlockfile import PIDLockFile
 
 from ngrokd.errors import HostError
-from ngrokd.process import filelock
+from ngrokd.process import filelock, identity
 
 logger = logging.getLogger(__name__)
 
 MAX_BYTES = 32  # a pid and a line end
-PROGRAMS = frozenset({b"ngrokd", b"ngrokd.py"})
 
 # More often than that in a row nobody's daemon ends just while we look at its file.
 _MAX_ROUNDS = 10
@@ -164,31 +163,14 @@ def is_one(pid_file: str) -> bool:
     return descriptor is not None
 
 
-def is_ngrokd(pid: int) -> bool:
-    """Whether that process lives and is an ngrokd."""
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass  # it lives, as another user
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return True  # no /proc here: respect a living process
-    # `ngrokd`, `python3 [-I] .../ngrokd`, `python3 -m ngrokd`; not `tail -f /var/log/ngrokd.log`.
-    runs_python = b"python" in words[0].rpartition(b"/")[2]
-    names = {word.rpartition(b"/")[2] for word in (words[:4] if runs_python else words[:1])}
-    return bool(names & PROGRAMS)
-
-
 def _make_folder(path: Path) -> None:
     """/var/run, or a folder in it, which is empty after every boot; a path of more is a mistake."""
     folder = Path(os.path.realpath(path.parent))  # a link to a folder that is not there, too
     with contextlib.suppress(FileExistsError, FileNotFoundError):
         folder.mkdir()
-        folder.chmod(_FOLDER_MODE)  # whatever the umask
-        logger.debug("%s was made", folder)
+        made = os.open(folder, os.O_DIRECTORY | os.O_NOFOLLOW)  # and no link put in its place
+        os.fchmod(made, _FOLDER_MODE)  # whatever the umask
+        os.close(made)
 
 
 def _open_if_ours(path: Path, flags: int) -> Optional[int]:
@@ -283,7 +265,7 @@ def _holder(descriptor: int) -> Optional[int]:
 def _living(descriptor: int) -> Optional[int]:
     """The pid in the file if that is an ngrokd, and another one than this."""
     pid = _number(descriptor)
-    return pid if pid and pid != os.getpid() and is_ngrokd(pid) else None
+    return pid if pid and pid != os.getpid() and identity.is_ngrokd(pid) else None
 
 
 def _is_in_place(path: Path, descriptor: int) -> bool:

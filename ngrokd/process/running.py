@@ -6,17 +6,15 @@ of a process that is an ngrokd, of root or of who asks, and that is asked again 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import socket
-from pathlib import Path
 from typing import Optional
 
 from ngrokd.config import Config
 from ngrokd.control import peer
 from ngrokd.errors import HostError
-from ngrokd.process import pidfile
+from ngrokd.process import identity, pidfile
 
 CONNECT_S = 1.0
 
@@ -30,7 +28,7 @@ def find(config: Config) -> Optional[int]:
     pid = pidfile.holder(path)
     if pid == 0:
         return 0
-    if pid is not None and pidfile.is_ngrokd(pid):
+    if pid is not None and identity.is_ngrokd(pid):
         return _of_ours(pid)
     answering = _listener(config.server.socket_path)
     if answering is not None:  # started before server.pid_file was changed
@@ -45,7 +43,7 @@ def find(config: Config) -> Optional[int]:
 
 def send(pid: int, number: signal.Signals) -> bool:
     """False: there is no such ngrokd any more. Raises HostError: it is another user's."""
-    if not pidfile.is_ngrokd(pid):
+    if not identity.is_ngrokd(pid):
         return False
     try:
         os.kill(_of_ours(pid), number)
@@ -57,16 +55,19 @@ def send(pid: int, number: signal.Signals) -> bool:
 
 
 def _of_ours(pid: int) -> int:
-    owner = os.geteuid()
-    with contextlib.suppress(OSError):  # just ended, or no /proc here: the kernel says it then
-        owner = Path(f"/proc/{pid}").stat().st_uid
-    if owner not in (0, os.geteuid()):
+    # None: it has just ended, or cannot be told of; the kernel then says it at the signal.
+    if identity.owner(pid) not in (None, 0, os.geteuid()):
         raise HostError(_another_users(pid))
     return pid
 
 
 def _another_users(pid: int) -> str:
     return f"ngrokd with pid {pid} is another user's: do that as that user"
+
+
+def answering(config: Config) -> Optional[int]:
+    """The pid of the ngrokd that listens on its control socket; None: none does yet."""
+    return _listener(config.server.socket_path)
 
 
 def _listener(path: str) -> Optional[int]:
@@ -78,4 +79,4 @@ def _listener(path: str) -> Optional[int]:
             pid = peer.credentials(probe).pid
     except OSError:
         return None
-    return pid if pid > 0 and pidfile.is_ngrokd(pid) else None
+    return pid if pid > 0 and identity.is_ngrokd(pid) else None

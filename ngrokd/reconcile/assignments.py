@@ -21,6 +21,7 @@ class Assignments:
     def keep(self, remembered: Remembered) -> list[str]:
         """Saves them first, so that a crash cannot give one away; what is wrong with that."""
         if _same(remembered, self.held) and self._memory.holds_assignments():
+            self.held = remembered  # the very value that was decided: it compares at once
             return []
         problems = []
         try:
@@ -33,7 +34,7 @@ class Assignments:
 
 def _same(one: Remembered, other: Remembered) -> bool:
     """With the order: it says which of the absent ones has been gone longest."""
-    return (
+    return one is other or (
         one == other
         and list(one.addresses) == list(other.addresses)
         and list(one.ports) == list(other.ports)

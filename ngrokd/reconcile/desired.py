@@ -68,15 +68,16 @@ def desire(
     skipped = list(discovered.skipped)
     virtual: list[Target] = []
     elsewhere: list[Target] = []
+    rules = names.Rules(facts.reserved_names, facts.loop_names)
     for endpoint in discovered.endpoints:
-        reason = names.refusal(endpoint.target.hostname, facts.reserved_names, facts.loop_names)
+        to = endpoint.target
+        reason = rules.refusal(to.hostname)
         if reason:
             skipped.append(_skip(endpoint, reason))
-        elif listen_interface(net, endpoint.target.hostname) == VIRTUAL:
-            virtual.append(endpoint.target)
+        elif listen_interface(net, to.hostname) == VIRTUAL:
+            virtual.append(to)
         else:
-            elsewhere.append(endpoint.target)
-
+            elsewhere.append(to)
     hostnames = {to.hostname for to in virtual}
     ips = ipam.assign(hostnames, remembered.addresses, facts.subnet, facts.held)
     failed = {to: ips.failed[to.hostname] for to in virtual if to.hostname in ips.failed}
@@ -89,7 +90,11 @@ def desire(
             fault = facts.interface_faults.get(interface, "it has no IPv4 address")
             failed[to] = f"{setting_of(net, to.hostname)}: {fault}"
 
-    own = {to for to in virtual if to in hosts and to.port >= facts.forbidden_below}
+    own = {
+        to: Address(hosts[to], to.port)
+        for to in virtual
+        if to in hosts and to.port >= facts.forbidden_below
+    }
     assigned = ports.assign_ports(
         (to for to in hosts if to not in own),
         remembered.ports,
@@ -99,13 +104,12 @@ def desire(
     )
     failed.update(assigned.failed)
     moved = {Address(hosts[to], port): to for to, port in assigned.ports.items()}
-    kept = {Address(hosts[to], to.port): to for to in own}
-    failed.update(_collisions(kept, moved))
+    failed.update(_collisions(own, moved))
     web = {each.target for each in discovered.endpoints if each.scheme == "http"}
     everybodys = set(elsewhere)
     return Desired(
         listeners={
-            **{at: Route(to) for at, to in kept.items() if to not in failed},
+            **{at: Route(to) for to, at in own.items() if to not in failed},
             **{
                 at: Route(to, _host(to) if to in web else "", to in everybodys)
                 for at, to in moved.items()
@@ -120,12 +124,14 @@ def desire(
 
 
 def _collisions(
-    kept: Mapping[Address, Target], moved: Mapping[Address, Target]
+    own: Mapping[Target, Address], moved: Mapping[Address, Target]
 ) -> dict[Target, str]:
     """Why an endpoint cannot have its own port: another one's clients know that already."""
+    failed: dict[Target, str] = {}
+    if not moved:
+        return failed
     of_any = {at.port: to for at, to in moved.items() if at.ip == ANY_IP}
-    failed = {}
-    for at, to in kept.items():
+    for to, at in own.items():
         holder = moved.get(at) or of_any.get(at.port)
         if holder is not None:
             failed[to] = (

@@ -70,19 +70,20 @@ def _served(
 ) -> EndpointStatus:
     to = endpoint.target
     listener = listeners.get(to)
-    is_open = listener is not None
     interface = listen_interface(net, to.hostname)
-    ip = desired.remembered.addresses.get(to.hostname, "") if interface == VIRTUAL else ""
+    if listener is None:
+        ip = desired.remembered.addresses.get(to.hostname, "") if interface == VIRTUAL else ""
+        state, reason = EndpointState.FAILED, actual.failed.get(to, UNOPENED)
+        return EndpointStatus(endpoint.ids[0], endpoint.url, state, reason, to, ip, None, interface)
     return EndpointStatus(
         id=endpoint.ids[0],
         url=endpoint.url,
-        state=EndpointState.OPEN if is_open else EndpointState.FAILED,
-        reason="" if is_open else actual.failed.get(to, UNOPENED),
+        state=EndpointState.OPEN,
         target=to,
-        ip=listener.ip if listener else ip,
+        ip=listener.ip,
         listener=listener,
         listen_interface=interface,
-        published=listener is not None and listener.port == to.port and to.hostname in actual.names,
+        published=listener.port == to.port and to.hostname in actual.names,
     )
 
 
@@ -179,10 +180,9 @@ def _by_key(statuses: Iterable[EndpointStatus]) -> dict[str, EndpointStatus]:
 
 
 def _news(was: Optional[EndpointStatus], status: EndpointStatus) -> bool:
-    return was is None or (was.state, was.reason, was.listener) != (
-        status.state,
-        status.reason,
-        status.listener,
+    return was != status and (
+        was is None
+        or (was.state, was.reason, was.listener) != (status.state, status.reason, status.listener)
     )
 
 

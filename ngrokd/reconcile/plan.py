@@ -43,7 +43,7 @@ def plan(
     removed. An address with connections still running (`busy_ips`) stays until they have ended,
     because the kernel stalls them the moment it goes.
     """
-    if desired == actual:  # thousands, at most polls
+    if desired is actual or desired == actual:  # thousands, at most polls
         desired = actual = {}
     kept = set(desired).intersection(actual)
     closing = tuple(_in_order(actual, set(actual).difference(desired)))
@@ -60,12 +60,17 @@ def plan(
     in_the_way = frozenset(_in_the_way(closing, opening)).union(ousted)
     return Plan(
         give_way=tuple(at for at in closing if at in in_the_way),
-        add_addresses=tuple(sorted(frozenset(wanted_ips).difference(present_ips))),
+        add_addresses=tuple(sorted(lacking(wanted_ips, present_ips))),
         open=opening,
         retarget=retargeted,
         close=closing,
-        remove_addresses=tuple(sorted(frozenset(present_ips).difference(wanted_ips, busy_ips))),
+        remove_addresses=tuple(sorted(lacking(present_ips, wanted_ips).difference(busy_ips))),
     )
+
+
+def lacking(these: Collection[str], those: Collection[str]) -> frozenset[str]:
+    """Of `these`, what is not in `those`; none at once where both are the very same value."""
+    return frozenset() if these is those else frozenset(these).difference(those)
 
 
 def _host(route: Route) -> str:
@@ -92,21 +97,17 @@ def usurped(
     An address of `own_ips` is one name's alone. On others it is a matter of the port, and so it is
     for what listens on every address.
     """
-    names: dict[str, set[str]] = {}
-    for name, ip in standing:
-        names.setdefault(ip, set()).add(name)
-    found = {
-        (name, at.ip)
-        for at, route in desired.items()
-        if at.ip in names and at.ip in own_ips
-        for name in names[at.ip]
-        if name != route.target.hostname
-    }
+    owners: dict[str, str] = {}  # of each address of ours
+    for at, route in desired.items():
+        if at.ip in own_ips and owners.setdefault(at.ip, _host(route)) != _host(route):
+            owners[at.ip] = ""  # several: whoever stands there would lead to another's, too
+    found = {(name, ip) for name, ip in standing if owners.get(ip, name) != name}
     for at, route in actual.items():
-        ip, name = _named_ip(at), route.target.hostname
         successor = desired.get(at) or desired.get(Address(ANY_IP, at.port))
-        if successor and successor.target.hostname != name and name in names.get(ip, ()):
-            found.add((name, ip))
+        if successor and successor.target.hostname != route.target.hostname:
+            entry = route.target.hostname, _named_ip(at)
+            if entry in standing:
+                found.add(entry)
     return frozenset(found)
 
 
@@ -139,9 +140,9 @@ def published_names(listeners: Listeners, own_ips: Collection[str]) -> dict[str,
         for at, route in listeners.items()
         if at.port != route.target.port and at.ip not in own_ips
     }
-    names: dict[str, str] = {}
-    for at, route in _in_order(listeners, listeners).items():
-        to = route.target
-        if at.port == to.port and (to.hostname, at.ip) not in moved:
-            names.setdefault(to.hostname, _named_ip(at))
-    return names
+    first: dict[str, Address] = {}  # where a name answers on several, always the same one
+    for at, route in listeners.items():
+        name, port = route.target
+        if at.port == port and (name, at.ip) not in moved and first.setdefault(name, at) > at:
+            first[name] = at
+    return {name: _named_ip(at) for name, at in first.items()}

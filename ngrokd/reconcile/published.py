@@ -7,6 +7,7 @@ from typing import Optional
 
 from ngrokd.errors import HostError
 from ngrokd.model import HostsStatus
+from ngrokd.reconcile.latest import Latest
 from ngrokd.reconcile.parts import Machine
 from ngrokd.reconcile.plan import Entry
 
@@ -16,7 +17,8 @@ class Published:
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
-        self._wanted: dict[str, str] = {}
+        self._wanted: Mapping[str, str] = {}
+        self._names = Latest(_both)
         self.status: Optional[HostsStatus] = None  # None: nothing was to be published yet
         self.writes = 0
         self.is_refused = False  # a change, since the last look
@@ -29,7 +31,7 @@ class Published:
     @property
     def names(self) -> Mapping[str, str]:
         """Those that should stand there, and do."""
-        return dict(self._wanted.items() & self.standing)
+        return self._names(self._wanted, self.standing)
 
     @property
     def held(self) -> Mapping[str, Collection[str]]:
@@ -45,9 +47,9 @@ class Published:
 
     def withdraw(self, leaving: Collection[Entry], serving: Mapping[str, str]) -> list[str]:
         """All but what stands there rightly: of the names `serving`, without those `leaving`."""
-        return self.replace(dict((serving.items() & self.standing) - set(leaving)))
+        return self.replace(dict(_both(serving, self.standing).items() - set(leaving)))
 
-    def replace(self, names: dict[str, str]) -> list[str]:
+    def replace(self, names: Mapping[str, str]) -> list[str]:
         """Makes them exactly `names`; why that could not be, if so."""
         problem = ""
         self._wanted = names
@@ -58,3 +60,9 @@ class Published:
         self.status = self._machine.hosts()
         problem = self.status.problem or problem
         return [problem] if problem else []
+
+
+def _both(wanted: Mapping[str, str], standing: frozenset[Entry]) -> Mapping[str, str]:
+    if wanted.items() <= standing:  # nearly always
+        return wanted
+    return dict(wanted.items() & standing)

@@ -149,6 +149,8 @@ class Reconciler:
         )
         facts = replace(facts, held=published.held)
         desired = self._desire(discovered, net, facts, self._assignments.held)
+        # With what it has just given out it gives out the same again.
+        self._desire.knows(discovered, net, facts, desired.remembered)
         usurped = self._usurped(
             desired.listeners, serving.open, published.standing, desired.addresses
         )
@@ -181,7 +183,8 @@ class Reconciler:
         """
         serving = self._serving
         serving.confirm()
-        if serving.present - desired.addresses:  # else nobody needs to know
+        serving.settle(desired)
+        if planning.lacking(serving.present, desired.addresses):  # else nobody needs to know
             keeping = keeping or self._busy_ips()
         steps = planning.plan(
             desired.listeners, desired.addresses, serving.open, serving.present, keeping

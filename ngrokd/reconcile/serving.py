@@ -12,7 +12,7 @@ from ngrokd.errors import HostError, InterfaceTaken, PortForbidden
 from ngrokd.model import Address, Route, Target
 from ngrokd.reconcile.desired import Desired
 from ngrokd.reconcile.parts import Forwarder, Machine
-from ngrokd.reconcile.plan import Listeners, Plan
+from ngrokd.reconcile.plan import Listeners, Plan, lacking
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,8 @@ class Serving:
         # Since the last look, so that nothing is tried twice at one poll:
         self._refused: dict[Address, HostError] = {}
         self._refused_ips: dict[str, str] = {}
-        self.open: dict[Address, Route] = {}
+        # Never changed in place, so that where nothing changes the very same value goes around.
+        self.open: Listeners = {}
         self.present: frozenset[str] = frozenset()  # addresses on the interface, as last seen
         self.failed: dict[Target, str] = {}  # what was refused since the last look
         self.forbidden_below = 0  # lower ports are refused to us
@@ -67,21 +68,12 @@ class Serving:
         if refused:
             broken = {at: route for at, route in self.open.items() if at.ip in refused}
             self.failed.update({route.target: refused[at.ip] for at, route in broken.items()})
-        met: dict[Address, HostError] = {}
         self._crowded = self.room_came = False
         for at, route in steps.retarget.items():
             self._forwarder.retarget(at, route)
-            self.open[at] = route
-        for at, route in steps.open.items():
-            if at.ip in refused:
-                self.failed[route.target] = refused[at.ip]
-            elif at in self._refused:
-                self.failed[route.target] = str(self._refused[at])
-            elif len(self.open) >= self._room.listeners:
-                self.failed[route.target] = self._room.reason
-                self._crowded = True
-            else:
-                self._open(at, route, met)
+        met: dict[Address, HostError] = {}
+        if steps.retarget or steps.open:
+            self.open = {**self.open, **steps.retarget, **self._opened(steps.open, met)}
         self._refused.update(met)
         low_ports, taken = self._low_ports(met), self._taken(met, desired)
         return low_ports or taken
@@ -101,14 +93,16 @@ class Serving:
             return
         if len(taken) == len(self.open):  # it has none but those that it was given
             return
-        for at in set(self.open).difference(taken):
-            target = self.open.pop(at).target
-            self.failed[target] = UNSERVED.format(at)
+        missing = set(self.open).difference(taken)
+        self.failed.update({self.open[at].target: UNSERVED.format(at) for at in missing})
+        self.open = self.without(missing)
 
     def settle(self, desired: Desired) -> None:
         """Where all is as wanted, keeps the very values that are wanted: they compare at once."""
         if self.open == desired.listeners:
-            self.open = dict(desired.listeners)
+            self.open = desired.listeners
+        if self.present == desired.addresses:
+            self.present = desired.addresses
 
     def hold(self, ips: Collection[str]) -> None:
         """Puts those on the interface that are not there: else they lead out of this machine."""
@@ -125,18 +119,18 @@ class Serving:
         self.present -= set(ips) - set(refused)
         return [f"address {ip} could not be removed: {why}" for ip, why in refused.items()]
 
-    def without(self, addresses: Iterable[Address]) -> dict[Address, Route]:
+    def without(self, addresses: Iterable[Address]) -> Listeners:
         """What listens, but for these."""
         leaving = set(addresses)
         if not leaving:
-            return dict(self.open)
+            return self.open
         return {at: route for at, route in self.open.items() if at not in leaving}
 
-    def reachable(self, listeners: Listeners, desired: Desired) -> dict[Address, Route]:
+    def reachable(self, listeners: Listeners, desired: Desired) -> Listeners:
         """Without those whose address is not on our interface now: it may be elsewhere's."""
-        missing = desired.addresses - self.present
+        missing = lacking(desired.addresses, self.present)
         if not missing:
-            return dict(listeners)
+            return listeners
         return {at: route for at, route in listeners.items() if at.ip not in missing}
 
     def busy_hosts(self) -> set[str]:
@@ -154,17 +148,32 @@ class Serving:
         self._refused_ips.update(refused)
         self.present |= set(ips) - set(refused)
 
-    def _open(self, at: Address, route: Route, met: dict[Address, HostError]) -> None:
+    def _opened(self, wanted: Listeners, met: dict[Address, HostError]) -> Listeners:
+        """Those that listen now; why others cannot is added to `met`."""
+        opened: dict[Address, Route] = {}
+        for at, route in wanted.items():
+            if at.ip in self._refused_ips:
+                self.failed[route.target] = self._refused_ips[at.ip]
+            elif at in self._refused:
+                self.failed[route.target] = str(self._refused[at])
+            elif len(self.open) + len(opened) >= self._room.listeners:
+                self.failed[route.target] = self._room.reason
+                self._crowded = True
+            elif self._open(at, route, met):
+                opened[at] = route
+        return opened
+
+    def _open(self, at: Address, route: Route, met: dict[Address, HostError]) -> bool:
         """One listener; if it cannot be, why not is added to `met`."""
         try:
             listening = self._machine.bind(at)
         except HostError as exc:
             met[at] = exc
             self.failed[route.target] = str(exc)
-            return
+            return False
         self.failed.pop(route.target, None)
         self._forwarder.add_listener(listening, route)
-        self.open[at] = route
+        return True
 
     def _low_ports(self, met: Mapping[Address, HostError]) -> bool:
         """True if it is only now known that low ports are refused: others can serve instead."""

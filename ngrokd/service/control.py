@@ -12,8 +12,6 @@ from ngrokd.service.disk import Found
 from ngrokd.service.layout import SERVICES
 from ngrokd.service.systems import Facts, Init
 
-JOB = "system/com.ngrok.ngrokd"  # launchd's name of it
-
 _TOOL = {Init.SYSTEMD: "systemctl", Init.OPENRC: "rc-service", Init.LAUNCHD: "launchctl"}
 _OPENRC_LINE = b"openrc-run"
 # One of these stands in each of our files, with a mark or as a package installed it.
@@ -29,20 +27,15 @@ class Service:
 
 
 def argv(facts: Facts, init: Init, verb: str) -> tuple[str, ...]:
-    """The command for `start`, `stop` or `reload`."""
+    """The command for `start`, `stop` or `reload`; not of launchd."""
     if init is Init.SYSTEMD:
         return ("systemctl", verb, "ngrokd.service")
     if init is Init.OPENRC:
         return ("rc-service", "ngrokd", verb)
-    if init is Init.SYSV:
-        # It gives the script a clean environment, as at boot.
-        tool = ("service", "ngrokd") if "service" in facts.tools else (SERVICES[init].path,)
-        return (*tool, verb)
-    return {
-        "start": ("launchctl", "bootstrap", "system", SERVICES[init].path),
-        "stop": ("launchctl", "bootout", JOB),
-        "reload": ("launchctl", "kill", "HUP", JOB),
-    }[verb]
+    assert init is Init.SYSV, "launchd says no command that is done when it returns: launchd.py"
+    # It gives the script a clean environment, as at boot.
+    tool = ("service", "ngrokd") if "service" in facts.tools else (SERVICES[init].path,)
+    return (*tool, verb)
 
 
 def is_usable(facts: Facts, init: Init) -> bool:

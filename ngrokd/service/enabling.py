@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ngrokd.service import launchd
 from ngrokd.service.steps import Link, Remove, Run, Step
 from ngrokd.service.systems import Facts, Init
 
@@ -38,7 +39,8 @@ def enable(init: Init, facts: Facts) -> list[Step]:
     if init is Init.OPENRC:
         return [Run(("rc-update", "add", "ngrokd", "default"))]
     if init is Init.LAUNCHD:
-        return [Run(("launchctl", "enable", "system/com.ngrok.ngrokd"))]
+        # `extra`: a launchctl of before domains has no such word, and is told when it loads it.
+        return [Run(launchd.ENABLE, extra=True)]
     return _enable_script(facts)
 
 

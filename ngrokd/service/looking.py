@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import sys
 from collections.abc import Callable
 from typing import Optional
 
@@ -12,11 +12,11 @@ from ngrokd.service.systems import FOLDERS, TOOLS, Facts
 Which = Callable[[str], Optional[str]]  # shutil.which, on the path that commands are run with
 
 
-def look(disk: Disk, which: Which) -> Facts:
+def look(disk: Disk, which: Which, platform: str = sys.platform) -> Facts:
     """Raises HostError."""
     first = disk.found("/proc/1/comm").content or b""
     return Facts(
-        darwin=os.uname().sysname == "Darwin",
+        darwin=platform == "darwin",
         systemd_runs=disk.is_folder("/run/systemd/system"),
         openrc_runs=disk.is_folder("/run/openrc"),
         first_process=first.decode("utf-8", "replace").strip(),

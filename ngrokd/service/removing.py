@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ngrokd.service import control, enabling, layout, marks
+from ngrokd.service import control, enabling, launchd, layout, marks
 from ngrokd.service.installing import Machine, orphans
 from ngrokd.service.layout import SERVICES, Placed, Role
-from ngrokd.service.steps import Remove, RemoveFolder, Run, Say, Step
+from ngrokd.service.steps import Act, Remove, RemoveFolder, Run, Say, Step
 from ngrokd.service.systems import Init
+
+STOP = "stop"  # the name of the `Act` that waits for launchd
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,9 @@ def _stop(machine: Machine, init: Init) -> list[Step]:
     runs = machine.facts.systemd_runs if init is Init.SYSTEMD else True
     if not runs or not control.is_usable(machine.facts, init):
         return []
-    argv = control.argv(machine.facts, init, "stop")
     if init is Init.LAUNCHD:
-        return [Run(argv, harmless=True)]
+        return [Act(STOP, f"run {' '.join(launchd.STOP)}")]
+    argv = control.argv(machine.facts, init, "stop")
     # Should it not stop, or run beside the service: it is ended directly, later.
     return [Run(argv, patient=True, extra=True)]
 

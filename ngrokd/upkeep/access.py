@@ -32,6 +32,10 @@ class Access:
         """Of the API."""
         return self._config.api.url
 
+    def knows(self, key: str) -> bool:
+        """It is in use, or would be without the one that was set at run time."""
+        return key in (self.key, self._config.api.key)
+
     def take_up_key(self) -> None:
         """The key set at run time, else the configured one. Raises StateError."""
         self.key = self._identity.saved_api_key() or self._config.api.key

@@ -48,10 +48,10 @@ class KeyCheck:
         if fault:
             reply.set_exception(ControlError("bad_arguments", fault))
             return
-        logs.keep_secret(key)
         if self._checking is not None:
             reply.set_exception(ControlError("busy", "another API key is being checked"))
             return
+        logs.keep_secret(key)
         self._checking = (key, reply)
         self._submit(JobKind.CHECK_KEY, self._access.api(key).check_key)
 
@@ -59,6 +59,11 @@ class KeyCheck:
         """Takes ngrok's answer. A key is kept unchecked only where there is none that works."""
         assert self._checking is not None
         (key, reply), self._checking = self._checking, None
+        self._judge(key, reply, error)
+        if not self._access.knows(key):
+            logs.forget_secret(key)
+
+    def _judge(self, key: str, reply: Future[Any], error: Optional[BaseException]) -> None:
         if isinstance(error, ApiRefused):
             self.refusal = str(error)
             logger.warning("an API key is not taken: %s", error)

@@ -47,11 +47,17 @@ def run(args: argparse.Namespace) -> int:
         _say(sys.stderr, "ngrokd: cleaning up by what could be read, and the defaults")
     refuse_running(config)
     removed, left = _look(config) if args.dry_run else _remove(config)
-    _say(sys.stdout, *removed)
+    _say(sys.stdout, *removed, *_of_others(config))
     _say(sys.stderr, *(f"ngrokd: {line}" for line in left))
     if left:
         return FAILED
     return USAGE if faults else DONE
+
+
+def _of_others(config: Config) -> list[str]:
+    from ngrokd.host import leftovers
+
+    return leftovers.of_others(config.net)
 
 
 def cleanup(config: Config) -> list[str]:

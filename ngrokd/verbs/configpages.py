@@ -11,7 +11,8 @@ from typing import Optional
 
 from ngrokd.config import Config
 from ngrokd.configtext.schema import KEYS, Key, value_in
-from ngrokd.control.text import Column, note, table
+from ngrokd.configtext.written import plain
+from ngrokd.control.text import GAP, clean, note, padded, places
 
 SECRET = "[set, not shown]"
 DEFAULT = "default"
@@ -21,7 +22,7 @@ SET_API_KEY = "set-api-key"
 
 _EDITORS = ("sensible-editor", "editor", "nano", "vi")  # where neither variable is set
 _SECRETS = frozenset({"api.key"})
-_LEAST_VALUE, _LEAST_FROM = 20, 8  # places of a terminal
+_TITLES = ("KEY", "VALUE", "FROM")
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def settings(
 
 
 def _setting(config: Config, key: Key, place: str, path: str, saved: str) -> Setting:
-    value = _plain(value_in(config, key))
+    value = plain(value_in(config, key))
     if key.dotted in _SECRETS:
         if saved:
             return Setting(key.dotted, SECRET, SET_API_KEY, f"ngrokctl set-api-key ({saved})")
@@ -63,22 +64,30 @@ def _setting(config: Config, key: Key, place: str, path: str, saved: str) -> Set
     return Setting(key.dotted, value, FILE, f"line {line}")
 
 
-def _plain(value: object) -> object:
-    if isinstance(value, Mapping):
-        return dict(value)
-    return list(value) if isinstance(value, tuple) else value
-
-
 def page(
     path: str, is_there: bool, found: Sequence[Setting], notes: Sequence[str], width: Optional[int]
 ) -> str:
     """A line for each, below the file that they are of."""
-    value, origin = Column("VALUE", least=_LEAST_VALUE), Column("FROM", least=_LEAST_FROM)
-    rows = [[each.key, each.text, each.where] for each in found]
     head = path if is_there else f"{path} (not there: the defaults count)"
-    lines = [head, "", *table([Column("KEY"), value, origin], rows, width)]
+    lines = [head, "", *_rows(found, width)]
     told = [line for each in notes for line in note(each, width)]
     return "\n".join([*lines, *([""] if told else []), *told])
+
+
+def _rows(found: Sequence[Setting], width: Optional[int]) -> list[str]:
+    """No value is cut, since people copy them: one that is too long stands below its key."""
+    rows = [(clean(each.key), clean(each.text), clean(each.where)) for each in found]
+    keys, values, _ = (max(map(places, column)) for column in zip(_TITLES, *rows))
+    if width is not None:
+        values = min(values, width - keys - len(DEFAULT) - 2 * len(GAP))
+    lines = []
+    for key, value, where in [_TITLES, *rows]:
+        line = GAP.join([padded(key, keys), padded(value, values), where])
+        if width is None or (places(value) <= values and places(line) <= width):
+            lines.append(line)
+        else:
+            lines += [key, *note(f"{value}{GAP}{where}", width)]
+    return lines
 
 
 def as_json(

@@ -7,7 +7,7 @@ import ipaddress
 import os
 import shlex
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from ngrokd import configfile
 from ngrokd.config import DEFAULT_CONFIG_PATH, DEFAULT_INGRESS, Config
 from ngrokd.errors import ConfigError, HostError
-from ngrokd.host import command, files, hosts, netif
+from ngrokd.host import command, files, hosts, netif, platforms, resolvercache
 from ngrokd.host.holders import Holders
 from ngrokd.host.machine import Machine
 from ngrokd.host.netif.rehearsal import Rehearsal, Step
@@ -37,6 +37,7 @@ class Script:
     interface: tuple[Step, ...]
     addresses: tuple[Step, ...]
     section: str
+    flush: tuple[platforms.Argv, ...]  # once that has changed
     refused: tuple[str, ...]
 
 
@@ -61,7 +62,12 @@ def run(args: argparse.Namespace) -> int:
     return DONE
 
 
-def rehearse(config: Config, runner: command.Runner, reader: Reader) -> Script:
+def rehearse(
+    config: Config,
+    runner: command.Runner,
+    reader: Reader,
+    flush: Sequence[platforms.Argv] = platforms.resolver_flush(),
+) -> Script:
     """From the last known endpoints and addresses, without a question to ngrok."""
     remembered, found, unread = Memory(config.state_folder).glimpse()
     made = netif.rehearse(config.net, runner, reader, frozenset(remembered.addresses.values()))
@@ -90,6 +96,7 @@ def rehearse(config: Config, runner: command.Runner, reader: Reader) -> Script:
         made.steps,
         tuple(made.for_addresses(desired.addresses)),
         hosts.render(b"", names, hosts.marker_of(config.net.interface_name)).decode(),
+        resolvercache.commands(config.net, flush),
         tuple(refused),
     )
 
@@ -108,6 +115,7 @@ def lines(config: Config, script: Script, remarks: list[str]) -> Iterator[str]:
     if script.section:
         yield f"# to stand in {config.net.hosts_file}:"
         yield from (f"#\t{line}" for line in script.section.splitlines())
+        yield from (shlex.join(argv) for argv in script.flush)
     for refused in script.refused:
         yield f"# refused: {refused}"
 

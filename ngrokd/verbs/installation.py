@@ -32,6 +32,7 @@ from ngrokd.service.rendering import Paths
 from ngrokd.service.steps import Act, Say, Step
 from ngrokd.service.systems import Init, chosen
 from ngrokd.verbs import cleanup, deregistration, lifecycle
+from ngrokd.verbs.launchdjob import LaunchdJob
 from ngrokd.verbs.lifecycle import complain, say
 
 DONE = 0
@@ -90,7 +91,10 @@ def uninstall(config: Optional[str], init: Optional[str], dry_run: bool, purge: 
     options = {Purge.NO: [], Purge.YES: ["--purge"], Purge.FORCED: ["--purge", "--force"]}[purge]
     is_default = str(path) == DEFAULT_CONFIG_PATH
     again = _typed("uninstall", None if is_default else str(path), init, options)
-    acts: dict[str, Action] = {"end": lambda: _end(settings)}
+    acts: dict[str, Action] = {
+        "end": lambda: _end(settings),
+        removing.STOP: lambda: _stop_job(settings),
+    }
     # What may fail is first, while the service still knows its configuration, and there is a key.
     steps = [*removing.stopping(machine, wish), *_plan_end(settings)]
     purged: list[Step] = []
@@ -187,6 +191,11 @@ def _end(config: Config) -> list[str]:
         return []
     lifecycle.end(config)
     return ["ended the daemon"]
+
+
+def _stop_job(config: Config) -> list[str]:
+    is_gone = LaunchdJob().stop(lifecycle.patience_s(config))
+    return ["stopped by launchctl bootout"] if is_gone else []
 
 
 def _deregister(found: deregistration.Registration, purge: Purge) -> list[str]:

@@ -16,8 +16,9 @@ from typing import Callable, Optional
 
 from ngrokd import configfile, logs
 from ngrokd.config import DEFAULT_CONFIG_PATH, Config
+from ngrokd.configtext import written
 from ngrokd.errors import StateError
-from ngrokd.host import privileges
+from ngrokd.host import files, leftovers, privileges
 from ngrokd.model import Status
 from ngrokd.process import background, pidfile, signals
 from ngrokd.verbs import places
@@ -26,6 +27,11 @@ from ngrokd.verbs.hints import try_lines
 logger = logging.getLogger(__name__)
 
 RESOLVERS_FILE = "/etc/hosts"  # the one that programs look names up in
+
+_RECORD_COMMENTS = (
+    "What the daemon of this sandbox began with, for `ngrokctl doctor` and `config show`.",
+    "It does not read this file: --config and the environment tell it what to do.",
+)
 
 Overlay = dict[str, dict[str, object]]
 
@@ -80,9 +86,20 @@ def _serve_sandboxed(
             settings["server"]["log_file"] = str(folder / "ngrokd.log")
         # The user's own ingress would refuse a certificate of the sandbox.
         overlay = {**_overlay(args, settings), "ingressEndpoint": ""}
-        source = configfile.Source(path, os.environ, overlay)
+        source = configfile.Source(path, os.environ, overlay, _record_in(folder))
         config = source.load()
+        _write_record(_record_in(folder), config)
         return _serve(args, config, source, up, notes, _print_hints(config))
+
+
+def _record_in(folder: Path) -> Path:
+    return folder / leftovers.SANDBOX_RECORD
+
+
+def _write_record(path: Path, config: Config) -> None:
+    """For `ngrokctl doctor`, which looks at what a configuration names. Raises StateError."""
+    content = written.text_of(config, *_RECORD_COMMENTS)
+    files.write_atomic(path, content.encode(), 0o600)
 
 
 def _sandbox_folder(chosen: Optional[str]) -> Path:
@@ -124,8 +141,9 @@ def _serve(
 
 def _in_foreground(args: argparse.Namespace) -> bool:
     """Asked for, or implied by a service manager, which wants to see its own child."""
-    launchd = os.environ.get("XPC_SERVICE_NAME", "0")  # "0" in a terminal of macOS
-    return bool(args.foreground or "NOTIFY_SOCKET" in os.environ or launchd != "0")
+    job = os.environ.get("XPC_SERVICE_NAME", "0")  # launchd's; "0" in a terminal
+    by_launchd = job != "0" and not job.startswith("application.")  # of an app with a terminal
+    return bool(args.foreground or "NOTIFY_SOCKET" in os.environ or by_launchd)
 
 
 def _overlay(args: argparse.Namespace, base: Optional[Overlay] = None) -> Overlay:

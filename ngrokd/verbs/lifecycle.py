@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Optional
 
 from ngrokd import configfile
-from ngrokd.config import DEFAULT_CONFIG_PATH, Config
+from ngrokd.config import DEFAULT_CONFIG_PATH, DEFAULT_LOG_FILE, Config
 from ngrokd.errors import HostError
 from ngrokd.host import command, files
 from ngrokd.process import attached, running
@@ -22,6 +22,7 @@ from ngrokd.service.control import Service
 from ngrokd.service.disk import Disk
 from ngrokd.service.systems import Facts, Init
 from ngrokd.verbs import cleanup
+from ngrokd.verbs.launchdjob import LaunchdJob
 
 DONE, FAILED = 0, 1
 
@@ -30,6 +31,18 @@ END_AT_ONCE_S = 10.0  # after the second TERM, and after KILL
 
 # What would make the new daemon stay in the foreground.
 _OF_A_MANAGER = frozenset({"NOTIFY_SOCKET", "XPC_SERVICE_NAME", "WATCHDOG_USEC", "WATCHDOG_PID"})
+
+
+_LAST_WORDS = {
+    Init.SYSTEMD: (
+        "journalctl",
+        "--unit=ngrokd.service",
+        "--lines=5",
+        "--output=cat",
+        "--no-pager",
+    ),
+    Init.LAUNCHD: ("tail", "-n", "5", DEFAULT_LOG_FILE),  # StandardErrorPath of the plist
+}
 
 
 @dataclass(frozen=True)
@@ -87,7 +100,7 @@ def _start(case: _Case) -> int:
 
 def _begin(case: _Case, config: Config) -> int:
     if case.service is not None:
-        return _through(case, case.service, "start") or _seen_started(config, case.service)
+        return _through(case, config, "start") or _seen_started(config, case.service)
     where = ["--config", str(case.path)] if case.given else []
     environ = {name: value for name, value in os.environ.items() if name not in _OF_A_MANAGER}
     status = attached.spawn([*program.argv(), *where, *case.words], environ)
@@ -109,7 +122,7 @@ def _stop(case: _Case) -> int:
     for fault in faults:  # it must not keep a daemon running
         complain(fault)
     pid = running.find(config)
-    if case.service is not None and _through(case, case.service, "stop") != DONE:
+    if case.service is not None and _through(case, config, "stop") != DONE:
         return FAILED
     if running.find(config) is not None:
         end(config)  # started by hand, beside the service
@@ -120,6 +133,8 @@ def _stop(case: _Case) -> int:
         _clean_up_after_a_dead_one(config)
         _tell(case.service, "ngrokd is not running")
         return DONE
+    elif case.service is not None and case.service.init is Init.LAUNCHD:
+        _clean_up_after_a_dead_one(config)  # launchd kills who takes longer than its ExitTimeOut
     _tell(case.service, f"ngrokd stopped{_numbered(pid or 0)}")
     return DONE
 
@@ -144,9 +159,8 @@ def end(config: Config) -> None:
         return
     if pid == 0:
         raise HostError(f"whoever holds {config.server.pid_file} is not to be seen from here")
-    patience = config.forward.drain_timeout + STOP_MARGIN_S
     for number, wait_s in (
-        (signal.SIGTERM, patience),
+        (signal.SIGTERM, patience_s(config)),
         (signal.SIGTERM, END_AT_ONCE_S),
         (signal.SIGKILL, END_AT_ONCE_S),
     ):
@@ -156,6 +170,11 @@ def end(config: Config) -> None:
         raise HostError(f"ngrokd with pid {pid} does not end; see `ps -p {pid}`")
     if number is signal.SIGKILL:
         cleanup.cleanup(config)
+
+
+def patience_s(config: Config) -> float:
+    """How long an orderly end may take."""
+    return config.forward.drain_timeout + STOP_MARGIN_S
 
 
 def _restart(case: _Case) -> int:
@@ -168,8 +187,8 @@ def _reload(case: _Case) -> int:
     pid = running.find(config)
     if pid is None:
         raise HostError("ngrokd is not running: `ngrokd start` starts it with what is there now")
-    if case.service is not None:
-        status = _through(case, case.service, "reload")
+    if case.service is not None and case.service.init is not Init.LAUNCHD:
+        status = _through(case, config, "reload")
         if status != DONE:
             return status
     elif pid == 0 or not running.send(pid, signal.SIGHUP):
@@ -185,12 +204,17 @@ def _tell(service: Optional[Service], text: str) -> None:
         say(text)
 
 
-def _through(case: _Case, service: Service, verb: str) -> int:
-    argv = control.argv(case.facts, service.init, verb)
+def _through(case: _Case, config: Config, verb: str) -> int:
+    assert case.service is not None
     try:
-        attached.run(argv)
+        if case.service.init is Init.LAUNCHD and verb == "start":
+            LaunchdJob().start(lambda: running.answering(config) is not None)
+        elif case.service.init is Init.LAUNCHD and verb == "stop":
+            LaunchdJob().stop(patience_s(config))
+        else:
+            attached.run(control.argv(case.facts, case.service.init, verb))
     except HostError as exc:
-        for line in _last_words(service):
+        for line in _last_words(case.service):
             complain(line)
         complain(f"ngrokd: {exc}")
         return FAILED
@@ -198,14 +222,14 @@ def _through(case: _Case, service: Service, verb: str) -> int:
 
 
 def _last_words(service: Service) -> list[str]:
-    """The journal's last lines, which say why it did not start."""
-    if service.init is not Init.SYSTEMD:
+    """The log's last lines, which say why it did not start."""
+    argv = _LAST_WORDS.get(service.init)
+    if argv is None:
         return []
-    argv = ("journalctl", "--unit=ngrokd.service", "--lines=5", "--output=cat", "--no-pager")
     try:
         return command.run(argv).splitlines()
     except HostError:
-        return []  # no journal here: the error itself is told all the same
+        return []  # no journal, no log: the error itself is told all the same
 
 
 def _checked(case: _Case) -> Config:

@@ -11,10 +11,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Optional
+from typing import IO, Optional, Union
 
 from tests.integration.netns import PATIENCE_S, PAUSE_S, Network
 from tests.namespace import Namespace
+from tests.nursery import Child
 
 MOST_SHOWN = 40  # lines of a program's output in a failed assertion
 PEERS = Path(__file__).with_name("peers.py")
@@ -27,15 +28,7 @@ class Program:
         self, namespace: Namespace, argv: Sequence[object], env: Optional[dict[str, str]] = None
     ) -> None:
         self.name = Path(str(argv[0])).name
-        self.process = namespace.popen(
-            *argv,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        )
+        self.process = self._start(namespace, argv, env)
         self._lines: list[str] = []
         self._ended = False
         self._news = threading.Condition()
@@ -106,6 +99,19 @@ class Program:
                 continue
             break
         raise AssertionError(f"{self.name} does not listen on {ip}:{port}:\n{self.output()}")
+
+    def _start(
+        self, namespace: Namespace, argv: Sequence[object], env: Optional[dict[str, str]]
+    ) -> Union[subprocess.Popen[str], Child]:
+        return namespace.popen(
+            *argv,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
 
     def _read(self, stream: IO[str]) -> None:
         for line in stream:

@@ -12,11 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from ngrokd.control import client
+from ngrokd.control import client, waiting
+from ngrokd.control.arguments import Arguments
+from ngrokd.control.commands import Call
 from ngrokd.errors import DaemonUnreachable, NgrokdError
 from tests.integration.netns import PATIENCE_S, PAUSE_S, Network
 from tests.integration.programs import Program
 from tests.namespace import Namespace
+from tests.nursery import Child
 
 BIN = Path(sys.executable).parent
 NGROKD, NGROKCTL = BIN / "ngrokd", BIN / "ngrokctl"
@@ -35,10 +38,15 @@ class Cloud(Program):
         endpoints = [word for url in urls for word in ("--endpoint", url)]
         ports = ["--port", API_PORT, "--ingress-port", INGRESS_PORT]
         argv = [NGROKD, "sandbox", "--no-samples", "--dir", folder, *ports, *endpoints]
-        super().__init__(namespace, argv, clean_environment())
+        super().__init__(namespace, argv)
         self._network = network
         self.listens(network, API_PORT)
         self.ca_file = Path(str(self.ask("GET", "")["ca_file"]))
+
+    def _start(
+        self, namespace: Namespace, argv: Sequence[object], env: Optional[dict[str, str]]
+    ) -> Child:
+        return namespace.nursery.start("ngrokd", *map(str, argv[1:]))
 
     def ask(self, method: str, path: str, body: Optional[object] = None) -> Any:
         """The control API's answer; anything but a 200 is a fault of the test."""
@@ -103,10 +111,12 @@ class Daemon(Program):
         self._namespace, self._network = namespace, network
         self.socket_path = socket_path
 
-    def ctl(self, *words: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    def ctl(
+        self, *words: object, input: str = "", check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
         """ngrokctl, to its end; a status other than 0 raises unless `check=False`."""
-        argv = [NGROKCTL, "--socket", self.socket_path, *words]
-        return self._namespace.run(*argv, env=clean_environment(), **options)
+        argv = ["ngrokctl", "--socket", str(self.socket_path), *map(str, words)]
+        return self._namespace.nursery.run(*argv, input=input, check=check)
 
     def ready(self) -> Daemon:
         """Returns once it is registered and one poll has been applied."""
@@ -114,9 +124,19 @@ class Daemon(Program):
         return self
 
     def wait_for(self, *words: object) -> None:
-        """`ngrokctl wait`; what the daemon wrote is shown if that fails."""
-        done = self.ctl("wait", *words, check=False)
-        assert done.returncode == 0, f"{done.stdout}{done.stderr}\n{self.output()}"
+        """What `ngrokctl wait` does, without a process for it; a failure shows the output."""
+        options = Arguments().parse(["wait", *map(str, words)])
+        call = Call(options, str(self.socket_path), None)
+        goal = waiting.Goal(options.hostname or "", options.endpoints)
+        try:
+            waiting.wait(
+                lambda command, timeout_s: call.ask(command, timeout_s=timeout_s),
+                goal,
+                options.timeout,
+                lambda _: self._pause(),
+            )
+        except NgrokdError as exc:
+            raise AssertionError(f"{exc}\n{self.output()}") from exc
 
     def refresh(self) -> dict[str, Any]:
         """Polls now; what that changed."""
@@ -139,8 +159,7 @@ class Daemon(Program):
             status = self.status()
             if holds(status):
                 return status
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(PAUSE_S)
+            self._pause()
         raise AssertionError(f"{why}: {json.dumps(status, indent=1)}\n{self.output()}")
 
     def ready_page(self) -> int:
@@ -157,8 +176,11 @@ class Daemon(Program):
                 absent = isinstance(exc, DaemonUnreachable) and self.process.poll() is None
                 if not absent or time.monotonic() > deadline:
                     raise AssertionError(f"{verb}: {exc}\n{self.output()}") from exc
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(PAUSE_S)
+            self._pause()
+
+    def _pause(self) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(PAUSE_S)
 
 
 class Site:

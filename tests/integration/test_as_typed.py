@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -116,6 +117,25 @@ def test_names_work_for_every_program_where_root_runs_it(machine: Machine) -> No
         assert machine.run_as_typed("getent hosts echo.sandbox").stdout.startswith("127.107.")
         program.send(signal.SIGTERM)
         assert program.wait() == 0
+
+
+@pytest.mark.long
+def test_doctor_looks_at_a_sandbox_whose_names_go_as_cleanup_says_once_it_was_killed(
+    machine: Machine,
+) -> None:
+    hosts_before = machine.namespace.hosts.read_bytes()
+    with machine.start() as program:
+        (status,) = (line for line in _commands(program) if line.endswith(" status"))
+        looked = machine.run_as_typed(f"{status[: -len('status')]}doctor")
+        assert looked.returncode == 0, looked.stdout
+        program.send(signal.SIGKILL)
+        program.wait()
+    told = machine.run_as_typed(f"{NGROKD} cleanup").stdout
+    assert "daemon-as-started.yml" in told
+    (record,) = machine.folder.glob("ngrokd-sandbox-*/daemon-as-started.yml")
+    assert machine.run_as_typed(f"{NGROKD} cleanup --config {record}").returncode == 0
+    assert machine.namespace.hosts.read_bytes() == hosts_before
+    shutil.rmtree(record.parent)
 
 
 def test_a_user_is_told_why_names_are_not_published(machine: Machine) -> None:

@@ -68,7 +68,7 @@ def test_what_it_says_mends_it_does(site: Site) -> None:
     site.namespace.hosts.write_bytes(site.hosts_before)
     _, checks = examined(site, daemon)
     assert grades(checks, "failed") == {"interface", "hosts file", "resolver"}
-    assert checks["interface"]["mend"].startswith("ngrokctl refresh")
+    assert checks["interface"]["mend"].startswith(f"ngrokctl --socket {site.socket_path} refresh ")
     daemon.ctl("refresh")
     assert examined(site, daemon)[0] == 0
 
@@ -114,7 +114,7 @@ def test_without_ngrok_the_machine_is_looked_at_all_the_same(site: Site) -> None
     checks = {each["check"]: each for each in json.loads(done.stdout)["checks"]}
     assert done.returncode == 1
     assert grades(checks, "failed") == {"daemon", "API", "certificate", "ingress"}
-    assert checks["daemon"]["mend"] == "ngrokd start"
+    assert checks["daemon"]["mend"] == f"ngrokd start --config {site.config}"
     assert "server.ca_file" in checks["configuration"]["text"]  # no cloud has written it
     assert grades(checks, "ok") >= {"subnet", "descriptors", "log", "versions"}
 
@@ -128,7 +128,8 @@ def test_an_ordinary_user_is_told_what_only_root_may_look_at(site: Site) -> None
     done = site.run(*argv, "--config", site.config, check=False, env=clean_environment())
     checks = {each["check"]: each for each in json.loads(done.stdout)["checks"]}
     assert checks["daemon"]["grade"] == "skipped"
-    assert checks["daemon"]["mend"] == "sudo ngrokctl doctor"
+    again = f"{NGROKCTL} --socket {site.socket_path} doctor --config {site.config}"
+    assert checks["daemon"]["mend"] == f"sudo {again}"
     assert "Traceback" not in done.stderr
 
 

@@ -49,7 +49,7 @@ def test_the_key_may_come_from_standard_input_and_outlives_a_restart(site: Site)
     daemon = _without_key(site)
 
     daemon.ctl("set-api-key", input=KEY + "\n")
-    daemon.wait_for("--endpoints", "2", "--timeout", "30")
+    daemon.ctl("wait", "--endpoints", "2", "--timeout", "30")
     assert daemon.stop() == 0
 
     again = site.start_daemon_as_configured()

@@ -52,11 +52,12 @@ def held(daemon: Daemon) -> int:
     return descriptors(daemon.pid) - int(daemon.status()["warm_connections"]["ready"])
 
 
-def limits(pid: int) -> tuple[str, str]:
-    """Soft and hard, of open files."""
+def limits(pid: int, of_what: str = "Max open files") -> tuple[str, str]:
+    """Soft and hard."""
     lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
-    (line,) = (line for line in lines if line.startswith("Max open files"))
-    return (line.split()[3], line.split()[4])
+    (line,) = (line for line in lines if line.startswith(of_what))
+    soft, hard = line[len(of_what) :].split()[:2]
+    return soft, hard
 
 
 def must_echo(network: Network, name: str) -> None:
@@ -70,11 +71,13 @@ def echoing(site: Site, *names: str) -> None:
     site.start_cloud(*(f"tcp://{name}.ns:7000=127.0.0.1:7000" for name in names))
 
 
-def test_the_descriptor_limit_is_raised_to_the_hard_one(site: Site) -> None:
+def test_the_descriptor_limit_is_raised_to_the_hard_one_and_no_core_is_left(site: Site) -> None:
     site.start_cloud()
-    daemon = site.start_daemon(under=["prlimit", "--nofile=1000:3000"]).ready()
+    under = ["prlimit", "--nofile=1000:3000", "--core=4096:8192"]
+    daemon = site.start_daemon(under=under).ready()
 
     assert limits(daemon.pid) == ("3000", "3000")
+    assert limits(daemon.pid, "Max core file size") == ("0", "8192")
 
 
 # A gigabyte

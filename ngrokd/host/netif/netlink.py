@@ -15,6 +15,7 @@ from ngrokd.host.netif import rtnetlink
 DATAGRAM_BYTES = 32 * 1024  # the kernel's own bound for its answers
 
 _NETLINK_ROUTE = 0
+_ENDS = frozenset((rtnetlink.ERROR, rtnetlink.DONE))
 _ANSWER_S = 1.0  # the kernel answers at once; what stands in for one (gVisor) might not
 _ROUNDS = 5  # of an answer that is interrupted by a change
 
@@ -55,9 +56,16 @@ def _answer(sock: socket.socket) -> Iterator[bytes]:
     while True:
         data = receive(sock)
         yield data
-        for kind, body in rtnetlink.messages(data):
-            if kind == rtnetlink.ERROR:
-                number = rtnetlink.refusal(body)
-                raise OSError(number, os.strerror(number))
-            if kind == rtnetlink.DONE:
-                return
+        if not _ENDS.isdisjoint(rtnetlink.kinds(data)):
+            _raise_refusal(data)
+            return
+
+
+def _raise_refusal(data: bytes) -> None:
+    """Raises OSError for an error up to the answer's end."""
+    for kind, body in rtnetlink.messages(data):
+        if kind == rtnetlink.ERROR:
+            number = rtnetlink.refusal(body)
+            raise OSError(number, os.strerror(number))
+        if kind == rtnetlink.DONE:
+            return

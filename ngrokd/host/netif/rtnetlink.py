@@ -65,24 +65,38 @@ def events(data: bytes) -> Iterator[Event]:
 
 def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
     """(type, content) of each message of a datagram, up to one that is cut."""
-    at = 0
-    while at + HEADER.size <= len(data):
-        length, kind = HEADER.unpack_from(data, at)[:2]
-        if length < HEADER.size or at + length > len(data):
+    at, size, end = 0, HEADER.size, len(data)
+    unpack = HEADER.unpack_from  # thousands, of which each has an address and a route
+    while at + size <= end:
+        length, kind, _, _, _ = unpack(data, at)
+        if length < size or at + length > end:
             return
-        yield kind, data[at + HEADER.size : at + length]
+        yield kind, data[at + size : at + length]
+        at += (length + 3) & ~3
+
+
+def kinds(data: bytes) -> Iterator[int]:
+    """The type of each message of a datagram, as `messages` would give it."""
+    at, size, end = 0, HEADER.size, len(data)
+    unpack = HEADER.unpack_from
+    while at + size <= end:
+        length, kind, _, _, _ = unpack(data, at)
+        if length < size or at + length > end:
+            return
+        yield kind
         at += (length + 3) & ~3
 
 
 def attributes(body: bytes, fixed: int) -> dict[int, bytes]:
     """Type and value of what follows the first `fixed` bytes, up to one that is cut."""
     found = {}
-    at = fixed
-    while at + _ATTRIBUTE.size <= len(body):
-        length, kind = _ATTRIBUTE.unpack_from(body, at)
-        if length < _ATTRIBUTE.size or at + length > len(body):
+    at, size, end = fixed, _ATTRIBUTE.size, len(body)
+    unpack = _ATTRIBUTE.unpack_from
+    while at + size <= end:
+        length, kind = unpack(body, at)
+        if length < size or at + length > end:
             break
-        found[kind & _TYPE_MASK] = body[at + _ATTRIBUTE.size : at + length]
+        found[kind & _TYPE_MASK] = body[at + size : at + length]
         at += (length + 3) & ~3
     return found
 

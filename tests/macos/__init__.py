@@ -1,0 +1,1 @@
+"""A macOS that interprets the commands which ngrokd runs there, and refuses what macOS refuses."""
