@@ -111,7 +111,7 @@ TELLERS = (
     ("upkeep/tries.py", "Tries.failed"),
     ("cloud/distrust.py", "words"),
     ("cloud/distrust.py", "_other_authority"),
-    ("host/names.py", "refusal"),
+    ("host/names.py", "Rules.refusal"),
     ("host/names.py", "_malformed"),
     ("reconcile/desired.py", ""),
     ("cloud/discovery.py", "discover"),

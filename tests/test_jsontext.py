@@ -6,7 +6,7 @@ import json
 from unittest.mock import patch
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ngrokd.control import jsontext
@@ -24,6 +24,7 @@ VALUES = st.recursive(
 
 
 @given(VALUES, st.integers(0, 3))
+@settings(max_examples=40, deadline=None)
 def test_it_is_what_json_has_for_it(data: object, many: int) -> None:
     with patch.object(jsontext, "MANY", many):
         assert jsontext.text(data) == json.dumps(data)
