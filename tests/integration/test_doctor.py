@@ -143,7 +143,7 @@ def test_a_daemon_that_hangs_is_not_taken_for_dead(site: Site) -> None:
     finally:
         os.kill(daemon.process.pid, signal.SIGCONT)
     assert grades(checks, "failed", "warning") == {"daemon"}
-    assert checks["daemon"]["mend"] == "ngrokd restart"
+    assert checks["daemon"]["mend"] == f"ngrokd restart --config {site.config}"
 
 
 @pytest.mark.long
