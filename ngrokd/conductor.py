@@ -19,10 +19,9 @@ from ngrokd.cloud.identity import Identity
 from ngrokd.config import Config
 from ngrokd.configfile import Source
 from ngrokd.control.feed import Feed
-from ngrokd.forward.forwarder import Forwarder
+from ngrokd.hands import Hands
 from ngrokd.healthpages import HealthPages
 from ngrokd.host import command
-from ngrokd.host.machine import Machine
 from ngrokd.memory import Memory
 from ngrokd.messages import (
     ApiAnswered,
@@ -44,7 +43,7 @@ from ngrokd.reloader import Reloader
 from ngrokd.snapshot import Board
 from ngrokd.upkeep.ingress import JOBS as INGRESS_JOBS
 from ngrokd.upkeep.ingress import IngressLink
-from ngrokd.upkeep.poller import Poller, Submit
+from ngrokd.upkeep.poller import Poller
 from ngrokd.upkeep.shadows import Shadows
 from ngrokd.upkeep.waking import Waking
 from ngrokd.wishes import Wishes
@@ -61,22 +60,21 @@ class Conductor:
         self,
         config: Config,
         source: Source,
-        forwarder: Forwarder,
-        submit: Submit,
-        post: Callable[[Message], None],
+        hands: Hands,
     ) -> None:
+        forwarder, submit = hands.forwarder, hands.submit
         self._forwarder = forwarder
         self._submit = submit
         self._identity = Identity(config.server, command.run)
         self._memory = Memory(config.state_folder)
         self.reconciler = Reconciler(
-            Machine(config.net, state_folder=config.state_folder),
+            hands.machine,
             forwarder,
             self._memory,
             Room(limits.listeners_allowed(), limits.too_many(source.environ, os.getpid())),
         )
         self._ingress = IngressLink(config, self._identity, forwarder, submit)
-        self._poller = Poller(config, self._identity, self._ask, post, random.random)
+        self._poller = Poller(config, self._identity, self._ask, hands.post, random.random)
         self.waking = Waking(
             self._ask_anew,
             self._awake,

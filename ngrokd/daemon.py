@@ -7,6 +7,7 @@ import functools
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Callable, Optional
 
 from ngrokd import __version__, logs
@@ -19,7 +20,8 @@ from ngrokd.control import socketfile
 from ngrokd.control.server import ControlServer
 from ngrokd.errors import ControlError, HostError, StateError
 from ngrokd.forward.forwarder import Forwarder
-from ngrokd.host import netif
+from ngrokd.hands import Hands
+from ngrokd.host.machine import Machine
 from ngrokd.host.netif.watch import NetworkWatch
 from ngrokd.messages import (
     ApiAnswered,
@@ -43,6 +45,18 @@ logger = logging.getLogger(__name__)
 COUNTING_S = 0.1  # so long what is only counted is not seen by others
 
 
+def _no_status(_status: Status) -> None:
+    """Nobody wants to see it."""
+
+
+@dataclass(frozen=True)
+class Occasions:
+    """What is to be done once, in the main thread: when it answers, and when names are there."""
+
+    up: Callable[[], None] = lambda: None
+    first_poll: Callable[[Status], None] = _no_status
+
+
 class Daemon:
     """Owner: main thread, which calls `run` once. Other threads only `post`."""
 
@@ -50,20 +64,22 @@ class Daemon:
         self,
         config: Config,
         source: Source,
-        on_up: Callable[[], None] = lambda: None,
-        on_first_poll: Callable[[Status], None] = lambda status: None,
+        occasions: Optional[Occasions] = None,
         notes: Sequence[str] = (),
+        machine: Optional[Machine] = None,
     ) -> None:
-        """`on_up`: started, the control socket answers. `on_first_poll`: names are there too.
-        `notes`: problems known already, to be told in the log and the status."""
+        """`notes`: problems known already, to be told in the log and the status. `machine`: None:
+        this one."""
         limits.leave_no_core()
         limits.raise_descriptor_limit()  # before anything plans with it
-        self._on_up = on_up
-        self._on_first_poll = on_first_poll
+        self._occasions = occasions or Occasions()
+        self._told_first_poll = False
         self._mailbox = Mailbox()
         self._workers = Workers()
         self._forwarder = Forwarder(config.forward, self._forward_died)
-        self._conductor = Conductor(config, source, self._forwarder, self._submit, self.post)
+        self._machine = machine or Machine(config.net, state_folder=config.state_folder)
+        hands = Hands(self._forwarder, self._machine, self._submit, self.post)
+        self._conductor = Conductor(config, source, hands)
         self._pulse = self._conductor.pages.pulse
         self._commands = Commands(lambda: self._conductor.status, self._forwarder, self.post)
         self._server = config.server
@@ -120,10 +136,10 @@ class Daemon:
         self._beat()
         self._conductor.pages.open(self._server, time.monotonic())
         self._conductor.begin()
-        self._on_up()
+        self._occasions.up()
 
     def _watch_networks(self, stack: contextlib.ExitStack) -> None:
-        watch = netif.watch(self._conductor.config.net)
+        watch = self._machine.watch_networks()
         if watch is not None:
             stack.callback(watch.close)
             self._mailbox.watch(watch.fileno(), functools.partial(self._networks_changed, watch))
@@ -189,8 +205,9 @@ class Daemon:
         return came is not None
 
     def _ready(self) -> None:
-        show, self._on_first_poll = self._on_first_poll, _show_nothing
-        show(self._conductor.status)
+        if not self._told_first_poll:
+            self._told_first_poll = True
+            self._occasions.first_poll(self._conductor.status)
 
     def _end(self, message: Message) -> None:
         self._stopping = True
@@ -259,7 +276,3 @@ def _turn_away(message: Message) -> None:
 
 def _connections(count: int) -> str:
     return f"{count} connection" if count == 1 else f"{count} connections"
-
-
-def _show_nothing(_status: Status) -> None:
-    """Only the first poll is shown."""

@@ -180,6 +180,7 @@ class InterfaceStatus:
     subnet: str
     mode: InterfaceMode
     notes: tuple[str, ...] = ()
+    occupied: frozenset[str] = frozenset()  # of the subnet, but given to no endpoint
 
 
 @dataclass(frozen=True)

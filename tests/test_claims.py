@@ -22,6 +22,7 @@ from ngrokd.host import claims, leftovers, locks
 from ngrokd.host.claims import Claims
 from ngrokd.host.machine import Machine
 from ngrokd.host.netif.ipreader import IpReader
+from ngrokd.host.netif.linuxsystem import LinuxSystem
 from tests.fake_ip import FakeIp
 from tests.namespace import Namespace
 
@@ -196,7 +197,7 @@ def test_without_a_place_for_claims_a_start_says_so_and_a_cleanup_refuses(
     with pytest.raises(HostError, match="cannot be told"):
         leftovers.remove(settings(hosts), frozenset(), FakeIp())
     assert hosts.read_bytes() == SECTION
-    machine = Machine(settings(hosts), FakeIp(), lambda net, run: IpReader(run))
+    machine = Machine(settings(hosts), FakeIp(), LinuxSystem(lambda net, run: IpReader(run)))
     machine.prepare()
     machine.close()
     assert caplog.text.count("a second ngrokd would not be kept from") == 1
@@ -273,7 +274,7 @@ def test_a_refused_machine_touches_nothing_at_start_and_at_the_end(tmp_path: Pat
     hosts = tmp_path / "hosts"
     hosts.write_bytes(SECTION)
     ip = FakeIp()
-    machine = Machine(settings(hosts), ip, lambda net, run: IpReader(run))
+    machine = Machine(settings(hosts), ip, LinuxSystem(lambda net, run: IpReader(run)))
     with holding(hosts):
         with pytest.raises(HostError, match="another ngrokd"):
             machine.prepare()
@@ -283,7 +284,8 @@ def test_a_refused_machine_touches_nothing_at_start_and_at_the_end(tmp_path: Pat
 
 
 def test_a_machine_that_is_closed_can_be_had_by_the_next(tmp_path: Path) -> None:
-    machine = Machine(settings(tmp_path / "hosts"), FakeIp(), lambda net, run: IpReader(run))
+    system = LinuxSystem(lambda net, run: IpReader(run))
+    machine = Machine(settings(tmp_path / "hosts"), FakeIp(), system)
     machine.prepare()
     machine.addresses()
     machine.close()

@@ -16,15 +16,19 @@ import pytest
 
 from ngrokd.config import Config, NetSettings, ServerSettings
 from ngrokd.errors import HostError
-from ngrokd.host import leftovers, netif
+from ngrokd.host import leftovers
 from ngrokd.host.claims import Claims
 from ngrokd.host.netif import leftovers as interfaces
 from ngrokd.host.netif import linuxreader
 from ngrokd.host.netif.ipreader import IpReader
+from ngrokd.host.netif.linuxsystem import LinuxSystem
+from ngrokd.host.netif.system import Past
 from ngrokd.verbs import cleanup as cleaning
 from ngrokd.verbs.cleanup import cleanup
 from tests.fake_ip import FakeIp, Link
 from tests.namespace import Namespace
+
+LINUX = LinuxSystem()
 
 ROOT = Path(__file__).parent.parent
 NAME = f"clean{os.getpid()}"  # it is claimed, and another checkout may be tested beside this
@@ -320,7 +324,7 @@ def _remove(ip: FakeIp, known: frozenset[str] = KNOWN, **settings: Any) -> list[
 def _assert_stays(ip: FakeIp, known: frozenset[str] = KNOWN) -> None:
     """As it is, and it is said, in the words of the dry run."""
     before = list(ip.links[NAME].held)
-    _, (stays,) = netif.would_remove(NetSettings(interface_name=NAME), known, ip, platform="linux")
+    _, (stays,) = LINUX.would_remove(NetSettings(interface_name=NAME), ip, Past(known))
     with pytest.raises(HostError) as caught:
         _remove(ip, known)
     assert str(caught.value) == stays and "Mend" in stays
@@ -427,14 +431,14 @@ def test_the_commands_are_told_without_being_run(there: None) -> None:
     ip = FakeIp()
     ip.links[NAME] = Link("dummy", held=list(OURS), marked=True)
     net = NetSettings(interface_name=NAME)
-    told = netif.would_remove(net, KNOWN, ip, platform="linux")
+    told = LINUX.would_remove(net, ip, Past(KNOWN))
     assert told == ([["ip", "link", "delete", "dev", NAME]], [])
     ip.links[NAME].held.append("192.168.7.1/24")
-    commands, (stays,) = netif.would_remove(net, KNOWN, ip, platform="linux")
+    commands, (stays,) = LINUX.would_remove(net, ip, Past(KNOWN))
     assert commands == [["ip", "address", "del", text, "dev", NAME] for text in OURS]
     assert "192.168.7.1/24" in stays
     ip.links[NAME] = Link("dummy", held=["10.107.0.1/16"])
-    commands, (stays,) = netif.would_remove(net, frozenset(), ip, platform="linux")
+    commands, (stays,) = LINUX.would_remove(net, ip, Past())
     assert commands == [] and "no mark of ngrokd" in stays
     assert not [line for line in ip.ran if " del" in line]
 

@@ -16,7 +16,7 @@ from ngrokd.conductor import Conductor
 from ngrokd.config import Config
 from ngrokd.configfile import Source
 from ngrokd.control import client, following
-from ngrokd.daemon import Daemon
+from ngrokd.daemon import Daemon, Occasions
 from ngrokd.errors import HostError, StateError
 from ngrokd.messages import ApiAnswered, Follow, Message
 from ngrokd.model import State, Status
@@ -50,7 +50,9 @@ class House:
 
     def run(self, on_first_poll: Callable[[Status], None]) -> int:
         """Until it ends; what `on_first_poll` asserts is asserted on the main thread."""
-        return Daemon(self.config, self.source, on_first_poll=on_first_poll).run()
+        return Daemon(
+            self.config, self.source, Occasions(first_poll=on_first_poll)
+        ).run()
 
 
 @pytest.fixture
@@ -145,7 +147,7 @@ def test_who_follows_from_the_start_is_told_of_all_that_comes(
     monkeypatch.setattr(Mailbox, "post", posted)
     followed = threading.Thread(target=lambda: told.extend(following.events(house.socket)))
     daemon = Daemon(
-        house.config, house.source, on_up=follow_first, on_first_poll=lambda status: sigterm()
+        house.config, house.source, Occasions(follow_first, lambda status: sigterm())
     )
     assert daemon.run() == 0
     followed.join()
@@ -223,7 +225,7 @@ def test_answers_of_the_api_are_counted_without_a_turn_for_each(
         seen.append(status)
         sigterm()
 
-    daemon = Daemon(house.config, house.source, on_first_poll=look)
+    daemon = Daemon(house.config, house.source, Occasions(first_poll=look))
     for _ in range(5000):
         daemon.post(ApiAnswered("299"))
     assert daemon.run() == 0

@@ -507,3 +507,14 @@ def test_the_daemon_that_answers_is_looked_at_by_its_own_configuration(
     told = capsys.readouterr().out
     assert f"{path} is valid" in told
     assert str(config.net.hosts_file) in told and "/etc/hosts " not in told
+
+
+def test_our_section_is_looked_for_as_the_daemon_tells_it(config: Config) -> None:
+    path = Path(config.net.hosts_file)
+    words = "ngrokd managed section (utun)"
+    path.write_text(f"# BEGIN {words}\n10.107.0.3\ta.ns\n# END {words}\n")
+    net = replace(config.net, interface_name="utun3")
+    told = Asked("/s", {"hosts": {"lines": path.read_text().splitlines()}})
+    assert lookhost.at_hosts(net, lookhost.marker(net, told)).names == {"a.ns": "10.107.0.3"}
+    assert lookhost.marker(net, Asked("/s", {})).endswith("(utun3)")
+    assert lookhost.marker(net, Asked("/s", {"hosts": {"lines": ["odd"]}})).endswith("(utun3)")

@@ -13,14 +13,17 @@ import pytest
 from ngrokd import cli
 from ngrokd.cloud import discovery
 from ngrokd.config import Config, NetSettings, ServerSettings
-from ngrokd.host import netif
 from ngrokd.host.netif.ifconfigreader import IfconfigReader
 from ngrokd.host.netif.ipreader import IpReader
+from ngrokd.host.netif.linuxsystem import LinuxSystem
+from ngrokd.host.netif.system import Past
 from ngrokd.model import Discovered, Endpoint, Target
 from ngrokd.verbs import dryrun
 from tests.fake_ifconfig import FakeIfconfig
 from tests.fake_ip import FakeIp, Link
 from tests.namespace import Namespace
+
+LINUX = LinuxSystem()
 
 pytestmark = pytest.mark.usefixtures("own_ranges")
 
@@ -111,7 +114,7 @@ def test_the_commands_are_those_of_a_start(
         makes = "type" in line or "tuntap" in line
         if not makes or kinds[0] in line.split():
             by_hand(line.split())
-    backend = netif.prepare(config.net, daemon, IpReader(daemon), platform="linux")
+    backend = LINUX.prepare(config.net, daemon, IpReader(daemon), Past())
     backend.add(["10.107.0.2", "10.107.0.3"])
     assert by_hand.links == daemon.links
 

@@ -16,10 +16,14 @@ from ngrokd.host import netif
 from ngrokd.host.netif import ifconfig, linkprogram
 from ngrokd.host.netif.backend import Backend
 from ngrokd.host.netif.ifconfigreader import IfconfigReader
+from ngrokd.host.netif.linuxsystem import LinuxSystem
 from ngrokd.host.netif.scene import gateway
+from ngrokd.host.netif.system import Past
 from ngrokd.model import InterfaceMode
 from tests.fake_ifconfig import FakeIfconfig
 from tests.fake_ip import FakeIp, Link
+
+LINUX = LinuxSystem()
 
 pytestmark = pytest.mark.usefixtures("own_ranges")
 
@@ -36,7 +40,7 @@ def only(request: pytest.FixtureRequest) -> FakeIfconfig:
 
 def prepare(only: FakeIfconfig, net: NetSettings = NET, known: tuple[str, ...] = ()) -> Backend:
     reader = IfconfigReader(only, only.index_of)
-    return netif.prepare(net, only, reader, known, platform="linux")
+    return LINUX.prepare(net, only, reader, Past(known))
 
 
 def note(backend: Backend) -> str:

@@ -18,6 +18,7 @@ from ngrokd.host.machine import Machine
 from ngrokd.host.netif import leftovers as interfaces
 from ngrokd.host.netif import linuxreader
 from ngrokd.host.netif.ipreader import IpReader
+from ngrokd.host.netif.linuxsystem import LinuxSystem
 from ngrokd.verbs import cleanup as cleaning
 from tests.fake_ip import FakeIp
 
@@ -42,7 +43,7 @@ class House:
         patch.setattr(linuxreader, "open_reader", lambda net, run: IpReader(run))
 
     def machine(self, net: NetSettings) -> Machine:
-        return Machine(net, self.ip, lambda net, run: IpReader(run), self.state)
+        return Machine(net, self.ip, LinuxSystem(lambda net, run: IpReader(run)), self.state)
 
     def start(self, net: NetSettings) -> Machine:
         machine = self.machine(net)
@@ -110,7 +111,7 @@ def test_what_a_run_uses_is_noted_before_anything_is_made(house: House) -> None:
         assert house.record, "the machine is changed, and nobody knows by whom"
         return house.ip(argv, text)
 
-    Machine(house.net, look, lambda net, run: IpReader(run), house.state).prepare()
+    Machine(house.net, look, LinuxSystem(lambda net, run: IpReader(run)), house.state).prepare()
     assert house.record[0]["hosts_file"] == str(house.hosts)
 
 
@@ -133,11 +134,9 @@ class _Refusing(Claims):
 
 
 def test_cleanup_removes_what_was_made_with_other_settings_too(
-    house: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    house: House, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(leftovers.remove, "__defaults__", (house.ip, None, ()))
-    monkeypatch.setattr(lastrun.remove_earlier, "__defaults__", (house.ip,))
-    monkeypatch.setattr(leftovers.look, "__defaults__", (house.ip, None, ()))
+    means = cleaning.Means(house.ip, flush=())
     house.crash(house.net)
     folder = house.state.parent
     server = ServerSettings(
@@ -146,9 +145,9 @@ def test_cleanup_removes_what_was_made_with_other_settings_too(
         client_cert=str(house.state / "tls.crt"),
     )
     config = Config(server=server, net=replace(house.net, interface_name=NEW))
-    would, stays = cleaning._look(config)
+    would, stays = cleaning._look(config, means)
     assert (len(would), stays) == (2, [])
-    removed = cleaning.cleanup(config)
+    removed = cleaning.cleanup(config, means)
     assert len(removed) == 2
     assert house.hosts.read_bytes() == ORIGINAL
     assert set(house.ip.links) == {"lo"}

@@ -22,6 +22,7 @@ from ngrokd.host.listening import listen
 from ngrokd.host.lowports import Start
 from ngrokd.host.machine import Machine
 from ngrokd.host.netif.ipreader import IpReader
+from ngrokd.host.netif.linuxsystem import LinuxSystem
 from ngrokd.model import Address, InterfaceMode
 from tests.fake_ip import FakeIp, Link
 from tests.namespace import Namespace
@@ -41,7 +42,7 @@ def hosts(tmp_path: Path) -> Path:
 
 def machine_with(hosts: Path, ip: FakeIp, **settings: Any) -> Machine:
     net = NetSettings(hosts_file=str(hosts), **settings)
-    return Machine(net, ip, lambda net, run: IpReader(run))
+    return Machine(net, ip, LinuxSystem(lambda net, run: IpReader(run)))
 
 
 def state(path: Path) -> tuple[bytes, int, int]:
@@ -424,6 +425,7 @@ from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
 from ngrokd.host.machine import Machine
 from ngrokd.host.netif.ipreader import IpReader
+from ngrokd.host.netif.linuxsystem import LinuxSystem
 from ngrokd.model import Address
 
 machine = Machine(NetSettings(**json.loads(sys.argv[1])))
@@ -765,6 +767,7 @@ from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
 from ngrokd.host.machine import Machine
 from ngrokd.host.netif.ipreader import IpReader
+from ngrokd.host.netif.linuxsystem import LinuxSystem
 
 machine = Machine(NetSettings())
 machine.prepare()

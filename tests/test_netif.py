@@ -19,10 +19,14 @@ from ngrokd.host.netif import iproute, leftovers, links, linuxreader
 from ngrokd.host.netif.backend import Backend
 from ngrokd.host.netif.ifconfigreader import IfconfigReader
 from ngrokd.host.netif.ipreader import IpReader
+from ngrokd.host.netif.linuxsystem import LinuxSystem
 from ngrokd.host.netif.scene import Reader
+from ngrokd.host.netif.system import Past
 from ngrokd.model import InterfaceMode
 from tests.fake_ifconfig import FakeIfconfig
 from tests.fake_ip import FakeIp, Link
+
+LINUX = LinuxSystem()
 
 pytestmark = pytest.mark.usefixtures("own_ranges")
 
@@ -34,7 +38,7 @@ LOOK = ["ip -o link show", "ip -o addr show", "ip -o -4 route show table all"]
 
 
 def prepare(ip: Runner, net: NetSettings = NET, known: Collection[str] = ()) -> Backend:
-    return netif.prepare(net, ip, IpReader(ip), known, platform="linux")
+    return LINUX.prepare(net, ip, IpReader(ip), Past(known))
 
 
 def note(backend: Backend) -> str:
@@ -237,7 +241,7 @@ def test_whenever_it_is_killed_the_next_run_or_a_cleanup_leaves_nothing(
             return answer
 
         try:
-            backend = netif.prepare(NET, run_until, reader, platform="linux")
+            backend = LINUX.prepare(NET, run_until, reader, Past())
             backend.add(ENDPOINTS)
             backend.remove(ENDPOINTS[:1])
             backend.close()
@@ -248,7 +252,7 @@ def test_whenever_it_is_killed_the_next_run_or_a_cleanup_leaves_nothing(
         if cleans_up:
             leftovers.remove(NET, (), run)
         else:
-            netif.prepare(NET, run, reader, platform="linux").close()
+            LINUX.prepare(NET, run, reader, Past()).close()
         assert set(links) == {"lo"}, f"killed after command {moment}"
     assert steps > 5
 
@@ -285,7 +289,7 @@ def test_without_ip_it_is_the_loopback_range_and_the_note_names_the_package() ->
     def no_ip(argv: Sequence[str], text: str = "") -> str:
         raise CommandError("`ip`: there is no program ip on this machine; install iproute2")
 
-    assert "install iproute2" in note(netif.prepare(NET, no_ip, IpReader(no_ip), platform="linux"))
+    assert "install iproute2" in note(LINUX.prepare(NET, no_ip, IpReader(no_ip), Past()))
 
 
 def test_busybox_without_dummy_is_the_loopback_range_and_the_note_says_why() -> None:
@@ -576,7 +580,7 @@ def test_an_interface_made_in_the_moment_we_make_ours_is_not_taken_over() -> Non
         return ip(argv, text)
 
     reader = IpReader(another_is_faster)
-    text = note(netif.prepare(NET, another_is_faster, reader, platform="linux"))
+    text = note(LINUX.prepare(NET, another_is_faster, reader, Past()))
     assert "File exists" in text
     assert "net.interface_name" in text
     assert not [line for line in ip.ran if "tuntap" in line]  # it would join theirs
@@ -675,7 +679,7 @@ def test_one_that_a_crash_left_with_another_subnet_is_made_anew() -> None:
     ip = FakeIp()
     prepare(ip).add(ENDPOINTS)
     net = NetSettings(subnet="10.200.0.0/16")
-    planned = netif.rehearse(net, ip, IpReader(ip), ENDPOINTS, platform="linux")
+    planned = LINUX.rehearse(net, ip, IpReader(ip), Past(ENDPOINTS))
     assert planned.steps[0].argv == ["ip", "link", "delete", "dev", "ngrokd0"]
     backend = prepare(ip, net, ENDPOINTS)
     assert backend.status.subnet == "10.200.0.0/16"
@@ -917,63 +921,3 @@ def test_failures_of_a_batch_are_found_by_their_line() -> None:
         2: 'Cannot find device "nope"',
         8: "refused",
     }
-
-
-class FakeAliases:
-    """lo0 of macOS."""
-
-    def __init__(self) -> None:
-        self.held = ["127.0.0.1"]
-        self.refused: set[str] = set()
-
-    def __call__(self, argv: Sequence[str], text: str = "") -> str:
-        """Interprets one command line of `ifconfig`."""
-        assert argv[0] == "ifconfig" and argv[1] in ("lo0", "-a")
-        words = list(argv[2:])
-        if not words:
-            lines = "".join(f"\tinet {ip} netmask 0xff000000 \n" for ip in self.held)
-            return f"lo0: flags=8049<UP,LOOPBACK> mtu 16384\n{lines}\tinet6 ::1 prefixlen 128 \n"
-        if words[0] == "alias" and words[2:] == ["netmask", "255.255.255.255"]:
-            if words[1] in self.refused:
-                raise CommandError("`ifconfig`: ioctl (SIOCAIFADDR): permission denied", 1)
-            self.held.append(words[1])
-            return ""
-        assert words[0] == "-alias" and len(words) == 2, words
-        self.held.remove(words[1])
-        return ""
-
-
-def prepare_darwin(net: NetSettings, ifconfig: FakeAliases) -> Backend:
-    reader = netif.open_reader(net, ifconfig, "darwin")
-    return netif.prepare(net, ifconfig, reader, platform="darwin")
-
-
-def test_macos_aliases_are_added_to_lo0_and_removed() -> None:
-    ifconfig = FakeAliases()
-    ifconfig.held.append("127.107.0.9")
-    ifconfig.refused.add("127.107.0.3")
-    backend = prepare_darwin(NET, ifconfig)
-    assert backend.status.subnet == FALLBACK
-    assert backend.status.notes == ()
-    assert list(backend.add(["127.107.0.2", "127.107.0.3", "127.107.0.9"])) == ["127.107.0.3"]
-    assert backend.addresses() == {"127.107.0.2", "127.107.0.9"}
-    ifconfig.held.remove("127.107.0.2")
-    assert backend.addresses() == {"127.107.0.9"}
-    assert backend.add(["127.107.0.2"]) == {}
-    assert backend.remove(["127.107.0.2"]) == {}
-    backend.close()
-    backend.close()
-    assert ifconfig.held == ["127.0.0.1", "127.107.0.9"]
-
-
-def test_macos_tells_when_the_configured_subnet_cannot_be() -> None:
-    net = replace(NET, subnet="10.200.0.0/16")
-    assert "net.subnet" in prepare_darwin(net, FakeAliases()).status.notes[0]
-
-
-def test_macos_finds_the_first_address_of_an_interface() -> None:
-    ifconfig = FakeAliases()
-    reader = netif.open_reader(NET, ifconfig, "darwin")
-    assert netif.interface_address("lo0", reader) == "127.0.0.1"
-    with pytest.raises(HostError, match="there is no interface en7"):
-        netif.interface_address("en7", reader)

@@ -13,6 +13,7 @@ from ngrokd.config import Config, NetSettings, ServerSettings
 from ngrokd.host import leftovers, platforms, resolvercache
 from ngrokd.host.machine import Machine
 from ngrokd.host.netif.ipreader import IpReader
+from ngrokd.host.netif.linuxsystem import LinuxSystem
 from ngrokd.verbs import dryrun
 from tests.fake_ip import FakeIp
 from tests.macos.resolver import FLUSH, HANG_UP, Resolver
@@ -48,7 +49,7 @@ def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def machine_on(hosts: Path, mac: Mac, **settings: Any) -> Machine:
     net = NetSettings(hosts_file=str(hosts), **settings)
-    return Machine(net, mac, lambda net, run: IpReader(run), flush=FLUSHES)
+    return Machine(net, mac, LinuxSystem(lambda net, run: IpReader(run)), flush=FLUSHES)
 
 
 def test_macos_flushes_both_of_its_caches_and_linux_has_none() -> None:

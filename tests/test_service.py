@@ -645,6 +645,7 @@ STATE = {
     "network_ports.json": b"\0\0\0\0",  # after a power cut
     "endpoints.json": b'{"endpoints": [], "skipped": []}',
     "last_run.json": b'{"used": []}',
+    "aliases.json": b'{"boot": "7A1F", "addresses": []}',
     "endpoints.json.corrupt": b"{",
     ".endpoints.json.ngrokd-12-0123456789abcdef": b"",
     ".operator_id.0123456789abcdef.tmp": b"",
@@ -734,7 +735,7 @@ def test_a_purge_takes_nothing_from_a_folder_of_the_system(folder: str, tmp_path
     before = here.left
     said = here.purge(**in_folder(folder))
     assert here.left == before
-    assert "stays with api_key, " in said[0] and "fstab" not in said[0]
+    assert "stays with aliases.json, api_key, " in said[0] and "fstab" not in said[0]
 
 
 def test_a_purge_takes_nothing_from_a_folder_that_is_not_provably_ours(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from ngrokd.host.command import CommandError
 from ngrokd.host.hostsfile import HostsFile
 from ngrokd.host.machine import Machine
 from ngrokd.host.netif.ipreader import IpReader
+from ngrokd.host.netif.linuxsystem import LinuxSystem
 from ngrokd.memory import Memory
 from ngrokd.model import (
     Address,
@@ -101,7 +102,7 @@ class WalkedMachine(Machine):
     """The real one, but that it listens in the kernel above; with what `FakeForwarder` checks."""
 
     def __init__(self, kernel: Kernel, net: NetSettings, state: Path) -> None:
-        super().__init__(net, kernel, lambda net, run: IpReader(run), state)
+        super().__init__(net, kernel, LinuxSystem(lambda net, run: IpReader(run)), state)
         self._kernel = kernel
         self._file = Path(net.hosts_file)
         self._hosts = HostsFile(self._file, MARKER, state, lambda: kernel.now, lambda pause_s: None)

@@ -29,6 +29,7 @@ STATE_FILES = (
     "network_ports.json",
     "endpoints.json",
     "last_run.json",
+    "aliases.json",
 )
 SYSTEM_FILES = ("/etc/os-release", "/etc/resolv.conf", "/etc/nsswitch.conf")
 COMMANDS = (

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Optional
 
 from ngrokd.config import NetSettings
-from ngrokd.control.answers import number, text
+from ngrokd.control.answers import number, text, texts
 from ngrokd.doctor import proctables
 from ngrokd.doctor.daemon import Asked
 from ngrokd.doctor.host import HostsFacts, InterfaceFacts, Limits, published
@@ -33,6 +33,8 @@ PROC = Path("/proc")
 # Of the daemon's answers: what may be given to this machine's programs as it is.
 _NAME = re.compile(r"(?i)[a-z0-9_*][a-z0-9_.*-]{0,252}")
 _INTERFACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
+
+_BEGIN = "# BEGIN "
 
 # What `Holders` says of a program that it may not look into.
 _UNSEEN = re.compile(
@@ -66,16 +68,23 @@ def at_interface(net: NetSettings, run: Runner = command.run) -> InterfaceFacts:
     except (HostError, OSError) as exc:
         fault = f"networks cannot be looked at: {exc}"
         return InterfaceFacts(net.interface_name, net.subnet, fault=fault)
-    texts = seen.addresses_of(net.interface_name)
-    ips = frozenset(each.partition("/")[0] for each in texts)
+    held = seen.addresses_of(net.interface_name)
+    ips = frozenset(each.partition("/")[0] for each in held)
     conflict = scene.conflict(seen, net.interface_name, ipaddress.IPv4Network(net.subnet))
     is_there = seen.index_of(net.interface_name) is not None
     return InterfaceFacts(net.interface_name, net.subnet, is_there, ips, conflict)
 
 
-def at_hosts(net: NetSettings) -> HostsFacts:
-    """Our section, as it stands there."""
-    path, marker = Path(net.hosts_file), hosts.marker_of(net.interface_name)
+def marker(net: NetSettings, asked: Asked) -> str:
+    """Of our section: as it is told, else by the name of the interface. That may have changed since
+    (renamed), or be what the kernel chose."""
+    first = next(iter(texts(asked.status, "hosts", "lines")), "")
+    return first[len(_BEGIN) :] if first.startswith(_BEGIN) else hosts.marker_of(net.interface_name)
+
+
+def at_hosts(net: NetSettings, marker: str = "") -> HostsFacts:
+    """Our section, as it stands there between the words `marker`; "": by the interface's name."""
+    path, marker = Path(net.hosts_file), marker or hosts.marker_of(net.interface_name)
     is_the_resolvers = os.path.realpath(path) == os.path.realpath(SYSTEM_HOSTS)
     try:
         content = files.read_regular(path, MAX_HOSTS_BYTES)

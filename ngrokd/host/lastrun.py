@@ -18,6 +18,7 @@ from ngrokd.config import NetSettings
 from ngrokd.errors import HostError, StateError
 from ngrokd.host import command, files, leftovers
 from ngrokd.host.netif.proof import NAME as INTERFACE
+from ngrokd.host.netif.system import System
 
 NAME = "last_run.json"
 _KEYS = ("interface_name", "subnet", "hosts_file")
@@ -55,6 +56,7 @@ def remove_earlier(
     net: NetSettings,
     known: Collection[str],
     run: command.Runner = command.run,
+    system: Optional[System] = None,
 ) -> tuple[list[str], list[str]]:
     """Removes what was made with other settings than `net`, as `leftovers.remove` does.
 
@@ -65,7 +67,7 @@ def remove_earlier(
     staying = []
     for old in earlier(folder, net):
         try:
-            gone, stays = leftovers.remove(old, frozenset(known), run, folder)
+            gone, stays = leftovers.remove(old, frozenset(known), run, folder, system=system)
         except HostError as exc:  # a daemon lives that has it
             gone, stays = [], [str(exc)]
         removed += gone

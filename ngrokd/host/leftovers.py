@@ -13,6 +13,7 @@ from ngrokd.errors import HostError
 from ngrokd.host import command, files, hosts, journal, netif, orphans, platforms, resolvercache
 from ngrokd.host.claims import Claims
 from ngrokd.host.hostsfile import HostsFile
+from ngrokd.host.netif.system import Past, System
 from ngrokd.host.resolvercache import ResolverCache
 
 SANDBOX_FOLDER = "/tmp/ngrokd-sandbox-*"  # where none is named with --dir
@@ -25,11 +26,12 @@ def remove(
     run: command.Runner = command.run,
     state_folder: Optional[Path] = None,
     flush: Sequence[platforms.Argv] = platforms.resolver_flush(),
+    system: Optional[System] = None,
 ) -> tuple[list[str], list[str]]:
     """Removes them and makes nothing new: a line for each thing removed, one for each that stays.
 
-    `known`: addresses that ngrokd remembers to have used. Raises HostError, with nothing touched,
-    if a daemon lives that has them; none can start meanwhile.
+    `known`: addresses that ngrokd remembers to have used; `system`: None: this machine's. Raises
+    HostError, with nothing touched, if a daemon lives that has them; none can start meanwhile.
     """
     claims = Claims(net)
     why = claims.take()
@@ -47,7 +49,8 @@ def remove(
             ResolverCache(resolvercache.commands(net, flush), run).flush()
         removed += [f"{path} is removed: it was written half" for path in file.remove_orphans()]
         try:
-            removed += netif.remove_leftovers(net, known, run)
+            past = Past(known, state_folder)
+            removed += (system or netif.here()).remove_leftovers(net, run, past)
         except HostError as exc:
             faults.append(str(exc))
         return removed, faults
@@ -75,6 +78,7 @@ def look(
     run: command.Runner = command.run,
     state_folder: Optional[Path] = None,
     flush: Sequence[platforms.Argv] = platforms.resolver_flush(),
+    system: Optional[System] = None,
 ) -> tuple[list[str], list[str]]:
     """What `remove` would do, and what would stay, as lines; nothing is changed."""
     would: list[str] = []
@@ -91,7 +95,8 @@ def look(
         stays.append(f"{net.hosts_file}: {exc}")
     would += orphans.look(path)
     try:
-        commands, left = netif.would_remove(net, known, run)
+        past = Past(known, state_folder)
+        commands, left = (system or netif.here()).would_remove(net, run, past)
     except HostError as exc:
         stays.append(str(exc))
     else:

@@ -77,7 +77,10 @@ def _explained(
             "net.listen_interface must be among those of `ip addr`"
         )
         if ipaddress.ip_address(address.ip).is_loopback:
-            mend = "ip link set lo up"
+            mend = (
+                "an endpoint's own address is added again at the next poll; where none of "
+                "127.0.0.0/8 is there: ip link set lo up"
+            )
         return BindError(f"{what}: this machine does not have {address.ip}. Mend: {mend}")
     if exc.errno == errno.EACCES and address.port < first_free_port():
         start = how_started()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -33,6 +33,8 @@ from ngrokd.host.lowports import Start
 from ngrokd.host.netif.backend import Backend
 from ngrokd.host.netif.loopback import Loopback
 from ngrokd.host.netif.scene import Reader
+from ngrokd.host.netif.system import Past, System
+from ngrokd.host.netif.watch import NetworkWatch
 from ngrokd.host.resolvercache import ResolverCache
 from ngrokd.model import Address, HostsStatus, InterfaceMode, InterfaceStatus
 
@@ -46,16 +48,17 @@ class Machine:
         self,
         net: NetSettings,
         run: command.Runner = command.run,
-        open_reader: Callable[[NetSettings, command.Runner], Reader] = netif.open_reader,
+        system: Optional[System] = None,
         state_folder: Optional[Path] = None,
         flush: Sequence[platforms.Argv] = platforms.resolver_flush(),
     ) -> None:
-        """`state_folder`: for a copy of the hosts file and a note of what is used; None: none.
-        `flush`: the commands after which this platform's resolver reads the hosts file again."""
+        """`system`: None: this machine's. `state_folder`: for a copy of the hosts file and notes of
+        what is used; None: none. `flush`: the commands after which this platform's resolver reads
+        the hosts file again."""
         self._net = net
         self._folder = state_folder
         self._run = run
-        self._open_reader = open_reader
+        self._system = system or netif.here()
         self._reader: Optional[Reader] = None
         marker = hosts.marker_of(net.interface_name)
         self._hosts = HostsFile(Path(net.hosts_file), marker, state_folder)
@@ -89,15 +92,23 @@ class Machine:
         except HostError as exc:
             logger.warning("%s", exc)  # tried again, and told in the status, at each publication
         with self._claims.making():  # of two with one subnet the second must see the first
-            self._backend = netif.prepare(self._net, self._run, self._reading(), known)
+            self._backend = self._system.prepare(
+                self._net, self._run, self._reading(), Past(known, self._folder)
+            )
         return self._backend.status
+
+    def watch_networks(self) -> Optional[NetworkWatch]:
+        """Tells when a network comes that is not ours; `None` where the kernel refuses that."""
+        return netif.watch(self._net, self._system)
 
     def _note_use(self, known: Collection[str]) -> None:
         """What a crashed run made with other settings goes, before anything is made with these."""
         if self._folder is None:
             return
         lastrun.remove_orphans(self._folder)
-        removed, left = lastrun.remove_earlier(self._folder, self._net, known, self._run)
+        removed, left = lastrun.remove_earlier(
+            self._folder, self._net, known, self._run, self._system
+        )
         for line in removed:
             logger.info("left by an earlier run with other settings: %s", line)
         for line in left:
@@ -229,5 +240,5 @@ class Machine:
 
     def _reading(self) -> Reader:
         if self._reader is None:
-            self._reader = self._open_reader(self._net, self._run)
+            self._reader = netif.open_reader(self._net, self._run, self._system)
         return self._reader

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 from ngrokd.errors import StateError
 from ngrokd.reconcile.desired import Remembered
 from ngrokd.reconcile.parts import Memory
+
+logger = logging.getLogger(__name__)
 
 
 class Assignments:
@@ -28,6 +32,10 @@ class Assignments:
             self._memory.save_assignments(remembered)
         except StateError as exc:
             problems.append(f"addresses may differ after a restart: {exc}")
+        if logger.isEnabledFor(logging.DEBUG):
+            for name, ip in remembered.addresses.items():
+                if self.held.addresses.get(name) != ip:
+                    logger.debug('Allocated IP hostname="%s" ip="%s"', name, ip)
         self.held = remembered
         return problems
 

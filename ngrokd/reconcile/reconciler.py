@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Optional
 
@@ -147,7 +147,7 @@ class Reconciler:
         facts = self._sight.facts(
             self.interface.subnet, loops, serving.forbidden_below, serving.taken_ports
         )
-        facts = replace(facts, held=published.held)
+        facts = replace(facts, held=self._not_to_be_given())
         desired = self._desire(discovered, net, facts, self._assignments.held)
         # With what it has just given out it gives out the same again.
         self._desire.knows(discovered, net, facts, desired.remembered)
@@ -163,8 +163,15 @@ class Reconciler:
         serving.taken_ports |= planning.contested_ports(
             desired.listeners, serving.open, published.standing
         )
-        facts = replace(facts, held=published.held, taken_ports=serving.taken_ports)
+        facts = replace(facts, held=self._not_to_be_given(), taken_ports=serving.taken_ports)
         return self._desire(discovered, net, facts, self._assignments.held), problems
+
+    def _not_to_be_given(self) -> Mapping[str, Collection[str]]:
+        """Addresses that are in use, and the names for which they are; none: nobody gets it."""
+        assert self.interface is not None
+        if not self.interface.occupied:
+            return self._published.held
+        return {**dict.fromkeys(self.interface.occupied, ()), **self._published.held}
 
     def _make(self, desired: Desired) -> tuple[list[str], bool]:
         """Makes what is missing; what is wrong, and whether that asks for another decision."""

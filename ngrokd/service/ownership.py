@@ -144,5 +144,6 @@ _CONTENTS: dict[str, Callable[[bytes], bool]] = {
     "ip_mappings.json": _maps_to(str),
     "network_ports.json": _maps_to(int),
     "last_run.json": _has("used"),
+    "aliases.json": _has("boot", "addresses"),
 }
 STATE = tuple(_CONTENTS)

@@ -7,17 +7,32 @@ import contextlib
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, Optional, TextIO
 
 from ngrokd.config import DEFAULT_CONFIG_PATH, Config
 from ngrokd.errors import ConfigError, HostError, StateError
+from ngrokd.host import command, platforms
+from ngrokd.host.command import Runner
+
+if TYPE_CHECKING:  # every command of `ngrokd` loads this module
+    from ngrokd.host.netif.system import System
 
 DONE, FAILED, USAGE = 0, 1, 2
 
 # Cleaning up needs no key: one that is wrong, or whose file is gone, is no fault here.
 _OF_NO_USE = frozenset(("NGROK_API_KEY", "NGROK_API_KEY_FILE"))
+
+
+@dataclass(frozen=True)
+class Means:
+    """What it is done with. `system`: None: this machine's. `flush`: as `Machine` has it."""
+
+    run: Runner = command.run
+    system: Optional[System] = None
+    flush: Sequence[platforms.Argv] = platforms.resolver_flush()
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -46,7 +61,8 @@ def run(args: argparse.Namespace) -> int:
         _say(sys.stderr, *faults)
         _say(sys.stderr, "ngrokd: cleaning up by what could be read, and the defaults")
     refuse_running(config)
-    removed, left = _look(config) if args.dry_run else _remove(config)
+    look_or_remove = _look if args.dry_run else _remove
+    removed, left = look_or_remove(config, Means())
     _say(sys.stdout, *removed, *_of_others(config))
     _say(sys.stderr, *(f"ngrokd: {line}" for line in left))
     if left:
@@ -60,27 +76,27 @@ def _of_others(config: Config) -> list[str]:
     return leftovers.of_others(config.net)
 
 
-def cleanup(config: Config) -> list[str]:
+def cleanup(config: Config, means: Optional[Means] = None) -> list[str]:
     """Removes what a dead daemon of this configuration left: a line for each thing removed.
 
     Every step runs; then raises HostError with what stays, if anything. Raises HostError at once,
     with nothing touched, if a daemon of this configuration runs.
     """
     refuse_running(config)
-    removed, left = _remove(config)
+    removed, left = _remove(config, means or Means())
     if left:
         raise HostError("\n".join(left))
     return removed
 
 
-def _remove(config: Config) -> tuple[list[str], list[str]]:
+def _remove(config: Config, means: Means) -> tuple[list[str], list[str]]:
     """What is removed, and what stays with the reason; one line each."""
     from ngrokd.control import socketfile
     from ngrokd.memory import Memory
     from ngrokd.process import pidfile
 
     memory = Memory(config.state_folder)
-    removed, left = _remove_from_machine(config, memory.known_addresses())
+    removed, left = _remove_from_machine(config, memory.known_addresses(), means)
     steps: tuple[tuple[str, Callable[[str], bool], str], ...] = (
         ("socket", socketfile.remove_stale, config.server.socket_path),
         ("pid file", pidfile.remove_stale, config.server.pid_file),
@@ -95,23 +111,25 @@ def _remove(config: Config) -> tuple[list[str], list[str]]:
     return removed, left
 
 
-def _remove_from_machine(config: Config, known: frozenset[str]) -> tuple[list[str], list[str]]:
+def _remove_from_machine(
+    config: Config, known: frozenset[str], means: Means
+) -> tuple[list[str], list[str]]:
     """Also what was made with other settings of `net`, changed since a crash."""
     from ngrokd.host import lastrun, leftovers
 
-    folder = config.state_folder
-    removed, left = leftovers.remove(config.net, known, state_folder=folder)
+    folder, run, system = config.state_folder, means.run, means.system
+    removed, left = leftovers.remove(config.net, known, run, folder, means.flush, system)
     if not left:
         try:
             lastrun.end(folder, config.net)
         except StateError as exc:
             left.append(str(exc))
-    gone, stays = lastrun.remove_earlier(folder, config.net, known)
+    gone, stays = lastrun.remove_earlier(folder, config.net, known, run, system)
     orphans = [f"{path} is removed: it was written half" for path in lastrun.remove_orphans(folder)]
     return [*gone, *removed, *orphans], [*stays, *left]
 
 
-def _look(config: Config) -> tuple[list[str], list[str]]:
+def _look(config: Config, means: Means) -> tuple[list[str], list[str]]:
     """What `_remove` would do, and what would stay."""
     from ngrokd.host import lastrun, leftovers
     from ngrokd.memory import Memory
@@ -122,7 +140,9 @@ def _look(config: Config) -> tuple[list[str], list[str]]:
     memory = Memory(config.state_folder)
     known = memory.known_addresses()
     for net in (*lastrun.earlier(config.state_folder, config.net), config.net):
-        commands, left = leftovers.look(net, known, state_folder=config.state_folder)
+        commands, left = leftovers.look(
+            net, known, means.run, config.state_folder, means.flush, means.system
+        )
         would += commands
         stays += left
     server = config.server

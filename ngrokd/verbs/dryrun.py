@@ -10,6 +10,7 @@ import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Optional
 from urllib.parse import urlsplit
 
 from ngrokd import configfile
@@ -20,6 +21,7 @@ from ngrokd.host.holders import Holders
 from ngrokd.host.machine import Machine
 from ngrokd.host.netif.rehearsal import Rehearsal, Step
 from ngrokd.host.netif.scene import Reader
+from ngrokd.host.netif.system import Past, System
 from ngrokd.memory import Memory
 from ngrokd.model import Address, Discovered
 from ngrokd.reconcile import plan as planning
@@ -67,12 +69,15 @@ def rehearse(
     runner: command.Runner,
     reader: Reader,
     flush: Sequence[platforms.Argv] = platforms.resolver_flush(),
+    system: Optional[System] = None,
 ) -> Script:
     """From the last known endpoints and addresses, without a question to ngrok."""
     remembered, found, unread = Memory(config.state_folder).glimpse()
-    made = netif.rehearse(config.net, runner, reader, frozenset(remembered.addresses.values()))
-    machine = Machine(config.net, runner, lambda net, run: reader)
-    facts = _facts(config, made, machine, found, remembered.addresses)
+    system = system or netif.here()
+    past = Past(frozenset(remembered.addresses.values()), config.state_folder)
+    made = system.rehearse(config.net, runner, reader, past)
+    machine = Machine(config.net, runner, system)
+    facts = _facts(config, made, machine, found, remembered.addresses, reader)
     desired = desire(found, config.net, facts, remembered)
     holders = Holders()
     taken = _taken(desired, holders)
@@ -126,12 +131,13 @@ def _facts(
     machine: Machine,
     found: Discovered,
     addresses: Mapping[str, str],
+    reader: Reader,
 ) -> Facts:
     interfaces = {listen_interface(config.net, e.target.hostname) for e in found.endpoints}
     ips, faults = {}, {}
     for name in sorted(interfaces - {VIRTUAL}):
         try:
-            ips[name] = _interface_ip(name, machine)
+            ips[name] = _interface_ip(name, reader)
         except HostError as exc:
             faults[name] = str(exc)
     ingress = config.ingress_endpoint or DEFAULT_INGRESS
@@ -142,14 +148,15 @@ def _facts(
         loop_names=frozenset((urlsplit(config.api.url).hostname or "", ingress.rpartition(":")[0])),
         interface_ips=ips,
         interface_faults=faults,
+        held=dict.fromkeys(made.occupied, ()),
     )
 
 
-def _interface_ip(name: str, machine: Machine) -> str:
+def _interface_ip(name: str, reader: Reader) -> str:
     try:
         return str(ipaddress.IPv4Address(name))
     except ipaddress.AddressValueError:
-        return machine.interface_address(name)
+        return netif.interface_address(name, reader)
 
 
 def _taken(desired: Desired, holders: Holders) -> Mapping[Address, str]:

@@ -134,9 +134,9 @@ def _serve(
     if _in_foreground(args):
         faulthandler.enable()  # a watchdog's SIGABRT leaves in the log where each thread stood
     # Imported after the fork: the parent that waits for a background start needs none of it.
-    from ngrokd.daemon import Daemon
+    from ngrokd.daemon import Daemon, Occasions
 
-    return Daemon(config, source, up, on_first_poll, notes).run()
+    return Daemon(config, source, Occasions(up, on_first_poll), notes).run()
 
 
 def _in_foreground(args: argparse.Namespace) -> bool:

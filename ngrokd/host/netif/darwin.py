@@ -1,159 +1,185 @@
-"""Endpoint addresses as aliases of lo0 on macOS, which has only 127.0.0.1 by itself."""
+"""macOS's own way with networks: aliases of lo0, or a utun interface where that is asked for."""
 
 from __future__ import annotations
 
 import ipaddress
 import logging
-import re
-from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Callable
 
 from ngrokd.config import NetSettings
-from ngrokd.errors import HostError
-from ngrokd.host.command import CommandError, Runner
-from ngrokd.host.netif import loopback, ranges
-from ngrokd.host.netif.rehearsal import Rehearsal
-from ngrokd.host.netif.scene import Scene
-from ngrokd.model import InterfaceMode, InterfaceStatus
+from ngrokd.errors import HostError, StateError
+from ngrokd.host.command import Runner
+from ngrokd.host.netif import bsd, darwinwatch, loopback, ranges, utunsocket
+from ngrokd.host.netif.aliases import Aliases, left_behind, take_away
+from ngrokd.host.netif.aliasrecord import AliasRecord
+from ngrokd.host.netif.backend import Backend
+from ngrokd.host.netif.bsdreader import BsdReader
+from ngrokd.host.netif.rehearsal import Rehearsal, Step
+from ngrokd.host.netif.scene import Reader
+from ngrokd.host.netif.shellbatches import ShellBatches
+from ngrokd.host.netif.system import Past
+from ngrokd.host.netif.utun import Utun
+from ngrokd.host.netif.utunsocket import UtunSocket
+from ngrokd.host.netif.watch import NetworkWatch
 
 logger = logging.getLogger(__name__)
 
-INTERFACE = "lo0"
 
-SHOW_ALL = ["ifconfig", "-a"]
+@dataclass(frozen=True)
+class DarwinSystem:
+    """A System."""
 
-_INTERFACE = re.compile(r"^(\S+): flags=", re.MULTILINE)
-_INET = re.compile(r"^\s+inet ([0-9.]+) ", re.MULTILINE)
+    open_utun: Callable[[int], UtunSocket] = utunsocket.open_utun
 
+    def open_reader(self, net: NetSettings, run: Runner) -> Reader:
+        return BsdReader(run)
 
-def show(name: str) -> list[str]:
-    """Lists the interface with its addresses."""
-    return ["ifconfig", name]
-
-
-def add_alias(ip: str) -> list[str]:
-    """Gives lo0 one more address."""
-    return ["ifconfig", INTERFACE, "alias", ip, "netmask", "255.255.255.255"]
-
-
-def remove_alias(ip: str) -> list[str]:
-    """Takes an address from lo0."""
-    return ["ifconfig", INTERFACE, "-alias", ip]
-
-
-def held_addresses(answer: str) -> list[str]:
-    """The IPv4 addresses that an answer of `show` lists."""
-    return _INET.findall(answer)
-
-
-def prepare(net: NetSettings, run: Runner) -> Aliases:
-    """No interface can be made of a chosen name: a subnet that needs one becomes the loopback's."""
-    if loopback.holds(net.subnet):
-        return Aliases(net.subnet, run)
-    instead = ranges.first_of(net.interface_name)
-    logger.info("macOS: endpoints have addresses of %s on %s", instead, INTERFACE)
-    note = (
-        f"macOS has no interface for {net.subnet}: endpoints have addresses of "
-        f"{instead}. Mend: set net.subnet to a part of 127.0.0.0/8"
-    )
-    is_default = net.subnet == NetSettings.subnet
-    return Aliases(instead, run, () if is_default else (note,))
-
-
-def remove_leftovers(net: NetSettings, known: frozenset[str], run: Runner) -> list[str]:
-    """Removes the aliases of our range that ngrokd remembers. Raises HostError."""
-    removed = []
-    for ip in left(net, known, run):
-        run(remove_alias(ip))
-        removed.append(f"{INTERFACE}: the address {ip} is removed")
-    return removed
-
-
-def left(net: NetSettings, known: frozenset[str], run: Runner) -> list[str]:
-    """The aliases of our range that ngrokd remembers. Raises HostError."""
-    network = ipaddress.IPv4Network(_subnet(net), strict=False)
-    held = held_addresses(run(show(INTERFACE)))
-    return [ip for ip in held if ip in known and ipaddress.IPv4Address(ip) in network]
-
-
-def rehearse(net: NetSettings, run: Runner) -> Rehearsal:
-    """What the first addresses would be; an alias that is there is used, and not removed."""
-    try:
-        held = held_addresses(run(show(INTERFACE)))
-    except HostError as exc:
-        return Rehearsal(_subnet(net), refused=(str(exc),))
-    return Rehearsal(_subnet(net), add=lambda ip: [] if ip in held else [add_alias(ip)])
-
-
-def _subnet(net: NetSettings) -> str:
-    return net.subnet if loopback.holds(net.subnet) else ranges.first_of(net.interface_name)
-
-
-class IfconfigReader:
-    """Looks at interfaces and their IPv4 addresses. Owner: main. Each look runs one program."""
-
-    def __init__(self, run: Runner) -> None:
-        self._run = run
-
-    def look(self) -> Scene:
-        _, *parts = _INTERFACE.split(self._run(SHOW_ALL))
-        names = dict(enumerate(parts[::2]))
-        return Scene(names, dict(enumerate(tuple(held_addresses(part)) for part in parts[1::2])))
-
-    def close(self) -> None:
-        """It holds nothing."""
-
-
-class Aliases:
-    """Aliases of lo0. Owner: main.
-
-    An alias that was there before is used, and not removed: nothing tells whose it is.
-    """
-
-    def __init__(self, subnet: str, run: Runner, notes: tuple[str, ...] = ()) -> None:
-        network = str(ipaddress.IPv4Network(subnet, strict=False))
-        self.status = InterfaceStatus(INTERFACE, network, InterfaceMode.LOOPBACK, notes)
-        self._run = run
-        self._wanted: set[str] = set()
-        self._added: set[str] = set()
-
-    def addresses(self) -> frozenset[str]:
-        return frozenset(self._wanted.intersection(self._held()))
-
-    def add(self, ips: Iterable[str]) -> dict[str, str]:
-        wanted = [str(ipaddress.IPv4Address(ip)) for ip in ips]
+    def prepare(self, net: NetSettings, run: Runner, reader: Reader, past: Past) -> Backend:
+        record = AliasRecord(past.folder, run)
+        if not _wants_utun(net):
+            return _aliases(net, run, record, _told(net))
+        logger.info(
+            'Creating virtual network interface (macOS utun) name="%s" subnet="%s"',
+            net.interface_name,
+            net.subnet,
+        )
+        link = Utun(net, run, reader, self.open_utun)
         try:
-            held = self._held() if wanted else set()
+            link.prepare()
         except HostError as exc:
-            return dict.fromkeys(wanted, str(exc))
-        failed = {}
-        for ip in wanted:
-            try:
-                if ip not in held:
-                    self._run(add_alias(ip))
-                    self._added.add(ip)
-                self._wanted.add(ip)
-            except CommandError as exc:
-                failed[ip] = f"{exc}. Mend: run ngrokd as root"
-        return failed
+            logger.warning(
+                "Failed to create utun interface, falling back to loopback aliases: %s", exc
+            )
+            logger.info("Using loopback aliases (fallback mode)")
+            note = f"{exc}. Endpoints have addresses of {subnet_of(net)} instead"
+            return _aliases(net, run, record, (note,))
+        try:  # what a killed run left that had no utun
+            for line in _remove_recorded(record, run):
+                logger.info("left by an earlier run: %s", line)
+        except HostError as exc:
+            logger.warning("%s", exc)
+        return link
 
-    def remove(self, ips: Iterable[str]) -> dict[str, str]:
-        failed = {}
-        gone = self._wanted.intersection(ips)
-        for ip in sorted(gone):
-            try:
-                if ip in self._added and ip in self._held():
-                    self._run(remove_alias(ip))
-            except CommandError as exc:
-                failed[ip] = str(exc)
-                continue
-            self._wanted.discard(ip)
-            self._added.discard(ip)
-        return failed
+    def rehearse(self, net: NetSettings, run: Runner, reader: Reader, past: Past) -> Rehearsal:
+        try:
+            if _wants_utun(net):
+                return _rehearse_utun(net, reader)
+            shown = bsd.interfaces(run(bsd.show(bsd.LOOPBACK)))
+            left = frozenset(_left(shown, AliasRecord(past.folder, run)))
+        except HostError as exc:
+            return Rehearsal(subnet_of(net), refused=(str(exc),))
+        others = _held(shown) - left
+        return Rehearsal(
+            subnet_of(net),
+            present={ip: bsd.remove_alias(ip) for ip in left},
+            add=lambda ip: [bsd.add_alias(ip)],
+            occupied=others,
+        )
 
-    def close(self) -> None:
-        failed = self.remove(sorted(self._wanted))
-        if failed:
-            raise HostError("; ".join(failed.values()))
+    def would_remove(
+        self, net: NetSettings, run: Runner, past: Past
+    ) -> tuple[list[list[str]], list[str]]:
+        left = _recorded(run, AliasRecord(past.folder, run))
+        return [bsd.remove_alias(ip) for ip in left], []
 
-    def _held(self) -> set[str]:
-        return set(held_addresses(self._run(show(INTERFACE))))
+    def remove_leftovers(self, net: NetSettings, run: Runner, past: Past) -> list[str]:
+        return _remove_recorded(AliasRecord(past.folder, run), run)
+
+    def open_watch(self, net: NetSettings) -> NetworkWatch:
+        return darwinwatch.open_watch(net)
+
+
+def subnet_of(net: NetSettings) -> str:
+    """The part of the loopback range that serves where there is no utun.
+
+    Other instances than the first have one of their own: of two that start at the same moment
+    neither would see the other's aliases.
+    """
+    if loopback.holds(net.subnet):
+        return net.subnet
+    name = net.interface_name
+    if name == NetSettings.interface_name or bsd.utun_number(name) is not None:
+        return str(loopback.RANGE)
+    return ranges.first_of(name)
+
+
+def _wants_utun(net: NetSettings) -> bool:
+    return bsd.utun_number(net.interface_name) is not None and not loopback.holds(net.subnet)
+
+
+def _told(net: NetSettings) -> tuple[str, ...]:
+    """Says once why it is not the subnet of the settings; what of that is to be in the status."""
+    if loopback.holds(net.subnet):
+        return ()
+    instead = subnet_of(net)
+    logger.info(
+        "macOS: loopback aliases (%s on %s) instead of the %s subnet, due to routing limitations "
+        "with utun interfaces. net.interface_name: utun makes one all the same",
+        instead,
+        bsd.LOOPBACK,
+        net.subnet,
+    )
+    if net.subnet == NetSettings.subnet:
+        return ()
+    return (
+        f"macOS has no interface for {net.subnet}: endpoints have addresses of {instead}. "
+        "Mend: set net.subnet to a part of 127.0.0.0/8, or net.interface_name to utun",
+    )
+
+
+def _aliases(
+    net: NetSettings, run: Runner, record: AliasRecord, notes: tuple[str, ...]
+) -> Aliases:
+    aliases = Aliases(subnet_of(net), run, record, notes)
+    aliases.take_over()
+    return aliases
+
+
+def _rehearse_utun(net: NetSettings, reader: Reader) -> Rehearsal:
+    network = ipaddress.IPv4Network(net.subnet, strict=False)
+    seen = reader.look()
+    conflict = utunsocket.refuse_conflict(seen, network)
+    if conflict:
+        instead = subnet_of(net)
+        remark = f"endpoints have addresses of {instead} instead"
+        add = bsd.add_alias
+        return Rehearsal(
+            instead, remarks=(remark,), refused=(conflict,), add=lambda ip: [add(ip)]
+        )
+    name = utunsocket.expected_name(net.interface_name, seen)
+    return Rehearsal(
+        str(network),
+        (Step(bsd.utun_up(name, network)), Step(bsd.add_route(name, network))),
+        (f"{name} would be made through {utunsocket.CONTROL_NAME}, which needs root",),
+        add=lambda ip: [bsd.utun_add(name, ip, network)],
+        occupied=frozenset((bsd.far_end(network),)),
+    )
+
+
+def _held(shown: list[bsd.Interface]) -> frozenset[str]:
+    return frozenset(text.partition("/")[0] for each in shown[:1] for text in each.texts)
+
+
+def _left(shown: list[bsd.Interface], record: AliasRecord) -> list[str]:
+    return sorted(_held(shown) & record.recall(), key=ipaddress.IPv4Address)
+
+
+def _recorded(run: Runner, record: AliasRecord) -> list[str]:
+    """The aliases that a killed run left. Raises HostError."""
+    recalled = record.recall()  # without any there may well be no `ifconfig`
+    return _left(bsd.interfaces(run(bsd.show(bsd.LOOPBACK))), record) if recalled else []
+
+
+def _remove_recorded(record: AliasRecord, run: Runner) -> list[str]:
+    """Removes what `record` says is ours; a line for each. Raises HostError."""
+    record.remove_orphans()
+    left = _recorded(run, record)
+    failed = take_away(left, ShellBatches(run))
+    try:
+        record.keep(failed)
+    except StateError as exc:
+        raise HostError(str(exc)) from exc
+    if failed:
+        raise HostError(left_behind(failed))
+    return [f"{bsd.LOOPBACK}: the address {ip} is removed" for ip in left]

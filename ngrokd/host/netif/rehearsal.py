@@ -32,6 +32,7 @@ class Rehearsal:
     refused: tuple[str, ...] = ()  # why, with the mend
     present: Mapping[str, list[str]] = field(default_factory=dict)  # how to remove each
     add: Callable[[str], list[list[str]]] = lambda ip: []  # none: the range needs no command
+    occupied: frozenset[str] = frozenset()  # no endpoint gets one of these
 
     def for_addresses(self, wanted: Iterable[str]) -> list[Step]:
         """Adds those that are not there; removes those that are left and not wanted."""

@@ -1,0 +1,50 @@
+"""Looks at interfaces, addresses and routes of macOS, through `ifconfig` and `netstat`."""
+
+from __future__ import annotations
+
+import logging
+
+from ngrokd.host.command import CommandError, Runner
+from ngrokd.host.netif import bsd
+from ngrokd.host.netif.scene import Scene
+
+logger = logging.getLogger(__name__)
+
+
+class BsdReader:
+    """A Reader. Owner: main. Each look runs two programs.
+
+    They do not tell the kernel's index: the place in the list is what a `Scene` has instead.
+    """
+
+    def __init__(self, run: Runner) -> None:
+        self._run = run
+        self._answers: tuple[str, str] = ("", "")
+        self._scene = Scene()
+
+    def look(self) -> Scene:
+        answers = self._run(bsd.SHOW_ALL), self._routes()
+        if answers != self._answers:
+            self._answers, self._scene = answers, _scene(*answers)
+        return self._scene
+
+    def close(self) -> None:
+        """It holds nothing."""
+
+    def _routes(self) -> str:
+        try:
+            return self._run(bsd.SHOW_ROUTES)
+        except CommandError as exc:  # then addresses alone tell who uses the subnet
+            logger.debug("routes are not looked at: %s", exc)
+            return ""
+
+
+def _scene(shown: str, routes: str) -> Scene:
+    found = list(enumerate(bsd.interfaces(shown), 1))
+    return Scene(
+        {index: each.name for index, each in found},
+        {index: each.texts for index, each in found},
+        tuple(bsd.ways(routes)),
+        tuple(bsd.gateways(routes)),
+        frozenset(index for index, each in found if not each.is_up),
+    )
