@@ -227,11 +227,24 @@ def test_an_editor_that_fails_loses_nothing(
 ) -> None:
     before = path.read_text()
     assert edit("exit 3") == 1
-    assert "my editor`: exit status 3\n" in capsys.readouterr().err
+    told = "my editor` failed (exit status 3): nothing is put in place\n"
+    assert capsys.readouterr().err.endswith(told)
     assert copies(path) == []
     assert edit(f"{SED}; exit 3") == 1
     assert len(copies(path)) == 1
     assert path.read_text() == before
+
+
+def test_without_a_terminal_no_editor_is_guessed(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("VISUAL", "EDITOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(question, "there_is_a_person", lambda: False)
+    assert ctl.main(["config", "edit", "--config", str(path)]) == 2
+    told = "ngrokctl: there is no terminal to edit on, and EDITOR is not set\n"
+    assert capsys.readouterr().err == told
+    assert copies(path) == []
 
 
 def test_an_editor_that_removes_the_copy_is_told(

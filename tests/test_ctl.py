@@ -893,7 +893,10 @@ def test_a_name_is_open_only_when_all_of_its_ports_are() -> None:
         (
             "wait",
             {"state": "waiting_for_api_key", "problems": []},
-            ["the daemon is waiting for an API key"],
+            [
+                "the daemon is waiting for an API key",
+                "    Give it a key with `ngrokctl set-api-key`.",
+            ],
         ),
         (
             "wait",
@@ -980,6 +983,17 @@ def test_without_a_group_the_setting_is_named() -> None:
     assert "set server.socket_group in /etc/ngrokd/config.yml" in text
     text = advice.not_permitted("S: no", Caller("bob", None, is_member=False), "x", "/my.yml")
     assert "set server.socket_group in /my.yml to" in text
+
+
+def test_of_another_daemons_socket_no_other_configuration_is_named(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    daemon.status = ControlError("forbidden", "not for you")
+    assert ctl.main(["status"]) == 5
+    assert "/etc/ngrokd/config.yml" not in capsys.readouterr().err
+    bob = Caller("bob", None, is_member=False)
+    told = advice.not_permitted("S: no", bob, "x", advice.ITS_CONFIGURATION)
+    assert "set server.socket_group in the configuration that names this socket to" in told
 
 
 def test_the_command_for_sudo_never_holds_the_key_and_names_the_socket(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ngrokd.control import ctl
+from ngrokd.control import client, ctl
 
 EVIL = "\x1b]0;title\x07\x1b[2J\x9b31m\r\x00\u202e\u2028 web"
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e\u2028]")
@@ -120,6 +121,42 @@ def test_an_answer_that_is_none_is_told_in_one_line(
     with answering(path, lambda command, conn: conn.sendall(answer)):
         assert ctl.main(["--socket", str(path), "status"]) == code
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "piece", [b"x" * 4096, b"[]," * 4096], ids=["long", "of many parts"]
+)
+def test_an_answer_without_end_is_left_and_takes_no_memory(
+    piece: bytes,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client, "MAX_ANSWER_BYTES", 1 << 20)
+    monkeypatch.setattr(client, "MAX_TOKENS", 10_000)
+
+    def endless(command: str, conn: socket.socket) -> None:
+        with contextlib.suppress(ConnectionError):  # the other side has seen enough
+            conn.sendall(b'{"success": true, "data": [')
+            for _ in range(1024):
+                conn.sendall(piece)
+
+    path = tmp_path / "sock"
+    with answering(path, endless):
+        assert ctl.main(["--socket", str(path), "list"]) == ctl.FAILED
+        assert "is not ngrokd: its answer is too large" in capsys.readouterr().err
+        assert ctl.main(["--socket", str(path), "version"]) == ctl.DONE
+    assert capsys.readouterr().out.endswith("ngrokd unknown\n")
+
+
+def test_an_answer_of_very_many_parts_is_not_taken_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "MAX_TOKENS", 100)
+    path = tmp_path / "sock"
+    with answering(path, lambda command, conn: conn.sendall(line([[]] * 200))):
+        assert ctl.main(["--socket", str(path), "list"]) == ctl.FAILED
+    assert "too large" in capsys.readouterr().err
 
 
 def test_doctor_judges_whatever_a_daemon_says(

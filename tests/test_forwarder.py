@@ -529,21 +529,21 @@ def test_acknowledged_bytes_put_the_reset_off(contexts: Contexts) -> None:
 def test_a_client_that_paused_for_long_has_its_time_from_the_ingress_s_reset(
     contexts: Contexts,
 ) -> None:
-    town = Town(dataclasses.replace(COLD, half_close_timeout=0.5))
+    town = Town(dataclasses.replace(COLD, half_close_timeout=1.2))
     with socket.socket() as client:
-        cut(town, contexts, client, pause_s=0.7)
+        cut(town, contexts, client, pause_s=1.5)
         threading.Event().wait(0.2)
         assert read_until_reset(client) == HALF_MB
     town.close()
 
 
 def test_the_time_it_took_to_open_is_no_idle_time(contexts: Contexts) -> None:
-    town = Town(dataclasses.replace(COLD, idle_timeout=0.3))
+    town = Town(dataclasses.replace(COLD, idle_timeout=1.0))
 
     def handle(peer: Peer) -> None:
         peer.handshake()
         peer.read_request()
-        threading.Event().wait(0.4)
+        threading.Event().wait(1.2)
         peer.answer(wire.ConnResponse("ep_test", "tcp"))
         echo(peer)
 

@@ -553,7 +553,7 @@ def is_served(client: socket.socket) -> bool:
 
 
 def test_an_ended_client_takes_a_large_answer_as_slowly_as_it_likes(contexts: Contexts) -> None:
-    town = Town(ForwardSettings(half_close_timeout=0.6, warm_connections="off"))
+    town = Town(ForwardSettings(half_close_timeout=1.5, warm_connections="off"))
     answer = BACKLOG * 200
 
     def handle(peer: Peer) -> None:
@@ -567,7 +567,7 @@ def test_an_ended_client_takes_a_large_answer_as_slowly_as_it_likes(contexts: Co
         received = bytearray()
         for _ in range(20):
             received += client.recv(1 << 18)
-            threading.Event().wait(0.06)
+            threading.Event().wait(0.1)
         assert len(received) < len(answer)
         received += read_all(client)
     town.close()

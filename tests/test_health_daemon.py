@@ -56,7 +56,7 @@ def forwarder() -> Iterator[Forwarder]:
 def test_a_forwarding_thread_that_stands_still_is_told_at_once_until_it_goes_on(
     forwarder: Forwarder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pulse, "FORWARD_LIMIT_S", 1.5)  # it turns every second
+    monkeypatch.setattr(pulse, "FORWARD_LIMIT_S", 3.0)  # it turns every second
     port, go_on = free_port(), threading.Event()
 
     def stand_still() -> None:
@@ -138,15 +138,16 @@ def test_a_main_thread_that_stands_still_is_told_and_what_is_open_is_still_ready
 def test_a_main_thread_that_only_waits_for_a_long_time_is_alive(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pulse, "LEAST_INTERVAL_S", 0.2)
-    monkeypatch.setattr(pulse, "LONGEST_NAP_S", 0.2)
+    monkeypatch.setattr(pulse, "LEAST_INTERVAL_S", 1.0)
+    monkeypatch.setattr(pulse, "LONGEST_NAP_S", 1.0)
     port = house.config.server.health_port
     answers: set[int] = set()
 
     def watch() -> None:
-        until = time.monotonic() + 1.0
+        until = time.monotonic() + 3.5
         while time.monotonic() < until:
             answers.add(get(port, "/health")[0])
+            threading.Event().wait(0.05)
         sigterm()
 
     assert house.run(lambda status: threading.Thread(target=watch).start()) == 0

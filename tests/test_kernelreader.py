@@ -63,6 +63,19 @@ def test_addresses_are_read_as_ip_shows_them() -> None:
     ]
 
 
+@given(st.permutations(range(4)), st.integers(0, 2))
+def test_an_address_is_the_same_in_whichever_order_its_attributes_come(
+    order: list[int], count: int
+) -> None:
+    own, far = ipaddress.IPv4Address("10.0.0.1").packed, ipaddress.IPv4Address("10.0.0.9").packed
+    others = [attribute(3, b"ngrokd0\0"), attribute(6, bytes(16))]
+    parts = [attribute(1, far), attribute(2, own), *others]
+    body = struct.pack("=BBBBI", INET, 32, 0, 0, 5) + b"".join(parts[at] for at in order)
+    assert list(inventory.addresses(message(rtnetlink.NEW_ADDRESS, body))) == [(5, "10.0.0.1")]
+    alone = struct.pack("=BBBBI", INET, 32, 0, 0, 5) + parts[1] + b"".join(others[:count])
+    assert list(inventory.addresses(message(rtnetlink.NEW_ADDRESS, alone))) == [(5, "10.0.0.1/32")]
+
+
 @pytest.mark.parametrize(
     "to",
     ["10.107.0.0/16", "10.0.0.0/8", "10.107.5.0/24", "10.107.3.7/32"],

@@ -70,7 +70,7 @@ COMMANDS: dict[str, Command] = {
     "fault": _fault,
     "not-json": _answer_with_a_set,
     "set-api-key": lambda args: "set",
-    "huge": lambda _: "x" * 4_000_000,
+    "huge": lambda _: "x" * 800_000,  # the kernel keeps a quarter of it
 }
 
 

@@ -15,6 +15,8 @@ from typing import Optional
 
 from ngrokd.config import DEFAULT_CONFIG_PATH, DEFAULT_SOCKET_PATH
 
+ITS_CONFIGURATION = "the configuration that names this socket"
+
 # Where sudo's `secure_path` looks; a program elsewhere must be named with its path.
 _SUDO_PATH = frozenset({"/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin"})
 

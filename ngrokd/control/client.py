@@ -26,6 +26,8 @@ from ngrokd.errors import (
 )
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024  # some 100,000 endpoints; more is not an answer of ours
+# Of one answer: an endpoint has 30. A list of nothing but brackets would take a gigabyte of memory.
+MAX_TOKENS = 5_000_000  # commas and opening brackets
 READ_BYTES = 256 * 1024
 
 _REFUSED_BY_MODE = frozenset({errno.EACCES, errno.EPERM})
@@ -57,6 +59,8 @@ def request(
             ) from exc
     if not line.endswith(b"\n"):
         raise DaemonUnreachable(f"the daemon on {socket_path} ended before it answered")
+    if len(line) > MAX_ANSWER_BYTES or sum(map(line.count, (b",", b"[", b"{"))) > MAX_TOKENS:
+        raise ProtocolError(f"what answers on {socket_path} is not ngrokd: its answer is too large")
     return answered(line, socket_path)
 
 
@@ -112,7 +116,7 @@ def _exchange(conn: socket.socket, asked: bytes, deadline: float) -> bytes:
             break
         answer += data
         if len(answer) > MAX_ANSWER_BYTES:
-            raise ProtocolError("the answer is too large")
+            return bytes(answer) + b"\n"  # it goes on, and is too large already
     return bytes(answer)
 
 

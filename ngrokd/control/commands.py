@@ -17,7 +17,13 @@ from ngrokd.control.protocol import BAD_ARGUMENTS
 from ngrokd.control.question import agreed, there_is_a_person
 from ngrokd.control.text import clean
 from ngrokd.control.waiting import Goal, wait
-from ngrokd.errors import ControlError, DaemonUnreachable, NotPermitted, TimedOut
+from ngrokd.errors import (
+    ControlError,
+    DaemonUnreachable,
+    NotPermitted,
+    ProtocolError,
+    TimedOut,
+)
 
 ASK_S = 10.0
 POLL_S = 90.0  # the API may take 30 s for a page
@@ -164,7 +170,7 @@ def version(call: Call) -> Outcome:
         shown = clean(daemon)
     except DaemonUnreachable:
         pass  # "not running" is what there is to tell
-    except (NotPermitted, TimedOut):
+    except (NotPermitted, ProtocolError, TimedOut):
         shown = "unknown"
     return Outcome(
         {"ngrokctl": __version__, "ngrokd": daemon}, f"ngrokctl {__version__}\nngrokd {shown}"

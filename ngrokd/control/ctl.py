@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
-from ngrokd.config import DEFAULT_CONFIG_PATH, DEFAULT_SOCKET_PATH
+from ngrokd.config import DEFAULT_SOCKET_PATH
 from ngrokd.control import advice, tones, watching
 from ngrokd.control.arguments import Arguments
 from ngrokd.control.commands import COMMANDS, Call, Outcome
@@ -141,18 +141,19 @@ def _explain(
     exc: NgrokdError, options: argparse.Namespace, words: Sequence[str], socket_path: str
 ) -> int:
     """One reason with its mend on standard error; returns the exit code."""
-    if isinstance(exc, DaemonUnreachable):
+    if isinstance(exc, (DaemonUnreachable, NotPermitted)):
         # What is not answered may take longer: where it is to be looked for is found out here.
         from ngrokd.verbs.whereabouts import whereabouts
 
-        _complain(advice.unreachable(str(exc), socket_path, whereabouts()))
-        return NO_DAEMON
-    if isinstance(exc, NotPermitted):
+        known = whereabouts()
+        if isinstance(exc, DaemonUnreachable):
+            _complain(advice.unreachable(str(exc), socket_path, known))
+            return NO_DAEMON
         again = advice.again(words, getattr(options, "key", None), socket_path)
         if isinstance(exc, FileForbidden):
             _complain(advice.file_forbidden(str(exc), advice.user(), again))
             return NOT_PERMITTED
-        config = getattr(options, "config", None) or DEFAULT_CONFIG_PATH  # not every command's
+        config = known.config if socket_path == known.socket_path else advice.ITS_CONFIGURATION
         _complain(advice.not_permitted(str(exc), advice.caller(socket_path), again, config))
         return NOT_PERMITTED
     _complain(str(exc))

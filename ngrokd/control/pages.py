@@ -15,6 +15,7 @@ READY_STATES = frozenset({"ready", "degraded"})
 SHOWN_SKIPPED = 5  # a wide selector can skip hundreds
 SHOWN_CAUSES = 4  # `--json` has all
 
+GIVE_A_KEY = "Give it a key with `ngrokctl set-api-key`."
 DAY_S = 86400.0
 
 _REGISTERING = {  # why it is not ready yet
@@ -94,9 +95,7 @@ def status_page(
     lines += _remarks("Notes", notes, width)
     lines += problem_lines(status, width)
     lines += missing_names(status)
-    if text(status, "state") == "waiting_for_api_key":
-        lines += ["", "Give it a key with `ngrokctl set-api-key`."]
-    return "\n".join(lines)
+    return "\n".join(lines + _next_step(status))
 
 
 def problem_lines(status: object, width: Optional[int]) -> list[str]:
@@ -144,7 +143,12 @@ def health_page(status: object, width: Optional[int], colour: bool = False) -> s
     if colour:
         words = tones.painted(words, tones.of_daemon(text(status, "state")))
     lines = ["healthy", words]
-    return "\n".join(lines + problem_lines(status, width))
+    return "\n".join(lines + problem_lines(status, width) + _next_step(status))
+
+
+def _next_step(status: object) -> list[str]:
+    waits = text(status, "state") == "waiting_for_api_key"
+    return ["", GIVE_A_KEY] if waits else []
 
 
 def _remarks(title: str, remarks: Sequence[str], width: Optional[int]) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from ngrokd.control.answers import mapping, mappings, text, texts
-from ngrokd.control.pages import READY_STATES, state_words
+from ngrokd.control.pages import GIVE_A_KEY, READY_STATES, state_words
 from ngrokd.control.protocol import BUSY, TIMEOUT
 from ngrokd.control.text import INDENT, clean, count
 from ngrokd.errors import ControlError, DaemonUnreachable, NgrokdError, TimedOut
@@ -101,6 +101,8 @@ def explained(missing: str, status: dict[str, object]) -> str:
     error = text(status, "api", "last_error")
     if error and not any(error in problem for problem in problems):
         problems.append(f"last error of the API: {error}")
+    if text(status, "state") == "waiting_for_api_key":
+        problems.append(GIVE_A_KEY)
     return "\n".join([*lines, *(INDENT + clean(problem) for problem in problems)])
 
 

@@ -41,7 +41,7 @@ def of_daemon(asked: Asked) -> list[Finding]:
         if asked.is_stuck:
             return [failed("daemon", f"it runs, and cannot be asked: {asked.why}", RESTART)]
         said = f"; {asked.log} may say why it ended" if asked.log else ""
-        return [failed("daemon", f"no daemon answers: {asked.why}{said}", START)]
+        return [failed("daemon", f"{asked.why}{said}", START)]
     state = text(asked.status, "state")
     who = f"ngrokd {text(asked.status, 'version')}, pid {text(asked.status, 'pid')}, {state}"
     if state == "waiting_for_api_key":

@@ -20,6 +20,7 @@ FILE = "file"
 ENVIRONMENT = "environment"
 SET_API_KEY = "set-api-key"
 
+_VARIABLES = ("VISUAL", "EDITOR")
 _EDITORS = ("sensible-editor", "editor", "nano", "vi")  # where neither variable is set
 _SECRETS = frozenset({"api.key"})
 _TITLES = ("KEY", "VALUE", "FROM")
@@ -105,12 +106,17 @@ def as_json(
     }
 
 
+def is_editor_named(environ: Mapping[str, str]) -> bool:
+    """A variable says which one, so that it may be a program and no person who edits."""
+    return any(environ.get(name, "").strip() for name in _VARIABLES)
+
+
 def editor(environ: Mapping[str, str], exists: Callable[[str], bool]) -> list[str]:
     """The words of its command, without the file. Raises ValueError with what is wrong.
 
     VISUAL goes before EDITOR; either may have arguments, quoted as in a shell.
     """
-    for name in ("VISUAL", "EDITOR"):
+    for name in _VARIABLES:
         value = environ.get(name, "").strip()
         if not value:
             continue

@@ -86,6 +86,8 @@ def _show(call: Call, path: Path) -> Outcome:
 
 def _edit(call: Call, path: Path) -> Outcome:
     """Nothing of the file is lost, nor of the edit, whatever goes wrong."""
+    if not question.there_is_a_person() and not configpages.is_editor_named(os.environ):
+        raise ControlError(BAD_ARGUMENTS, "there is no terminal to edit on, and EDITOR is not set")
     try:
         argv = configpages.editor(os.environ, lambda name: shutil.which(name) is not None)
     except ValueError as exc:
@@ -149,7 +151,10 @@ def _edited(argv: list[str], copy: Path, shown: bytes) -> Optional[_Edited]:
                 [*argv, str(copy)], os.environ, os.environ.get("PATH", os.defpath)
             )
         if status != 0:
-            raise HostError(f"`{' '.join(argv)}`: exit status {status}")
+            named = " ".join(argv)
+            raise HostError(
+                f"the editor `{named}` failed (exit status {status}): nothing is put in place"
+            )
         if copy.is_symlink():  # what it leads to was never asked for
             raise HostError(f"the editor has put a link in the place of {copy}")
         content = _content(copy)

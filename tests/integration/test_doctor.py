@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from typing import Any
 
 import pytest
@@ -129,6 +131,34 @@ def test_an_ordinary_user_is_told_what_only_root_may_look_at(site: Site) -> None
     again = f"{NGROKCTL} --socket {site.socket_path} doctor --config {site.config}"
     assert checks["daemon"]["mend"] == f"sudo {again}"
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.long
+def test_a_daemon_that_hangs_is_not_taken_for_dead(site: Site) -> None:
+    site.start_cloud(*URLS)
+    daemon = site.start_daemon().ready()
+    os.kill(daemon.process.pid, signal.SIGSTOP)
+    try:
+        _, checks = examined(site, daemon)
+    finally:
+        os.kill(daemon.process.pid, signal.SIGCONT)
+    assert grades(checks, "failed", "warning") == {"daemon"}
+    assert checks["daemon"]["mend"] == f"ngrokd restart --config {site.config}"
+
+
+@pytest.mark.long
+def test_it_goes_by_what_the_daemon_was_started_with(site: Site) -> None:
+    site.start_cloud(*URLS)
+    site.write_config({"net": {"interface_name": "ngrokd7"}})
+    settings = json.loads(site.config.read_text())
+    key = settings["api"].pop("key")
+    site.config.write_text(json.dumps(settings))
+    daemon = site.start_daemon_as_configured(["env", f"NGROK_API_KEY={key}"]).ready()
+    done = daemon.ctl("doctor", "--json", check=False)
+    checks = {each["check"]: each for each in json.loads(done.stdout)["checks"]}
+    assert (done.returncode, grades(checks, "failed", "warning", "skipped")) == (0, set())
+    assert checks["configuration"]["text"] == f"{site.config} is valid"
+    assert checks["interface"]["text"] == "ngrokd7 has all 2 addresses"
 
 
 @pytest.mark.long

@@ -14,6 +14,10 @@ _IPV4, _IPV6 = 2, 10  # AF_*
 _MAIN_OF_THE_KERNEL = 255  # RT_TABLE_LOCAL: where an address brings a route of its own
 _DESTINATION = 1  # RTA_DST
 _GATEWAY = struct.pack("=HH", 8, 5)  # the head of RTA_GATEWAY with an IPv4 address
+# Of an IPv4 address its own and the far end's come first, as the kernel writes them.
+_USUAL = struct.Struct("=4s4s4s4s")
+_FAR = struct.pack("=HH", 8, rtnetlink.ADDRESS_FAR)
+_LOCAL_ADDRESS = struct.pack("=HH", 8, rtnetlink.ADDRESS_LOCAL)
 _CLONED = 0x200  # RTM_F_CLONED: a remembered answer, no route
 _UNICAST, _LOCAL, _NAT = 1, 2, 10  # RTN_*; the others lead nowhere: nobody loses anything there
 _LEADING = frozenset((_UNICAST, _LOCAL, _NAT))
@@ -47,7 +51,7 @@ def addresses(data: bytes) -> Iterator[tuple[int, str]]:
     for kind, body in rtnetlink.messages(data):
         if kind == rtnetlink.NEW_ADDRESS and len(body) >= rtnetlink.ADDRESS.size:
             family, prefix, _, _, index = rtnetlink.ADDRESS.unpack_from(body)
-            text = _text(family, prefix, rtnetlink.attributes(body, rtnetlink.ADDRESS.size))
+            text = _text(family, prefix, *_ends(body))
             if text:
                 yield index, text
 
@@ -102,9 +106,19 @@ def gateways(
             yield str(ip), rtnetlink.number(found.get(rtnetlink.ROUTE_LINK))
 
 
-def _text(family: int, prefix: int, found: dict[int, bytes]) -> str:
+def _ends(body: bytes) -> tuple[bytes, bytes]:
+    """The far end's address and our own: of thousands not every attribute is taken apart."""
+    at = rtnetlink.ADDRESS.size
+    if len(body) >= at + _USUAL.size:
+        far_head, far, own_head, own = _USUAL.unpack_from(body, at)
+        if far_head == _FAR and own_head == _LOCAL_ADDRESS:
+            return far, own
+    found = rtnetlink.attributes(body, at)
     far = found.get(rtnetlink.ADDRESS_FAR, b"")
-    raw = found.get(rtnetlink.ADDRESS_LOCAL, far)
+    return far, found.get(rtnetlink.ADDRESS_LOCAL, far)
+
+
+def _text(family: int, prefix: int, far: bytes, raw: bytes) -> str:
     if family == _IPV4 and len(raw) == 4:
         text = f"{raw[0]}.{raw[1]}.{raw[2]}.{raw[3]}"  # thousands: `ipaddress` takes 20 times that
     elif family == _IPV6 and len(raw) == 16:

@@ -183,8 +183,9 @@ class VirtualInterface:
 
     def _ours(self) -> list[str]:
         """The endpoint addresses on it that we added or adopted. Thousands, at every look."""
-        ips = (text[:-3] for text in self._held if text.endswith("/32"))
-        return [ip for ip in ips if ip in self._added]
+        added = self._added
+        held = self._held
+        return [ip for text in held if text.endswith("/32") and (ip := text[:-3]) in added]
 
     def _mend(self) -> None:
         """Our gateway address is not there, or is down. HostError: another's interface is there."""
