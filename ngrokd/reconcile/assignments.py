@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from ngrokd.errors import StateError
 from ngrokd.reconcile.desired import Remembered
@@ -33,11 +34,15 @@ class Assignments:
         except StateError as exc:
             problems.append(f"addresses may differ after a restart: {exc}")
         if logger.isEnabledFor(logging.DEBUG):
-            for name, ip in remembered.addresses.items():
-                if self.held.addresses.get(name) != ip:
-                    logger.debug('Allocated IP hostname="%s" ip="%s"', name, ip)
+            _tell(self.held.addresses, remembered.addresses)
         self.held = remembered
         return problems
+
+
+def _tell(before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    for name, ip in now.items():
+        if before.get(name) != ip:
+            logger.debug('Allocated IP hostname="%s" ip="%s"', name, ip)
 
 
 def _same(one: Remembered, other: Remembered) -> bool:
