@@ -178,7 +178,8 @@ def test_the_service_is_installed_started_stopped_and_taken_out_again(mac: Whole
     assert mac.do("cat", "/private/etc/hosts") == HOSTS
     assert aliases(mac) == []
     assert "was not installed" in mac.do("ngrokd", "uninstall")
-    mac.do("ngrokd", "uninstall", "--purge")
+    told = mac.do("ngrokd", "uninstall", "--purge")
+    assert "removed folder /private/etc/ngrokd" in told and "stays" not in told
     assert {p for p in overlaid.changes(mac.machine, before) if "ngrokd" in p} == set()
     cloud.process.kill()
 
