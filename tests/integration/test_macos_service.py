@@ -194,6 +194,7 @@ def _names_are_found_and_nothing_is_flushed_without_need(mac: WholeMac) -> None:
     assert mac.sh("ls -A /etc/ngrokd | grep -c '^hosts.ngrokd.bak$'") == "1\n"
     done = mac.commands("dscacheutil -f"), mac.commands("killall")
     assert [*done[0][:1], *done[1][:1]] == flushes
+    assert "interface       lo0 has all 3 addresses" in mac.do("ngrokctl", "doctor")
     for _ in range(3):
         mac.do("ngrokctl", "refresh")
     assert (mac.commands("dscacheutil -f"), mac.commands("killall")) == done
