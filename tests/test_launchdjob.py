@@ -225,6 +225,18 @@ def test_a_launchctl_without_domains_loads_and_unloads(old: Mac) -> None:
     assert old.job.stop(5.0) is False
 
 
+@pytest.mark.parametrize("mode", [0o644, 0o666])
+def test_a_load_that_ends_with_0_all_the_same_is_told_with_the_mend(old: Mac, mode: int) -> None:
+    path = old.folder / launchd.PLIST.lstrip("/")
+    path.chmod(mode)
+    old.uid = 501 if mode == 0o644 else 0
+    assert old.run(("launchctl", "load", "-w", launchd.PLIST)) == ""
+    with pytest.raises(HostError) as raised:
+        old.start()
+    assert f"`launchctl load -w {launchd.PLIST}` has loaded nothing. Mend:" in str(raised.value)
+    assert 10 <= old.now < 20, "it is not waited for as for a daemon that starts"
+
+
 def test_the_verbs_of_the_guide_do_what_they_say(mac: Mac) -> None:
     mac.install(ThrottleInterval=0)
     mac.run(("launchctl", "load", launchd.PLIST))

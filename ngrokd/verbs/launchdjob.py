@@ -8,6 +8,7 @@ says but what launchd has of the job afterwards, which is looked at until it is 
 from __future__ import annotations
 
 import select
+import shlex
 import time
 from collections.abc import Sequence
 from typing import Callable, Optional
@@ -97,13 +98,18 @@ class LaunchdJob:
             job = self.look()
             if job.state is State.RUNNING:
                 return
-            refusal = self._order(launchd.starting(job, self._old))
-            if refusal is None or self.look().state is State.RUNNING:
+            argv = launchd.starting(job, self._old)
+            refusal = self._order(argv)
+            state = self.look().state
+            if state is State.RUNNING or (refusal is None and state is State.IDLE):
                 return
-            if self._clock() >= until or not launchd.is_being_done(refusal.returncode):
+            # `load` ends with 0 whatever came of it.
+            is_final = refusal and not launchd.is_being_done(refusal.returncode)
+            if self._clock() >= until or is_final:
                 raise HostError(
-                    f"{refusal}. Mend: `plutil -lint {launchd.PLIST}`, owner root and mode 644 for "
-                    f"it, `{' '.join(launchd.ENABLE)}`"
+                    f"{refusal or f'`{shlex.join(argv)}` has loaded nothing'}. Mend: "
+                    f"`plutil -lint {launchd.PLIST}`, owner root and mode 644 for it, "
+                    f"`{' '.join(launchd.ENABLE)}`"
                 ) from refusal
             self._pause(LOOK_S)
 

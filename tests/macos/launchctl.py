@@ -27,6 +27,9 @@ FAILED = {
     "load": "Load failed",
     "unload": "Unload failed",
 }
+# The older verbs end with 0, whatever came of them, and name the newer ones.
+RICHER = {"load": "bootstrap", "unload": "bootout"}
+MORE = "as root for richer errors."
 IN_PROGRESS = (36, "", "Boot-out failed: 36: Operation now in progress\n")
 
 Answer = tuple[int, str, str]  # exit status, standard output and error
@@ -47,7 +50,10 @@ class Launchctl:
             answer = self._answer(verb, rest, uid, asking)
         except Refused as exc:
             words_of_it = FAILED.get(verb, f"Could not {verb} service")
-            answer = (exc.number, "", f"{words_of_it}: {exc.number}: {exc.words}\n")
+            said = f"{words_of_it}: {exc.number}: {exc.words}\n"
+            answer = (exc.number, "", said)
+            if verb in RICHER and exc.number != UNKNOWN:
+                answer = (0, "", f"{said}Try running `launchctl {RICHER[verb]}` {MORE}\n")
         if answer is not None:
             reply(asking, answer)
 
@@ -69,9 +75,10 @@ class Launchctl:
         if verb in ("print", "list"):
             return self._list(rest) if verb == "list" else self._print(rest)
         if uid != 0:
-            if verb in ("bootstrap", "load"):
-                more = "\nTry re-running the command as root for richer errors."
-                raise Refused(5, f"Input/output error{more}")
+            if verb == "bootstrap":
+                raise Refused(5, f"Input/output error\nTry re-running the command {MORE}")
+            if verb in RICHER:
+                raise Refused(5, "Input/output error")
             raise Refused(1, "Operation not permitted")
         if verb in ("bootout", "unload"):
             job = self._named(verb, rest)
@@ -118,6 +125,8 @@ class Launchctl:
         path = rest[-1] if verb == "unload" else rest[1] if rest[0] == "system" else ""
         label = self.jobs.read(path)["Label"] if path else _target(rest)
         if label not in self.jobs.by_label:
+            if verb == "unload":
+                raise Refused(5, "Input/output error")
             raise Refused(3, "No such process")
         return self.jobs.by_label[label]
 
