@@ -339,6 +339,25 @@ def test_a_proxy_of_the_environment_is_used(
     assert proxy.requests[0].path == "http://api.test/kubernetes_operators/o/bound_endpoints"
 
 
+def test_the_systems_own_settings_are_not_asked_for_a_proxy(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On macOS that kills a process that has forked: python/cpython#105912."""
+
+    def crash(*_: object) -> None:
+        raise AssertionError("SIGSEGV in _scproxy")
+
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setattr("urllib.request.getproxies", crash)
+    monkeypatch.setattr("urllib.request.proxy_bypass", crash)
+    fake = serve(lambda _: page())
+    assert client(fake).bound_endpoints("o").items == []
+    Api("https://api.test", KEY, "1")
+    assert proxy_hosts() == set()
+
+
 def test_a_loopback_api_is_never_asked_through_a_proxy(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -518,7 +537,7 @@ def test_a_status_line_of_64_kib_takes_no_time(serve: Serve, char: bytes) -> Non
 def test_the_names_of_proxies_are_known_whatever_form_they_have(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("urllib.request.getproxies", lambda: {
+    monkeypatch.setattr("urllib.request.getproxies_environment", lambda: {
         "https": "http://me:word@Proxy.corp:3128",
         "http": "plain.corp:8080",
         "ftp": "http://[broken",

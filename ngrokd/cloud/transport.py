@@ -43,10 +43,14 @@ class Transport:
     def __init__(self, url: str, timeout_s: float) -> None:
         """Proxies are taken from the environment here, once; a loopback server never gets one."""
         self._timeout_s = timeout_s
-        proxies = {} if is_loopback(url) else urllib.request.getproxies()
+        # Not those of macOS's settings, nor `proxy_bypass` without any of these: there a process
+        # that has forked, as a daemon does, is killed by what it takes to ask for them.
+        proxies = {} if is_loopback(url) else urllib.request.getproxies_environment()
         parts = urlsplit(url)
-        bypassed = urllib.request.proxy_bypass(parts.hostname or "")
-        self._proxied = "" if bypassed or parts.scheme not in proxies else parts.scheme
+        is_proxied = parts.scheme in proxies and not urllib.request.proxy_bypass(
+            parts.hostname or ""
+        )
+        self._proxied = parts.scheme if is_proxied else ""
         self._proxy = _place(proxies[parts.scheme]) if self._proxied else ""
         # Nothing but these handlers: without HTTPRedirectHandler no redirect is followed, so the
         # key goes to no other server, and without FileHandler a URL can name no file.
@@ -123,7 +127,7 @@ def is_loopback(url: str) -> bool:
 def proxy_hosts() -> set[str]:
     """Names of the proxies that the environment names."""
     found = set()
-    for scheme, url in urllib.request.getproxies().items():
+    for scheme, url in urllib.request.getproxies_environment().items():
         if scheme != "no":
             with contextlib.suppress(ValueError):  # it cannot be used, and is told where it is
                 found.add(urlsplit(url if "://" in url else f"http://{url}").hostname or "")
