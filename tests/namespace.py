@@ -71,9 +71,19 @@ class Namespace:
 
     @property
     def nursery(self) -> Nursery:
-        """Where ngrokd's programs are forked inside, without the time that their start takes."""
+        """Where ngrokd's programs are forked inside, without the time that their start takes.
+
+        Another one once the environment is another: what is forked has that of its parent.
+        """
+        env = {
+            name: text
+            for name, text in os.environ.items()
+            if not name.startswith(("NGROK", "PYTEST"))
+        }
+        if self._nursery is not None and self._nursery.env != env:
+            self._nursery.close()
+            self._nursery = None
         if self._nursery is None:
-            env = {name: text for name, text in os.environ.items() if not name.startswith("NGROK")}
             self._nursery = Nursery(self.argv(), env)
         return self._nursery
 

@@ -239,7 +239,7 @@ def test_a_certificate_that_a_sleep_made_due_is_renewed_at_once(
         renewed = daemon.eventually(
             lambda status: status["certificate"]["not_after"] != old, "it is not renewed"
         )
-    assert renewed["certificate"]["days_left"] > 0
+    assert renewed["certificate"]["days_left"] >= 1  # by the clock of the cloud, which jumped too
     assert sum(each["method"] == "PATCH" for each in clocked.cloud.requests()) == 1
     warm_ready(daemon)
     serve_a_client(clocked)
