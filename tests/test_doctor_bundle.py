@@ -272,8 +272,8 @@ def test_a_secret_is_found_in_the_midst_of_any_text(before: str, after: str, sec
     assert secret.rpartition(" ")[2] not in cleaned
 
 
-def test_the_command_writes_it_and_says_where(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_the_command_writes_it_and_says_where_in_colours_that_it_does_not_keep(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, config = tmp_path / "b.tar.gz", tmp_path / "config.yml"
     config.write_text(
@@ -287,9 +287,12 @@ def test_the_command_writes_it_and_says_where(
         )
     )
     words = ["--socket", str(tmp_path / "sock"), "doctor", "--config", str(config)]
+    monkeypatch.setattr(ctl, "_colour", lambda: True)  # as on a terminal
     assert ctl.main([*words, "--bundle", str(path)]) == ctl.FAILED
-    assert f"{path} is written" in capsys.readouterr().out
-    assert "daemon" in unpacked(path)["doctor.txt"]
+    told = capsys.readouterr().out
+    assert f"{path} is written" in told and "\x1b[31mfailed\x1b[0m   daemon " in told
+    texts = unpacked(path)
+    assert "failed   daemon " in texts["doctor.txt"] and "\x1b" not in str(texts)
     assert ctl.main([*words, "--bundle", str(path)]) == ctl.FAILED
     assert "there already" in capsys.readouterr().err
 
