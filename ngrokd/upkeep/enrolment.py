@@ -11,14 +11,7 @@ from typing import Any, Callable, Optional
 
 from ngrokd.cloud.identity import Identity
 from ngrokd.cloud.operators import Operator
-from ngrokd.cloud.registration import (
-    Answer,
-    Record,
-    RegistrationState,
-    Step,
-    judge,
-    next_step,
-)
+from ngrokd.cloud.registration import Answer, Record, RegistrationState, Step, judge, next_step
 from ngrokd.config import Config
 from ngrokd.errors import ApiError, ApiRefused, ApiUnavailable, OperatorLost, StateError
 from ngrokd.messages import JobKind
@@ -177,6 +170,7 @@ class Enrolment:
         self._take(Answer.LEFT)
         self._rotations.refuse("this machine was taken out of ngrok")
         self._tries.forgive()
+        self._leaving.answer(result)
         return True
 
     def done(self, result: object, error: Optional[BaseException], now: float) -> bool:
