@@ -8,6 +8,8 @@ import json
 import os
 import stat
 import tarfile
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
@@ -120,6 +122,26 @@ ENCODED = {
 def test_a_secret_is_found_in_whatever_form_it_stands(form: str) -> None:
     kept = Scrubber([ODD]).clean(f"sent <{ENCODED[form]}> to ngrok")
     assert ENCODED[form][8:-8] not in kept and "to ngrok" in kept
+
+
+def in_turn(text: str) -> str:
+    """In upper case and lower case by turns."""
+    return "".join(c.upper() if i % 2 else c.lower() for i, c in enumerate(text))
+
+
+@pytest.mark.parametrize("change", [str.upper, str.lower, str.title, in_turn])
+@pytest.mark.parametrize("text", [ODD, quote(ODD, safe=""), ODD.encode().hex(), "clé/è-12345"])
+def test_a_secret_is_found_in_any_case(text: str, change: Callable[[str], str]) -> None:
+    kept = Scrubber([ODD, "clé/è-12345"]).clean(f"İ {change(text)} ﬁ {text}!")
+    assert kept == "İ [redacted] ﬁ [redacted]!", "what has another length in lower case shifts none"
+
+
+def test_a_long_text_with_many_known_words_takes_no_time() -> None:
+    words = [f"configured-word-{n:08}" for n in range(secrets.MAX_WORDS)]
+    text = "2026-01-01T00:00:00Z INFO http://web.ns:8080 is open on 10.107.0.2:8080\n" * 15_000
+    began = time.process_time()
+    assert Scrubber(words).clean(text) == text
+    assert time.process_time() - began < 10
 
 
 @pytest.mark.parametrize(
