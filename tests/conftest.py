@@ -7,8 +7,13 @@ from pathlib import Path
 from typing import Optional
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.namespace import Namespace, why_not
+
+# How long an example takes says more of the machine than of ngrokd.
+settings.register_profile("ngrokd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ngrokd")
 
 # Files of minutes. A worker has a whole file: begun late, that alone is waited for at the end.
 LONGEST = (

@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ngrokd.config import ApiSettings, Config, NetSettings, ServerSettings
@@ -286,7 +286,6 @@ def test_a_log_that_is_a_pipe_holds_nothing_up(tmp_path: Path) -> None:
     assert "not read" in collecting._log(str(tmp_path / "pipe"))
 
 
-@settings(deadline=None)
 @given(st.text(), st.text(), st.sampled_from([CONFIGURED, OLD, f"Bearer {BEARER}"]))
 def test_a_secret_is_found_in_the_midst_of_any_text(before: str, after: str, secret: str) -> None:
     text = f"{before} {secret} {after}"

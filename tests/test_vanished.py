@@ -79,6 +79,7 @@ def town(cable: Cable, monkeypatch: pytest.MonkeyPatch) -> Iterator[Town]:
     monkeypatch.setattr(sockets, "KEEPALIVE_IDLE_S", 1)
     monkeypatch.setattr(sockets, "KEEPALIVE_INTERVAL_S", 1)
     monkeypatch.setattr(sockets, "KEEPALIVE_PROBES", 2)
+    monkeypatch.setattr(sockets, "_KEEPALIVE", sockets.keepalive_options(socket))
     monkeypatch.setattr(relay, "PULSE_S", 0.6)  # a zero-window probe is answered every half second
     with cable.near.entered():
         town = Town(ForwardSettings(half_close_timeout=3600, warm_connections="off"))

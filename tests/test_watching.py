@@ -21,6 +21,14 @@ from ngrokd.control.protocol import encode_error, encode_success
 from tests.control_room import NOBODY, PATIENCE_S, as_user
 from tests.newsroom import Newsroom, newsroom
 
+# Tests that a shell runs in the background have SIGINT ignored, and so would their programs.
+INTERRUPTIBLE = """
+import signal, sys, threading
+from ngrokd.control import ctl
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""
+FOLLOWS = INTERRUPTIBLE + "sys.exit(ctl.main())"
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ  "
 
 
@@ -41,7 +49,7 @@ def following_it(
     path: Path, *options: str, output: int = subprocess.PIPE
 ) -> Iterator[subprocess.Popen[str]]:
     """`ngrokctl events` in a process of its own."""
-    argv = [sys.executable, "-m", ctl.__name__, "events", *options]
+    argv = [sys.executable, "-c", FOLLOWS, "events", *options]
     with subprocess.Popen(
         argv,
         env={**os.environ, "NGROKD_SOCKET": str(path)},
@@ -98,9 +106,6 @@ def test_ctrl_c_ends_it(path: Path, room: Newsroom) -> None:
 # The signal comes while the main thread waits, and interrupts another: as if it had come just
 # before that wait began.
 UNINTERRUPTED = """
-import signal, sys, threading
-from ngrokd.control import ctl
-
 def interrupt():
     sys.stdin.readline()
     signal.pthread_kill(threading.get_ident(), signal.SIGINT)
@@ -112,7 +117,7 @@ sys.exit(ctl.main(["events"]))
 
 def test_ctrl_c_ends_it_even_if_it_interrupts_no_system_call(path: Path, room: Newsroom) -> None:
     pipe = subprocess.PIPE
-    argv = [sys.executable, "-c", UNINTERRUPTED]
+    argv = [sys.executable, "-c", INTERRUPTIBLE + UNINTERRUPTED]
     with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as program:
         _line(program)
         assert program.stdin is not None

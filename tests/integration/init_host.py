@@ -128,6 +128,11 @@ class InitHost:
         found = f"until grep -q '{pattern}' {LOG}; do sleep 0.05; done"
         self.sh(f"timeout 20 sh -c {shlex.quote(found)}")
 
+    def until_logged_times(self, pattern: str, count: int) -> None:
+        """Returns once so many lines of the log match."""
+        found = f"until test $(grep -c '{pattern}' {LOG}) -ge {count}; do sleep 0.05; done"
+        self.sh(f"timeout 20 sh -c {shlex.quote(found)}")
+
     def clear(self) -> None:
         """For the next test: as it was at first, whatever is there."""
         self.machine.sh(_CLEAR.format(self._config(), self._hosts_before), env=clean_environment())

@@ -120,7 +120,7 @@ class Daemon(Program):
 
     def ready(self) -> Daemon:
         """Returns once it is registered and one poll has been applied."""
-        self.wait_for("--timeout", 20)
+        self.wait_for("--timeout", 60)
         return self
 
     def wait_for(self, *words: object) -> None:

@@ -94,5 +94,7 @@ class Mac:
         return routing.table(self.kernel)
 
     def _sysctl(self, words: list[str]) -> str:
-        assert words == ["-n", "kern.bootsessionuuid"], words
-        return f"{self.kernel.session}\n"
+        known = {"kern.bootsessionuuid": self.kernel.session, "kern.maxfilesperproc": "61440"}
+        option, name = words
+        assert option == "-n", words
+        return f"{known[name]}\n"

@@ -17,14 +17,15 @@ from pathlib import Path
 from ngrokd.host.command import CommandError
 from tests.macos.launchctl import Answer, Launchctl, reply
 from tests.macos.launchd import UNKNOWN, Jobs
-from tests.macos.network import Network
+from tests.macos.mac import Mac
 from tests.macos.resolver import Resolver
 
 UP = "the Mac is up"
 LAUNCHCTL, COMMANDS = "launchctl", "mac-commands"  # the second tells what the others were asked
 THROTTLE_S = 2.0  # of 10: tests wait for it
 RESOLVERS = ("dscacheutil", "killall")
-PROGRAMS = (LAUNCHCTL, *RESOLVERS, *Network.PROGRAMS, COMMANDS)
+OF_KERNEL = ("ifconfig", "netstat", "route", "sysctl")
+PROGRAMS = (LAUNCHCTL, *RESOLVERS, *OF_KERNEL, COMMANDS)
 
 
 class Server:
@@ -33,7 +34,7 @@ class Server:
     def __init__(self, is_old: bool) -> None:
         self.launchctl = Launchctl(Jobs(throttle_s=THROTTLE_S), is_old)
         self._resolver = Resolver(Path("/etc/hosts"))
-        self._network = Network()
+        self._mac = Mac()
         self._commands: list[str] = []
 
     def ask(self, asking: socket.socket) -> None:
@@ -51,7 +52,7 @@ class Server:
             reply(asking, self._answer([name, *words]))
 
     def _answer(self, words: Sequence[str]) -> Answer:
-        run = self._resolver if words[0] in RESOLVERS else self._network
+        run = self._resolver if words[0] in RESOLVERS else self._mac
         try:
             return 0, run(words), ""
         except CommandError as exc:
