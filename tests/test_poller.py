@@ -497,6 +497,24 @@ def test_a_rotation_that_cannot_be_is_answered_at_once(why: str) -> None:
         reply.result(0)
 
 
+def test_a_fault_of_files_that_somebody_has_put_right_is_no_problem_at_the_next_look(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    desk = Desk().enrolled()
+    desk.identity.validity, desk.identity.full = None, True
+    desk.started(NOW + 1)
+    assert any("/etc/ngrokd is read-only" in text for text in desk.poller.problems)
+    assert desk.poller.registration is RegistrationState.REGISTERING
+    desk.started(NOW + 1.5)
+    assert desk.poller.problems, "what it failed for is still so"
+    desk.identity.validity, desk.identity.full = LASTING, False
+    assert JobKind.ENROL not in desk.started(NOW + 1.5), "it is there: nothing is asked for"
+    assert desk.poller.problems == ()
+    assert desk.poller.registration is RegistrationState.REGISTERED
+    assert caplog.messages[-1] == "registration is not needed any more, after 1 failure"
+
+
 # Leaving
 
 
