@@ -505,13 +505,13 @@ def test_a_fault_of_files_that_somebody_has_put_right_is_no_problem_at_the_next_
     desk.identity.validity, desk.identity.full = None, True
     desk.started(NOW + 1)
     assert any("/etc/ngrokd is read-only" in text for text in desk.poller.problems)
-    assert desk.poller.registration is RegistrationState.REGISTERING
+    assert desk.poller.registration.value == "registering"
     desk.started(NOW + 1.5)
     assert desk.poller.problems, "what it failed for is still so"
     desk.identity.validity, desk.identity.full = LASTING, False
     assert JobKind.ENROL not in desk.started(NOW + 1.5), "it is there: nothing is asked for"
     assert desk.poller.problems == ()
-    assert desk.poller.registration is RegistrationState.REGISTERED
+    assert desk.poller.registration.value == "registered"
     assert caplog.messages[-1] == "registration is not needed any more, after 1 failure"
 
 
