@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shlex
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Optional
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
 from ngrokd.host import command, files, hosts, journal, netif, orphans, platforms, resolvercache
-from ngrokd.host.claims import Claims
+from ngrokd.host.claims import Claims, is_served
 from ngrokd.host.hostsfile import HostsFile
 from ngrokd.host.netif.system import Past, System
 from ngrokd.host.resolvercache import ResolverCache
@@ -117,7 +118,7 @@ def section(net: NetSettings, flush: Sequence[platforms.Argv]) -> list[str]:
 
 
 def of_others(net: NetSettings) -> list[str]:
-    """What the hosts file has of other ngrokds, a line for each: it is for their own clean-up."""
+    """What the hosts file has of ngrokds that are gone or unknown: for their own clean-up."""
     try:
         content = _content(Path(net.hosts_file))
     except (HostError, OSError):
@@ -127,6 +128,7 @@ def of_others(net: NetSettings) -> list[str]:
         f"{net.hosts_file} has names of another ngrokd (interface {each}), too; if that one is "
         f"gone, `ngrokd cleanup --config {_configuration(each)}` removes them"
         for each in found
+        if not is_served(dataclasses.replace(net, interface_name=each))
     ]
 
 
