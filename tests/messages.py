@@ -165,9 +165,7 @@ PARTS = frozenset(
 )
 
 # Calls of `logger.log` whose level is never a loud one, or that is given by who calls the function.
-QUIET = frozenset(
-    {"control/dispatch.py", "host/hostsfile.py", "upkeep/enrolment.py", "upkeep/waking.py"}
-)
+QUIET = frozenset({"control/dispatch.py", "upkeep/enrolment.py", "upkeep/waking.py"})
 
 Function = Union[ast.FunctionDef, ast.ClassDef, ast.Module]
 

@@ -82,16 +82,11 @@ def look(
     system: Optional[System] = None,
 ) -> tuple[list[str], list[str]]:
     """What `remove` would do, and what would stay, as lines; nothing is changed."""
-    would: list[str] = []
     stays: list[str] = []
     path = Path(net.hosts_file)
-    if state_folder is not None and os.path.lexists(noted := journal.place(state_folder, path)):
-        would.append(f"# put {path} back if it is half written, as {noted} tells")
+    would = half_written(path, state_folder)
     try:
-        content = _content(path)
-        if hosts.render(content, {}, hosts.marker_of(net.interface_name)) != content:
-            would.append(f"# take ngrokd's section out of {net.hosts_file}")
-            would += [shlex.join(argv) for argv in resolvercache.commands(net, flush)]
+        would += section(net, flush)
     except (HostError, OSError) as exc:
         stays.append(f"{net.hosts_file}: {exc}")
     would += orphans.look(path)
@@ -104,6 +99,22 @@ def look(
         would += [shlex.join(argv) for argv in commands]
         stays += left
     return would, stays
+
+
+def half_written(path: Path, state_folder: Optional[Path]) -> list[str]:
+    """What would be done about a write of the hosts file that was cut short, as lines."""
+    if state_folder is not None and os.path.lexists(noted := journal.place(state_folder, path)):
+        return [f"# put {path} back if it is half written, as {noted} tells"]
+    return []
+
+
+def section(net: NetSettings, flush: Sequence[platforms.Argv]) -> list[str]:
+    """How our section would be taken out, as lines. Raises HostError and OSError."""
+    content = _content(Path(net.hosts_file))
+    if hosts.render(content, {}, hosts.marker_of(net.interface_name)) == content:
+        return []
+    flushing = [shlex.join(argv) for argv in resolvercache.commands(net, flush)]
+    return [f"# take ngrokd's section out of {net.hosts_file}", *flushing]
 
 
 def of_others(net: NetSettings) -> list[str]:
