@@ -58,6 +58,8 @@ CLOSED = Asked("/run/ngrokd.sock", why="Permission denied", is_forbidden=True)
 NAMES = {"a.ns": "10.107.0.2", "b.ns": "10.107.0.3"}
 HOSTS = HostsFacts("/etc/hosts", names=NAMES)
 INTERFACE = InterfaceFacts("ngrokd0", "10.107.0.0/16", True, frozenset(NAMES.values()))
+ALIASED = InterfaceFacts("ngrokd0", "10.107.0.0/16", aliases=frozenset(NAMES.values()))
+LO0 = {"name": "lo0", "mode": "loopback", "subnet": "127.0.0.0/8", "notes": []}
 
 
 def saying(asked: Asked = WELL, **changes: object) -> Asked:
@@ -208,6 +210,20 @@ def test_a_log_is_judged(facts: LogFacts, grade: Grade) -> None:
             INTERFACE,
             OK,
             "needs no interface",
+        ),
+        (
+            saying(interface=LO0),
+            replace(ALIASED, aliases=frozenset(["10.107.0.2"])),
+            FAILED,
+            "lo0 lacks 1 of 2",
+        ),
+        (saying(interface=LO0), ALIASED, OK, "lo0 has all 2 addresses"),
+        (saying(interface={**LO0, "notes": ["no utun"]}), ALIASED, WARNING, "no utun"),
+        (
+            saying(interface={**LO0, "notes": ["no utun"]}),
+            replace(ALIASED, aliases=frozenset()),
+            FAILED,
+            "lo0 lacks 2 of 2",
         ),
     ],
 )

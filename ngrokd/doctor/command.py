@@ -148,7 +148,7 @@ def _of_cloud(case: _Case) -> list[Finding]:
 
 def _of_host(case: _Case) -> list[Finding]:
     asked, net = case.asked, lookhost.as_told(case.config.net, case.asked)
-    interface = lookhost.at_interface(net)
+    interface = lookhost.with_aliases(lookhost.at_interface(net), asked)
     hosts = lookhost.at_hosts(net, lookhost.marker(net, asked))
     answers = lookhost.at_resolver(asked) if hosts.is_the_resolvers else {}
     return [
