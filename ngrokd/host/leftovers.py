@@ -47,7 +47,7 @@ def remove(
         )
         removed, faults = _take_names(net, file)
         if removed:
-            ResolverCache(resolvercache.commands(net, flush), run).flush()
+            ResolverCache(resolvercache.commands(net, flush), run).flush_now()
         removed += [f"{path} is removed: it was written half" for path in file.remove_orphans()]
         try:
             past = Past(known, state_folder)
