@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Optional
 
@@ -529,6 +530,22 @@ def test_long_lines_are_wrapped_at_the_terminals_width_and_at_no_other() -> None
         "",
     ]
     assert finding.page(long, None).splitlines()[0].endswith("eight nine")
+
+
+@pytest.mark.parametrize("width", [None, 40])
+def test_colour_is_for_the_grades_and_changes_no_line(width: Optional[int]) -> None:
+    text = "one two three four five six seven eight nine"
+    findings = [*FINDINGS, finding.failed("ingress", text, "mend it")]
+    painted = finding.page(findings, width, colour=True)
+    assert re.sub(r"\x1b\[\d*m", "", painted) == finding.page(findings, width)
+    codes = [re.match(r"\x1b\[(\d+)m(\w+)\x1b\[0m ", line) for line in painted.splitlines()]
+    assert [each.groups() for each in codes if each] == [
+        ("32", "ok"),
+        ("33", "warning"),
+        ("31", "failed"),
+        ("2", "skipped"),
+        ("31", "failed"),
+    ]
 
 
 def test_the_json_has_every_word_of_the_schema() -> None:

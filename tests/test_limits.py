@@ -90,6 +90,12 @@ def test_with_too_few_for_the_daemon_itself_it_does_not_start(
         limits.raise_descriptor_limit()
 
 
+@pytest.mark.parametrize("said", ["-1", "0", "", "many", "-9" * 3000, "\0"])
+def test_a_number_of_files_that_is_none_asks_for_what_macos_is_sure_to_give(said: str) -> None:
+    ceiling = limits._printed(("x",), lambda argv, text="": said)
+    assert limits._wanted(resource.RLIM_INFINITY, ceiling) == [limits.OPEN_MAX]
+
+
 def test_a_crash_leaves_no_core_which_would_hold_keys() -> None:
     before = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))

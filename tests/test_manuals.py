@@ -305,7 +305,7 @@ hostile = st.lists(
 )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(hostile)
 def test_any_text_is_shown_as_it_is(words: list[str]) -> None:
     kept = [" ".join(word.split()) for word in words]

@@ -67,9 +67,10 @@ def doctor(call: Call) -> Outcome:
     findings = mending.as_typed(_findings(case), _typed(call))
     bad = finding.how_many(findings, Grade.FAILED)
     data = {**finding.as_json(findings), "bundle": named_bundle}
-    page = finding.page(findings, call.width)
+    page = finding.page(findings, call.width, call.colour)
     if named_bundle:
-        pages = {"doctor.txt": page + "\n", "doctor.json": json.dumps(data, indent=2) + "\n"}
+        plain = finding.page(findings, call.width)
+        pages = {"doctor.txt": plain + "\n", "doctor.json": json.dumps(data, indent=2) + "\n"}
         sources = collecting.Sources(case.config, case.path, case.environ, case.asked, case.log)
         collecting.write(Path(named_bundle), sources, pages)
         page += f"\n\n{WRITTEN.format(named_bundle)}"

@@ -118,7 +118,8 @@ def _wanted(hard: int, ceiling: int) -> list[int]:
 
 def _printed(ceiling: Sequence[str], run: command.Runner) -> int:
     try:
-        return int(run(ceiling)) or OPEN_MAX
+        told = int(run(ceiling))
     except (command.CommandError, ValueError) as exc:
         logger.debug("how many files a process may open is not told: %s", exc)
         return OPEN_MAX
+    return told if told > 0 else OPEN_MAX  # -1 would ask setrlimit for "unlimited"

@@ -6,9 +6,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Optional
+from typing import Any
 
+from tests.closing import Closing
 from tests.integration.overlaid import NO_INIT, Overlaid
 from tests.integration.site import clean_environment
 from tests.macos import program, server
@@ -31,7 +31,7 @@ printf '127.0.0.1\\tlocalhost\\n255.255.255.255\\tbroadcasthost\\n::1\\tlocalhos
 """
 
 
-class WholeMac:
+class WholeMac(Closing):
     """Runs commands on it. All that runs there ends with `close`."""
 
     def __init__(self, folder: Path, is_old: bool = False) -> None:
@@ -90,14 +90,3 @@ class WholeMac:
         line = begun.stdout.readline()
         assert line == f"{server.UP}\n", f"the Mac does not start: {line!r}"
         return begun
-
-    def __enter__(self) -> WholeMac:
-        return self
-
-    def __exit__(
-        self,
-        kind: Optional[type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
-        self.close()
