@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from ngrokd.errors import HostError, NoAddress, StateError
 from ngrokd.host import leftovers, netif
+from ngrokd.host.command import CommandError
 from ngrokd.host.netif import bsd
-from ngrokd.host.netif.aliases import Aliases
+from ngrokd.host.netif.aliases import Aliases, take_away
 from ngrokd.host.netif.aliasrecord import NAME, AliasRecord
 from ngrokd.host.netif.darwin import DarwinSystem
+from ngrokd.host.netif.shellbatches import ShellBatches
 from ngrokd.model import InterfaceMode
 from tests.macos.kernel import Refused
 from tests.macos.mac import Mac
@@ -196,6 +199,19 @@ def test_what_cannot_be_removed_at_a_stop_is_told_and_stays_on_record(
     mac.kernel.root = True
     assert leftovers_of(mac, tmp_path) == ["lo0: the address 127.0.0.2 is removed"]
     assert mac.lo0() == []
+
+
+@pytest.mark.parametrize(
+    ("said", "is_fault"), [("Can't assign requested address", False), ("permission denied", True)]
+)
+def test_where_lo0_is_not_told_what_a_removal_says_tells_whether_it_is_gone(
+    said: str, is_fault: bool
+) -> None:
+    def run(argv: Sequence[str], text: str = "") -> str:
+        raise CommandError(f"`{' '.join(argv)}`: ifconfig: ioctl (SIOCDIFADDR): {said}", 1)
+
+    failed = take_away(["127.0.0.2"], run, ShellBatches(run))
+    assert bool(failed) is is_fault
 
 
 def test_a_state_folder_that_cannot_be_written_is_told_and_endpoints_are_served(
