@@ -9,14 +9,16 @@ import socket
 from collections.abc import Iterator
 from ipaddress import IPv4Network
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from ngrokd.errors import HostError, InterfaceTaken
-from ngrokd.host.netif import bsd
+from ngrokd.host.netif import bsd, utunsocket
 from ngrokd.host.netif import utun as utunmodule
 from ngrokd.host.netif.backend import Backend
 from ngrokd.host.netif.utun import Utun
+from tests.macos.controlsocket import ControlSocket, ioctl
 from tests.macos.kernel import Inet, Route
 from tests.macos.mac import Mac
 from tests.macos.room import DEFAULTS, UTUN, net, prepare, recorded
@@ -250,3 +252,27 @@ def test_one_address_that_a_utun_is_refused_costs_the_others_nothing(
     mac.kernel.root = False
     assert "permission denied" in utun.add(["10.107.0.5"])["10.107.0.5"]
     mac.kernel.root = True
+
+
+@pytest.mark.parametrize(
+    ("refused", "number", "told"),
+    [
+        ("", 0, "utun0 is another program's: Resource busy. Mend: net.interface_name: utun takes"),
+        ("Operation not permitted", -1, "a utun interface cannot be made: operation not permitted"),
+        ("No such file or directory", 7, "utun7 cannot be made: No such file or directory. Mend:"),
+    ],
+)
+def test_a_utun_that_is_refused_is_told_by_its_name_and_no_socket_stays(
+    mac: Mac, refused: str, number: int, told: str
+) -> None:
+    mac.kernel.utun_refused = refused
+    made: list[ControlSocket] = []
+
+    def new_socket(family: int, kind: int, protocol: int) -> socket.socket:
+        made.append(ControlSocket(mac, family, kind, protocol))
+        return cast(socket.socket, made[-1])
+
+    with pytest.raises(HostError) as raised:
+        utunsocket.open_utun(number, new_socket, ioctl)
+    assert str(raised.value).startswith(told)
+    assert [each.fileno() for each in made] == [-1]
