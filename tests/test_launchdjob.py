@@ -259,6 +259,17 @@ def _wait(path: Path, mac: object = None) -> None:
             mac.launchctl.turn()
 
 
+@pytest.mark.parametrize(
+    ("status", "is_done"),
+    [
+        *((None, True), (3, True), (5, True), (36, True), (37, True), (113, True)),
+        *((1, False), (2, False), (109, False), (119, False), (122, False)),
+    ],
+)
+def test_of_some_refusals_only_another_look_tells(status: Optional[int], is_done: bool) -> None:
+    assert launchd.is_being_done(status) is is_done
+
+
 # What launchctl prints
 
 
