@@ -341,7 +341,8 @@ def test_an_order_that_is_said_to_fail_and_may_be_done_is_looked_after(
     assert mac.up.exists()
     if verb == "bootout":
         refusing = Refusing(mac, verb, status, 1)
-        job = LaunchdJob(refusing, lambda: mac.now, lambda seconds: setattr(mac, "now", mac.now + 1))
+        pause = lambda seconds: setattr(mac, "now", mac.now + 1)  # noqa: E731
+        job = LaunchdJob(refusing, lambda: mac.now, pause)
         with pytest.raises(HostError, match="does not let go of"):
             job.stop(0.0)
 
