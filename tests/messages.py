@@ -85,6 +85,8 @@ RELAYS = frozenset(
         ("upkeep/tries.py", "self.problem"),
         ("upkeep/trustwatch.py", "self.problem"),
         ("verbs/cleanup.py", "'\\n'.join(left)"),
+        ("verbs/cleanup.py", "'\\n'.join(faults)"),
+        ("verbs/cleanup.py", "f'ngrokd: {line}'"),
         ("verbs/configuring.py", "f'{copy.parent}: {exc.strerror}'"),
         ("verbs/configuring.py", "f'{path}: {exc.strerror}'"),
         ("verbs/configuring.py", "str(exc)"),
@@ -168,9 +170,7 @@ PARTS = frozenset(
 )
 
 # Calls of `logger.log` whose level is never a loud one, or that is given by who calls the function.
-QUIET = frozenset(
-    {"control/dispatch.py", "host/hostsfile.py", "upkeep/enrolment.py", "upkeep/waking.py"}
-)
+QUIET = frozenset({"control/dispatch.py", "upkeep/enrolment.py", "upkeep/waking.py"})
 
 Function = Union[ast.FunctionDef, ast.ClassDef, ast.Module]
 

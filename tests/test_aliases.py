@@ -426,4 +426,4 @@ class Bookkeeping(RuleBasedStateMachine):
 
 
 TestBookkeeping = Bookkeeping.TestCase
-TestBookkeeping.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestBookkeeping.settings = settings(max_examples=25, stateful_step_count=25)

@@ -548,7 +548,7 @@ def stand_in() -> Iterator[FakeApi]:
     ],
     ids=["create", "update", "get", "delete", "list", "poll"],
 )
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(replies=st.lists(st.tuples(STATUS, CONTENT), min_size=1, max_size=4))
 def test_anything_in_place_of_an_answer_is_a_value_or_a_sorted_error(
     stand_in: FakeApi, call: Callable[[Api], object], replies: list[tuple[int, bytes]]

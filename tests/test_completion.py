@@ -459,7 +459,7 @@ def test_a_help_text_cannot_break_out_of_the_script(
     ],
     ids=["zsh", "fish"],
 )
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(texts)
 def test_a_quoted_text_is_one_word_of_the_shell(
     argv: list[str], quoted: Callable[[str], str], words: list[str]

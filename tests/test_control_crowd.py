@@ -235,14 +235,14 @@ def _one_answer(answer: object) -> None:
 
 
 @given(_json | _requests, st.booleans())
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 def test_any_json_gets_one_answer_with_a_known_code(path: Path, sent: object, ended: bool) -> None:
     _ask_in_json(path, sent, ended)
 
 
 @pytest.mark.long
 @given(_json | _requests, st.booleans())
-@settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=1500, suppress_health_check=list(HealthCheck))
 def test_much_json_gets_one_answer_each(path: Path, sent: object, ended: bool) -> None:
     _ask_in_json(path, sent, ended)
 
@@ -256,7 +256,7 @@ def _ask_in_json(path: Path, sent: object, ended: bool) -> None:
 
 
 @given(st.lists(st.binary(max_size=300), min_size=1, max_size=5))
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 def test_any_bytes_in_any_pieces_get_one_answer_a_line(path: Path, pieces: list[bytes]) -> None:
     with connect(path) as conn:
         for piece in pieces:
@@ -288,7 +288,7 @@ _VERBS = Commands(Status, _Idle(), _turned_away).table()  # type: ignore[arg-typ
     st.sampled_from(sorted(_VERBS)),
     st.lists(st.text(max_size=30) | st.sampled_from(["bound-endpoints", "-", "0"]), max_size=4),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_any_arguments_of_any_verb_of_the_daemon_get_one_answer(
     verb: str, args: list[str]
 ) -> None:

@@ -7,7 +7,7 @@ import ipaddress
 import struct
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ngrokd.errors import ProtocolError
@@ -107,7 +107,6 @@ def test_records_of_other_classes_and_kinds_are_passed_over() -> None:
     assert decode(message(*others), ASKED) == Answer(True)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=600), st.integers(0, 0xFFFF))
 @example(b"\xc0\x0c" * 200, 0xFFFF)
 def test_any_bytes_behind_a_right_question_are_an_answer_or_a_protocol_error(
@@ -121,7 +120,6 @@ def test_any_bytes_behind_a_right_question_are_an_answer_or_a_protocol_error(
         ipaddress.IPv4Address(address)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=600))
 def test_any_bytes_at_all_are_an_answer_or_a_protocol_error(data: bytes) -> None:
     for ask in (number_of, lambda raw: decode(raw, ASKED)):

@@ -219,7 +219,7 @@ _HTTP_WORDS = [b"GET", b"HEAD", b" ", b"/", b"HTTP/", b"1", b".", b"\xb2", b"\r\
 
 
 @given(st.binary(max_size=300) | st.lists(st.sampled_from(_HTTP_WORDS)).map(b"".join))
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 def test_arbitrary_bytes_get_an_http_answer(daemon: Daemon, sent: bytes) -> None:
     answer = daemon.raw(sent)
     assert answer.startswith((b"HTTP/1.1 4", b"HTTP/1.1 505 "))

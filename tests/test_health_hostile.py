@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ CROWD = 200
 # Each of the crowd may keep a place for a tenth of a second, 32 at a time.
 SOON_S = 4.0
 GET = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+SCRAPE = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
 LARGE = "x" * 6_000_000  # more than the kernel keeps for one connection
 FLOOD_S = 5.0
 GROWTH_BYTES = 6 * 1024 * 1024
@@ -108,6 +110,31 @@ def test_a_request_is_answered_behind_many_that_do_not_take_their_answer(
         assert exchange(port, GET).startswith(b"HTTP/1.1 200 ")
 
 
+def test_whether_it_lives_is_told_while_every_long_page_hangs() -> None:
+    hung, go_on = threading.Event(), threading.Event()
+
+    def metrics() -> str:
+        hung.set()
+        assert go_on.wait(PATIENCE_S)
+        return "m 1\n"
+
+    server = HealthServer("127.0.0.1", 0, Told(lambda: Verdict(True, True), dict, metrics))
+    server.start()
+    try:
+        with crowd(server.port, SCRAPE, health.LONG_AT_ONCE + 1) as scrapers:
+            assert hung.wait(PATIENCE_S)
+            turned_away = select.select(scrapers, [], [], PATIENCE_S)[0]
+            assert exchange(server.port, GET).endswith(b"\r\n\r\nhealthy\n")
+            go_on.set()
+            assert [read_all(each)[:13] for each in turned_away] == [b"HTTP/1.1 503 "]
+            scraped = [read_all(each) for each in scrapers if each not in turned_away]
+        assert all(answer.endswith(b"\r\n\r\nm 1\n") for answer in scraped)
+        assert exchange(server.port, SCRAPE).endswith(b"\r\n\r\nm 1\n")
+    finally:
+        go_on.set()
+        server.stop()
+
+
 def test_200_requests_at_once_are_all_answered(port: int) -> None:
     with crowd(port, GET) as clients:
         assert all(read_all(client).endswith(b"\r\n\r\nhealthy\n") for client in clients)
@@ -146,7 +173,7 @@ def test_clients_that_leave_at_once_disturb_nobody(port: int) -> None:
 
 def _resident(pid: int) -> int:
     """Once nobody is served any more."""
-    wait_until(lambda: len(list(Path(f"/proc/{pid}/task").iterdir())) <= 3)
+    wait_until(lambda: len(list(Path(f"/proc/{pid}/task").iterdir())) <= 4)
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * 4096
 
@@ -185,16 +212,23 @@ def _scrape(port: int, until: float) -> int:
     return answered
 
 
-@pytest.mark.long
-def test_a_crowd_that_scrapes_without_a_pause_takes_a_part_of_the_time() -> None:
-    argv = [sys.executable, "-c", BUSY_SERVER]
+@contextlib.contextmanager
+def _served_by(program: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A process of its own that serves until its standard input ends, and its port."""
+    argv = [sys.executable, "-c", program]
     pipe = subprocess.PIPE
     with subprocess.Popen(argv, stdin=pipe, stdout=pipe, text=True) as process:
-        assert process.stdin is not None and process.stdout is not None
-        port = int(process.stdout.readline())
+        assert process.stdout is not None
+        yield process, int(process.stdout.readline())
+
+
+@pytest.mark.long
+def test_a_crowd_that_scrapes_without_a_pause_takes_a_part_of_the_time() -> None:
+    with _served_by(BUSY_SERVER) as (process, port):
         until = time.monotonic() + FLOOD_S
         with ThreadPoolExecutor(16) as pool:
             answered = sum(pool.map(lambda _: _scrape(port, until), range(16)))
+        assert process.stdin is not None and process.stdout is not None
         process.stdin.close()
         worked = float(process.stdout.readline())
     assert answered > 10 * 16
@@ -204,16 +238,13 @@ def test_a_crowd_that_scrapes_without_a_pause_takes_a_part_of_the_time() -> None
 
 @pytest.mark.long
 def test_memory_does_not_grow_with_hostile_clients() -> None:
-    argv = [sys.executable, "-c", SERVER]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, text=True) as process:
-        assert process.stdin is not None and process.stdout is not None
-        port = int(process.stdout.readline())
+    with _served_by(SERVER) as (process, port):
         _hostile_round(port)
         before = _resident(process.pid)
         for _ in range(4):
             _hostile_round(port)
         assert _resident(process.pid) - before < GROWTH_BYTES
+        assert process.stdin is not None
         process.stdin.close()
         assert process.wait(PATIENCE_S) == 0
 

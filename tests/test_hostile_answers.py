@@ -138,7 +138,7 @@ def kept(folder: Path, operator: Operator) -> None:
     ids=["register", "known", "renew", "update", "leave", "leave known", "poll", "check key"],
 )
 @settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(replies=REPLIES)
 def test_a_job_ends_with_what_can_be_kept_or_with_a_sorted_error(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ngrokd.errors import HostError
@@ -96,7 +96,6 @@ def test_a_removed_section_leaves_the_very_bytes(content: bytes) -> None:
     assert render(published, {}, MARKER) == content
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(contents, st.lists(publications, min_size=1, max_size=6))
 @example(OTHERS.rstrip(b"\n"), [{"a.ns": "1.1.1.1"}])
 def test_no_byte_outside_changes_in_any_sequence_of_updates(
@@ -111,7 +110,6 @@ def test_no_byte_outside_changes_in_any_sequence_of_updates(
     assert render(content, {}, MARKER) == original
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(
     contents.filter(lambda content: b"(ngrokd1)" not in content),
     st.lists(st.tuples(st.sampled_from([MARKER, OTHER]), publications), max_size=8),
@@ -227,7 +225,6 @@ def test_names_in_a_broken_section_of_ours_are_not_reserved() -> None:
     assert reserved(content, MARKER) == {"localhost", "mine"}
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(st.binary())
 def test_reading_reserved_names_never_fails(content: bytes) -> None:
     assert all(name == name.lower() for name in reserved(content, MARKER))

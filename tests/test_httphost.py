@@ -651,7 +651,7 @@ def cut(draw: st.DrawFn, data: bytes) -> list[bytes]:
     return [data[a:b] for a, b in zip([0, *ends], ends) if a < b]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.data())
 def test_any_pipeline_split_anywhere_is_rewritten_as_if_each_request_came_alone(
     data: st.DataObject,
@@ -681,7 +681,7 @@ def answered(draw: st.DrawFn) -> Told:
     return Told(told.sent, told.expected, answer)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.data())
 def test_whenever_answers_come_every_request_gets_its_host_until_one_switches(
     data: st.DataObject,
@@ -721,7 +721,7 @@ scraps = st.lists(st.sampled_from(SCRAPS) | st.binary(max_size=8), max_size=12).
 REQUEST_LINE = re.compile(rb"(?:\r\n)*[!-~]+ [!-~\x80-\xff]+ HTTP/1\.[01]\r?\n")
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.data())
 def test_where_the_host_is_already_right_anything_goes_through_unchanged(
     data: st.DataObject,
@@ -738,7 +738,7 @@ def test_where_the_host_is_already_right_anything_goes_through_unchanged(
     assert client.ends() == sent
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.data())
 def test_garbage_comes_out_as_it_went_in(data: st.DataObject) -> None:
     sent = data.draw((st.binary(max_size=80) | scraps).filter(lambda s: not REQUEST_LINE.match(s)))
@@ -748,7 +748,7 @@ def test_garbage_comes_out_as_it_went_in(data: st.DataObject) -> None:
     assert client.ends() == sent
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.data())
 def test_how_it_is_split_makes_no_difference(data: st.DataObject) -> None:
     sent = data.draw(scraps)

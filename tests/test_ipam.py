@@ -171,7 +171,7 @@ def after_a_restart(remembered: Mapping[str, str], folder: Path) -> dict[str, st
 SMALL = ["10.0.0.0/28", "10.0.0.0/29", "10.0.0.8/30", "127.0.0.48/28", "127.0.1.0/29"]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.sets(st.sampled_from(NAMES)), st.booleans()), max_size=12),
     st.sampled_from(SMALL),
@@ -201,7 +201,6 @@ def networks() -> st.SearchStrategy[str]:
     )
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.sets(st.sampled_from(NAMES)), networks()), min_size=2, max_size=8))
 def test_another_subnet_moves_what_no_longer_fits_and_only_that(
     walk: list[tuple[set[str], str]],
@@ -223,7 +222,6 @@ def test_another_subnet_moves_what_no_longer_fits_and_only_that(
         remembered = dict(result.remembered)
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(
     st.lists(st.sets(st.sampled_from(NAMES)), min_size=1, max_size=12),
     st.sampled_from(["10.0.0.0/28", "10.0.0.0/29", "10.0.0.0/30", "127.0.0.48/28", "10.9.0.0/24"]),

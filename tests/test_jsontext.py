@@ -24,7 +24,7 @@ VALUES = st.recursive(
 
 
 @given(VALUES, st.integers(0, 3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_it_is_what_json_has_for_it(data: object, many: int) -> None:
     with patch.object(jsontext, "MANY", many):
         assert jsontext.text(data) == json.dumps(data)

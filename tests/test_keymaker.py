@@ -245,7 +245,7 @@ def test_garbage_in_the_place_of_an_answer_is_told_and_not_used(
     assert SAMPLE["key"].splitlines()[1] not in caplog.text
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.text() | st.recursive(st.none() | st.text(), st.lists).map(json.dumps))
 def test_whatever_is_printed_the_key_works(printed: str) -> None:
     assert_works(KeyMaker(printing(printed)).new())

@@ -148,8 +148,14 @@ UNLIMITED = (1 << 63) - 1
     ],
 )
 def test_on_macos_the_limit_is_as_high_as_the_kernel_really_goes(
-    monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, per_process: int, expected: int
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    soft: int,
+    hard: int,
+    per_process: int,
+    expected: int,
 ) -> None:
+    caplog.set_level("DEBUG")
     kernel = Xnu(soft, hard, per_process)
     monkeypatch.setattr(resource, "RLIM_INFINITY", UNLIMITED)
     monkeypatch.setattr(resource, "getrlimit", kernel.getrlimit)
@@ -157,6 +163,7 @@ def test_on_macos_the_limit_is_as_high_as_the_kernel_really_goes(
     limits.raise_descriptor_limit(platforms.descriptor_limit("darwin"), kernel.sysctl)
     assert kernel.limits == (expected, hard)
     assert limits.listeners_allowed() < expected
+    assert caplog.messages[-1] == f"open files: up to {expected}"
 
 
 @pytest.mark.parametrize("printed", ["none", "many", "0\n", "9999999999\n"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ngrokd.host import hosts
@@ -101,7 +101,6 @@ def test_ngroks_own_hosts_are_refused_also_while_others_are_configured(name: str
     assert Rules({}, []).refusal(f"my-{name}") == ""
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(st.one_of(st.text(), st.from_regex(r"[a-z0-9_.\-#\s*:\[]{1,70}")))
 @example("a.ns\n")
 def test_whatever_is_not_refused_is_one_harmless_word(name: str) -> None:
@@ -115,7 +114,6 @@ def names_by_libc(line: bytes) -> list[bytes]:
     return re.split(rb"[ \t\v\f\r\n\0]+", line.partition(b"#")[0].strip(b" \t\v\f\r\n\0"))[1:]
 
 
-@settings(deadline=None)
 @given(
     st.one_of(
         st.text(),

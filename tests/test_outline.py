@@ -28,7 +28,7 @@ def _ends(pieces: list[bytes]) -> list[bool]:
 
 
 @given(OBJECTS, st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_an_object_ends_with_its_last_byte_and_not_before(value: object, plain: bool) -> None:
     text = json.dumps(value, ensure_ascii=plain).encode()
     assert _ends([text]) == [True]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ngrokd.host.ports import MAX_PORT, assign_ports
@@ -71,7 +71,6 @@ def test_values_that_are_no_ports_count_as_unknown() -> None:
     assert assign_ports([WEB], {"web.ns:80": 70000}, 9080).ports == {WEB: 9080}
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(
     st.lists(st.tuples(st.sets(st.integers(1, 6)), st.sets(st.integers(MAX_PORT - 5, MAX_PORT))))
 )

@@ -337,7 +337,7 @@ def test_stopping_takes_names_and_listeners_and_leaves_addresses_to_what_drains(
 POOL = ["http://a.ns", "https://a.ns", "http://b.ns", "tcp://b.ns:5432", "http://c.ns"]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.data())
 def test_a_walk_with_failures_ends_where_it_should(data: st.DataObject) -> None:
     house = House()

@@ -95,7 +95,7 @@ def _virtual(house: House) -> list:  # type: ignore[type-arg]
     return [e for e in house.reconciler.endpoints if e.listen_interface == "virtual"]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.data())
 def test_a_stop_in_the_middle_of_anything_leaves_neither_listener_nor_name(
     data: st.DataObject,
@@ -352,7 +352,7 @@ NETS = st.builds(
 LISTS = st.lists(st.sampled_from(URLS), unique=True)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(LISTS, NETS, st.booleans(), st.sets(st.integers(9080, 9084)))))
 def test_any_walk_between_the_modes_serves_every_endpoint_that_can_be_served(
     walk: list[tuple[list[str], NetSettings, bool, set[int]]],

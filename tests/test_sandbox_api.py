@@ -150,7 +150,7 @@ def test_texts_are_limited_in_bytes_not_characters(sandbox: Sandbox) -> None:
 
 @given(body=st.binary(max_size=200))
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_no_body_gets_anything_but_a_json_answer(sandbox: Sandbox, body: bytes) -> None:
     answer = send(sandbox, "POST", OPERATORS, body, ALL_HEADERS)
@@ -172,7 +172,7 @@ FIELDS = st.recursive(
 
 @given(body=st.dictionaries(st.sampled_from(["binding", "deployment", "metadata"]), FIELDS))
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_no_shape_of_a_body_breaks_the_api(sandbox: Sandbox, body: Any) -> None:
     assert call(sandbox, "POST", OPERATORS, body).status in (201, 400)

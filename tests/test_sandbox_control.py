@@ -167,7 +167,7 @@ NAMES = st.sampled_from(
     body=st.dictionaries(NAMES, JSON_VALUES, max_size=4),
 )
 @settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_no_control_request_breaks_the_sandbox(shared: Sandbox, path: str, body: object) -> None:
     method = "PATCH" if path == "settings" else "POST"

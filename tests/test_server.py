@@ -177,7 +177,7 @@ def test_after_a_bad_line_the_next_is_answered(path: Path) -> None:
 
 
 @given(st.binary(max_size=2000))
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 def test_arbitrary_bytes_get_one_answer_a_line(path: Path, sent: bytes) -> None:
     assert len(talk(path, sent)) == sent.count(b"\n") + (sent[-1:] not in (b"", b"\n"))
     assert talk(path, LIST) == [LISTED]

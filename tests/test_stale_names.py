@@ -118,7 +118,7 @@ STEP = st.tuples(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(STEP, max_size=12), st.sampled_from([ONE, "10.107.0.0/29"]))
 def test_whatever_happens_to_the_file_a_name_leads_to_its_own_endpoint_or_to_nothing(
     steps: list[tuple[list[str], str, str]], subnet: str

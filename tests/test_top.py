@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Optional
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ngrokd.control import arguments, tones
@@ -326,7 +326,6 @@ KEYS = st.lists(
 )
 
 
-@settings(deadline=None)  # other tests run beside it
 @given(KEYS, st.integers(-1, 9), st.integers(0, 90), st.integers(0, 30))
 def test_whatever_is_typed_there_is_a_frame_that_fits(
     keys: list[str], page: int, width: int, height: int
@@ -518,7 +517,6 @@ FIELDS = ["url", "state", "reason", "hostname", "last_error", "failures", "conne
 MODES = st.sampled_from([Mode.LIST, Mode.DETAILS])
 
 
-@settings(deadline=None)  # other tests run beside it
 @given(st.dictionaries(st.sampled_from(FIELDS), VALUES | HOSTILE), HOSTILE, MODES)
 def test_nothing_that_the_daemon_tells_controls_the_terminal_or_leaves_its_line(
     told: dict[str, object], problem: str, mode: Mode

@@ -491,7 +491,7 @@ def contexts(request: pytest.FixtureRequest, folder: Path) -> Contexts:
 def run_machine(contexts: Contexts, examples: int) -> None:
     run_state_machine_as_test(
         lambda: Tunnelling(contexts),  # type: ignore[arg-type]  # it is called, and no more
-        settings=settings(max_examples=examples, stateful_step_count=40, deadline=None),
+        settings=settings(max_examples=examples, stateful_step_count=40),
     )
 
 

@@ -36,26 +36,28 @@ class _Question:
 
 
 class Pace:
-    """How long to rest so that work takes no more than its `PART` of the time. Times in seconds."""
+    """How long to rest so that work takes no more than `part` of the time. Times in seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, part: float = PART) -> None:
+        self._part = part
         self._owed = 0.0
         self._at = 0.0
 
     def worked(self, seconds: float, now: float) -> float:
         """The rest that is due after so much work, which ended `now`."""
-        self._owed = max(0.0, self._owed - (now - self._at) * PART) + seconds
+        self._owed = max(0.0, self._owed - (now - self._at) * self._part) + seconds
         self._at = now
-        return min(REST_S, max(0.0, self._owed - UNPACED_S) / PART)
+        return min(REST_S, max(0.0, self._owed - UNPACED_S) / self._part)
 
 
 class Desk:
     """Owner: the thread that it starts. Any thread: `ask`. Who made it: `start`, `stop`."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, part: float = PART) -> None:
+        """`part`: of the time, at most, that the work of a crowd takes."""
         self._name = name
         self._questions: queue.SimpleQueue[Optional[_Question]] = queue.SimpleQueue()
-        self._pace = Pace()
+        self._pace = Pace(part)
         self._asked = 0.0  # when the question in work was
         self._known: dict[str, tuple[float, Any]] = {}  # since when each answer is true
         self._stopping = threading.Event()

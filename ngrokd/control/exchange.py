@@ -27,28 +27,26 @@ class Exchange(BaseHTTPRequestHandler):
     default_request_version = request_version = ""  # "HTTP/0.9" would be answered without a head
     requestline = command = ""
 
-    def __init__(self, page: Callable[[str], Page]) -> None:
+    def __init__(self, page: Callable[[str], Optional[Page]]) -> None:
+        """`page`: at a path; None: one that takes time and is given to `answer_later`."""
         # Not the base class's: that one reads from a socket, without a bound on the whole request.
         self._page = page
+        self.later = ""  # the path of a page that takes time
         self.wfile = self._answer = io.BytesIO()
 
     def answer(self, head: bytes) -> bytes:
-        """All that is to be sent, whatever came."""
+        """All that is to be sent, whatever came; `b""`: that takes time, see `later`."""
         if len(head) > MAX_HEAD_BYTES:
             return self.refuse(431, f"a request may have {MAX_HEAD_BYTES} bytes")
         # An empty line before a request is to be ignored: RFC 9112, 2.2.
         self.rfile = io.BytesIO(head[2:] if head.startswith(b"\r\n") else head)
         self.raw_requestline = self.rfile.readline()
-        try:
-            if self.parse_request() and self.request_version:
-                if self.request_version == "HTTP/0.9":  # it would be answered without a head, too
-                    self.request_version = ""
-                    return self.refuse(400, "that is not an HTTP request")
-                self._send(self._wanted())
-        except Exception:
-            logger.exception("health: %.80a failed", self.requestline)
-            return self.refuse(500, "failed; the log of ngrokd has the details")
-        return self._answer.getvalue() or self.refuse(400, "that is not an HTTP request")
+        given = self._given(self._answer_request)
+        return given if given or self.later else self.refuse(400, "that is not an HTTP request")
+
+    def answer_later(self, page: Callable[[str], Page]) -> bytes:
+        """All that is to be sent, where `answer` gave nothing."""
+        return self._given(lambda: self._send(page(self.later)))
 
     def refuse(self, code: int, reason: str) -> bytes:
         """All that is to be sent to a client that gets no page."""
@@ -59,10 +57,31 @@ class Exchange(BaseHTTPRequestHandler):
         """Called by `parse_request`. The base class's own answers in HTML and writes to stderr."""
         self.refuse(code, message or HTTPStatus(code).phrase)
 
-    def _wanted(self) -> Page:
-        if self.command in ("GET", "HEAD"):
-            return self._page(_AUTHORITY.sub("", self.path).partition("?")[0])
-        return Page(405, "only GET and HEAD\n")
+    def _given(self, give: Callable[[], None]) -> bytes:
+        try:
+            give()
+        except Exception:
+            logger.exception("health: %.80a failed", self.requestline)
+            return self.refuse(500, "failed; the log of ngrokd has the details")
+        return self._answer.getvalue()
+
+    def _answer_request(self) -> None:
+        if not self.parse_request() or not self.request_version:
+            return
+        if self.request_version == "HTTP/0.9":  # it would be answered without a head, too
+            self.request_version = ""
+            self.refuse(400, "that is not an HTTP request")
+        elif self.command not in ("GET", "HEAD"):
+            self._send(Page(405, "only GET and HEAD\n"))
+        else:
+            self._answer_path(_AUTHORITY.sub("", self.path).partition("?")[0])
+
+    def _answer_path(self, path: str) -> None:
+        page = self._page(path)
+        if page is None:
+            self.later = path
+        else:
+            self._send(page)
 
     def _send(self, page: Page) -> None:
         body = page.body.encode("utf-8", "replace")  # no half of a surrogate pair fails a page

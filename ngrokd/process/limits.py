@@ -94,6 +94,7 @@ def raise_descriptor_limit(
         else:
             soft = wanted
             break
+    logger.debug("open files: up to %s", "any" if soft == resource.RLIM_INFINITY else soft)
     if soft != resource.RLIM_INFINITY and soft < LEAST_DESCRIPTORS:
         raise HostError(
             f"the descriptor limit is {soft}, and ngrokd needs {LEAST_DESCRIPTORS}: raise "
