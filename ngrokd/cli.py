@@ -13,6 +13,7 @@ from ngrokd import __version__, configfile
 from ngrokd.config import DEFAULT_CONFIG_PATH
 from ngrokd.errors import ConfigError, NgrokdError
 from ngrokd.verbs import cleanup, launch, servicecommands
+from ngrokd.verbs.saying import flush, say
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -44,7 +45,11 @@ def main(argv: Optional[Sequence[str]] = None, implied: Sequence[str] = ()) -> i
         print(f"ngrokd: a running daemon is asked by `ngrokctl {words[0]}`", file=sys.stderr)
         return USAGE
     parser = make_parser(with_sandbox="sandbox" in words or _asks_for_help(words))
-    args = parser.parse_args(words)
+    try:
+        args = parser.parse_args(words)
+    except SystemExit:  # argparse has printed what was asked for, or what is wrong
+        flush()
+        raise
     if args.sandbox_dir and not args.sandbox:
         parser.error("--dir goes with --sandbox; `ngrokd sandbox --dir DIR` is the cloud alone")
     if args.rehearse:
@@ -177,14 +182,14 @@ def _check_config(args: argparse.Namespace) -> int:
     config = configfile.load(path, os.environ)
     for line in configfile.advice(path, config):
         print(f"{path}: consider: {line}", file=sys.stderr)
-    print(f"{path}: ok")
+    say(f"{path}: ok")
     return DONE
 
 
 def _dry_run(args: argparse.Namespace) -> int:
     from ngrokd.verbs import dryrun
 
-    return dryrun.run(args)
+    return dryrun.run(args, say)
 
 
 def _daemon(args: argparse.Namespace) -> int:

@@ -84,6 +84,8 @@ RELAYS = frozenset(
         ("upkeep/tries.py", "self.problem"),
         ("upkeep/trustwatch.py", "self.problem"),
         ("verbs/cleanup.py", "'\\n'.join(left)"),
+        ("verbs/cleanup.py", "'\\n'.join(faults)"),
+        ("verbs/cleanup.py", "f'ngrokd: {line}'"),
         ("verbs/configuring.py", "f'{copy.parent}: {exc.strerror}'"),
         ("verbs/configuring.py", "f'{path}: {exc.strerror}'"),
         ("verbs/configuring.py", "str(exc)"),

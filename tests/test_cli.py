@@ -50,6 +50,35 @@ def test_the_module_is_the_command_too() -> None:
     assert result.stdout == f"ngrokd {__version__}\n"
 
 
+@pytest.mark.parametrize("argv", [["--version"], ["check-config"], ["--dry-run"]], ids=" ".join)
+def test_a_reader_who_has_seen_enough_is_no_news(argv: list[str], tmp_path: Path) -> None:
+    path = config(tmp_path, "net: {subnet: 127.107.0.0/16}\n")
+    reading, writing = os.pipe()
+    os.close(reading)
+    assert said_into(writing, "--config", path, *argv) == (0, "")
+
+
+def test_an_answer_that_finds_no_room_is_told_in_one_line(tmp_path: Path) -> None:
+    path = config(tmp_path, "net: {subnet: 127.107.0.0/16}\n")
+    full = os.open("/dev/full", os.O_WRONLY)
+    told = "ngrokd: cannot write the answer: No space left on device\n"
+    assert said_into(full, "--config", path, "--dry-run") == (0, told)
+
+
+def said_into(output: int, *args: str) -> tuple[int, str]:
+    """The exit status and the complaints of one whose answers go there."""
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "ngrokd.py"), *args],
+        stdout=output,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    os.close(output)
+    return result.returncode, result.stderr
+
+
 def test_a_good_configuration_is_ok(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = config(tmp_path, "bound_endpoints: {poll_interval: 5}\n")
     assert main(["check-config", path]) == 0

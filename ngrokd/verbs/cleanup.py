@@ -6,16 +6,16 @@ import argparse
 import contextlib
 import os
 import shlex
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional, TextIO
+from typing import TYPE_CHECKING, Optional
 
 from ngrokd.config import DEFAULT_CONFIG_PATH, Config
 from ngrokd.errors import ConfigError, HostError, StateError
 from ngrokd.host import command, platforms
 from ngrokd.host.command import Runner
+from ngrokd.verbs.saying import complain, say
 
 if TYPE_CHECKING:  # every command of `ngrokd` loads this module
     from ngrokd.host.netif.system import System
@@ -58,13 +58,15 @@ def run(args: argparse.Namespace) -> int:
     path = Path(args.config or DEFAULT_CONFIG_PATH)
     config, faults = settings(path, os.environ)
     if faults:
-        _say(sys.stderr, *faults)
-        _say(sys.stderr, "ngrokd: cleaning up by what could be read, and the defaults")
+        complain("\n".join(faults))
+        complain("ngrokd: cleaning up by what could be read, and the defaults")
     refuse_running(config)
     look_or_remove = _look if args.dry_run else _remove
     removed, left = look_or_remove(config, Means())
-    _say(sys.stdout, *removed, *_of_others(config))
-    _say(sys.stderr, *(f"ngrokd: {line}" for line in left))
+    for line in (*removed, *_of_others(config)):
+        say(line)
+    for line in left:
+        complain(f"ngrokd: {line}")
     if left:
         return FAILED
     return USAGE if faults else DONE
@@ -205,7 +207,3 @@ def refuse_running(config: Config) -> None:
     living = socketfile.who_listens(server.socket_path)
     if living:
         raise HostError(f"control socket {server.socket_path}: {living}: {stop_it}")
-
-
-def _say(stream: TextIO, *lines: str) -> None:
-    stream.write("".join(f"{line}\n" for line in lines))

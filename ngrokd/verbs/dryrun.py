@@ -6,8 +6,7 @@ import argparse
 import ipaddress
 import os
 import shlex
-import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional
@@ -43,8 +42,8 @@ class Script:
     refused: tuple[str, ...]
 
 
-def run(args: argparse.Namespace) -> int:
-    """The exit status. Raises ConfigError where a start would."""
+def run(args: argparse.Namespace, say: Callable[[str], None]) -> int:
+    """The exit status; `say` gets all of it. Raises ConfigError where a start would."""
     path = Path(args.config or DEFAULT_CONFIG_PATH)
     environ = os.environ
     remarks = []
@@ -60,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         script = rehearse(config, command.run, reader)
     finally:
         reader.close()
-    sys.stdout.write("".join(f"{line}\n" for line in lines(config, script, remarks)))
+    say("\n".join(lines(config, script, remarks)))
     return DONE
 
 

@@ -33,7 +33,7 @@ from ngrokd.service.steps import Act, Say, Step
 from ngrokd.service.systems import Init, chosen
 from ngrokd.verbs import cleanup, deregistration, lifecycle
 from ngrokd.verbs.launchdjob import LaunchdJob
-from ngrokd.verbs.lifecycle import complain, say
+from ngrokd.verbs.saying import complain, say
 
 DONE = 0
 

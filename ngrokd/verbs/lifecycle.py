@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from ngrokd.service.disk import Disk
 from ngrokd.service.systems import Facts, Init
 from ngrokd.verbs import cleanup
 from ngrokd.verbs.launchdjob import LaunchdJob
+from ngrokd.verbs.saying import complain, say
 
 DONE, FAILED = 0, 1
 
@@ -241,18 +241,3 @@ def _checked(case: _Case) -> Config:
 
 def _numbered(pid: int) -> str:
     return f" (pid {pid})" if pid else ""
-
-
-def say(text: str) -> None:
-    """A line for who typed; that nobody reads it any more is no reason to stop half-way."""
-    try:
-        sys.stdout.write(f"{text}\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def complain(text: str) -> None:
-    """A line that is not to be lost in a pipe."""
-    sys.stdout.flush()
-    sys.stderr.write(f"{text}\n")
