@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Optional
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -35,6 +36,7 @@ LONGEST = (
     "test_crash_steps.py",
     "test_forwarder_ends.py",
 )
+LONGEST_ID = 100  # characters of a parameter, as pytest 9 bounds them
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,6 +57,15 @@ def _turn(item: pytest.Item) -> int:
     if item.path.name in LONGEST:
         return LONGEST.index(item.path.name)
     return len(LONGEST) + (item.path.parent.name != "integration")
+
+
+def pytest_make_parametrize_id(
+    config: pytest.Config, val: object, argname: str
+) -> Optional[str]:
+    """Long texts hold keys and certificates, which every worker makes anew: all must have the same
+    names of tests. The pytest of Python 3.9 takes a text of any length for one."""
+    is_long = isinstance(val, (str, bytes)) and len(val) > LONGEST_ID
+    return argname if is_long else None
 
 
 @pytest.fixture

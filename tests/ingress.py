@@ -6,8 +6,6 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
-from types import TracebackType
-from typing import Optional
 
 from ngrokd.forward import wire
 from ngrokd.model import Address, Ingress, Target
@@ -176,12 +174,7 @@ class TestIngress:
         self._start(threading.Thread(target=self._accept))
         return self
 
-    def __exit__(
-        self,
-        kind: Optional[type[BaseException]],
-        fault: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.listening.shutdown(socket.SHUT_RDWR)
         self.listening.close()
         for client in self._clients:

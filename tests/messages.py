@@ -65,6 +65,7 @@ RELAYS = frozenset(
         ("host/netif/linux.py", "self._found.conflict"),
         ("host/netif/darwin.py", "exc"),
         ("host/netif/darwin.py", "str(exc)"),
+        ("host/netif/darwin.py", "taken"),
         ("host/netif/darwin.py", "left_behind(failed)"),
         ("host/netif/utun.py", "conflict"),
         ("host/netif/linux.py", "note"),
@@ -130,6 +131,8 @@ TELLERS = (
     ("process/limits.py", "out_of_reach"),
     ("host/netif/finding.py", "look"),
     ("host/netif/aliases.py", "FOREIGN"),
+    ("host/netif/aliases.py", "NOTHING_CAME"),
+    ("host/netif/aliasrecord.py", "TAKEN"),
     ("host/netif/utunsocket.py", "refuse_conflict"),
     ("host/netif/proof.py", "what_was_mended"),
     ("host/netif/linux.py", "VirtualInterface._note"),
@@ -167,9 +170,7 @@ PARTS = frozenset(
 )
 
 # Calls of `logger.log` whose level is never a loud one, or that is given by who calls the function.
-QUIET = frozenset(
-    {"control/dispatch.py", "host/hostsfile.py", "upkeep/enrolment.py", "upkeep/waking.py"}
-)
+QUIET = frozenset({"control/dispatch.py", "upkeep/enrolment.py", "upkeep/waking.py"})
 
 Function = Union[ast.FunctionDef, ast.ClassDef, ast.Module]
 

@@ -11,8 +11,6 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Optional
 
 REFUSES = "refuses"
 IS_SILENT = "is silent"
@@ -44,12 +42,7 @@ class NameServer:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: Optional[type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stop:
             stop.sendto(b"", self._socket.getsockname())
         self._thread.join()

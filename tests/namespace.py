@@ -7,9 +7,9 @@ import secrets
 import shutil
 import subprocess
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Optional
 
+from tests.closing import Closing
 from tests.nursery import Nursery
 
 _MARK = "private-copy-of-a-test"
@@ -26,7 +26,7 @@ exec cat
 """
 
 
-class Namespace:
+class Namespace(Closing):
     """Runs commands on a machine whose interfaces and /etc are its own and end with it.
 
     `etc` is the private /etc as seen from outside.
@@ -71,9 +71,19 @@ class Namespace:
 
     @property
     def nursery(self) -> Nursery:
-        """Where ngrokd's programs are forked inside, without the time that their start takes."""
+        """Where ngrokd's programs are forked inside, without the time that their start takes.
+
+        Another one once the environment is another: what is forked has that of its parent.
+        """
+        env = {
+            name: text
+            for name, text in os.environ.items()
+            if not name.startswith(("NGROK", "PYTEST"))
+        }
+        if self._nursery is not None and self._nursery.env != env:
+            self._nursery.close()
+            self._nursery = None
         if self._nursery is None:
-            env = {name: text for name, text in os.environ.items() if not name.startswith("NGROK")}
             self._nursery = Nursery(self.argv(), env)
         return self._nursery
 
@@ -94,17 +104,6 @@ class Namespace:
         self._anchor.stdin.close()
         self._anchor.stdout.close()
         self._anchor.wait(timeout=10)
-
-    def __enter__(self) -> Namespace:
-        return self
-
-    def __exit__(
-        self,
-        kind: Optional[type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
-        self.close()
 
 
 def why_not() -> str:

@@ -17,6 +17,7 @@ from ngrokd.control.feed import Feed
 from ngrokd.control.server import Command
 from ngrokd.messages import Follow, Message, Unfollow
 from ngrokd.model import State, Status
+from tests.closing import Closing
 from tests.control_room import PATIENCE_S, connect, serving
 
 EVENTS = b'{"command":"events"}\n'
@@ -95,7 +96,7 @@ def newsroom(path: Path) -> Iterator[Newsroom]:
     room.stop()
 
 
-class Reader:
+class Reader(Closing):
     """A raw client that follows."""
 
     def __init__(self, path: Path, sent: bytes = EVENTS) -> None:
@@ -117,12 +118,6 @@ class Reader:
     def close(self) -> None:
         self._lines.close()
         self.conn.close()
-
-    def __enter__(self) -> Reader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def half_closed(path: Path) -> Reader:

@@ -68,6 +68,7 @@ class Nursery:
 
     def __init__(self, argv: Sequence[str], env: dict[str, str]) -> None:
         """`argv`: a command that runs what follows it, inside the namespace."""
+        self.env = env
         self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(

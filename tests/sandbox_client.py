@@ -19,6 +19,7 @@ from cryptography.x509.oid import NameOID
 from ngrokd.forward import wire
 from ngrokd.model import Target
 from ngrokd.sandbox.cloud import Sandbox
+from tests.closing import Closing
 
 TIMEOUT_S = 10
 IGNORE_UNEXPECTED_EOF = ssl.Options(0x80)  # set by Python 3.9 and 3.10
@@ -128,7 +129,7 @@ class Operator:
             raise
 
 
-class Tunnel:
+class Tunnel(Closing):
     """A TLS client over MemoryBIO, which can half-close. Owner: the test."""
 
     def __init__(self, connection: socket.socket, context: ssl.SSLContext, name: str) -> None:
@@ -210,12 +211,6 @@ class Tunnel:
             self._incoming.write(data)
         else:
             self._incoming.write_eof()
-
-    def __enter__(self) -> Tunnel:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def running(folder: Path, **options: Any) -> Iterator[Sandbox]:

@@ -9,7 +9,6 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Optional
 
 from tests.shells import needed
@@ -44,12 +43,7 @@ class Terminal:
         self.until("shell>")
         return self
 
-    def __exit__(
-        self,
-        kind: Optional[type[BaseException]],
-        exc: Optional[BaseException],
-        where: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
         assert self._client.stdin and self._client.stdout
         self._client.stdin.close()

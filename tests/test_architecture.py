@@ -207,16 +207,34 @@ QUESTIONS = {
     ("os", "uname"),
     *(("platform", name) for name in ("system", "uname", "platform", "machine", "mac_ver")),
     ("sysconfig", "get_platform"),
+    # Which kernel it is by what it alone has; `selectors.DefaultSelector` takes the best by itself.
+    *(("select", name) for name in ("kqueue", "kevent", "epoll", "devpoll")),
+    *(("selectors", name) for name in ("KqueueSelector", "EpollSelector", "DevpollSelector")),
+    *(("socket", name) for name in ("AF_SYSTEM", "PF_SYSTEM", "SYSPROTO_CONTROL")),
 }
-PLATFORM_WORDS = re.compile(r"darwin|mac ?os|(?<!SE)linux|win32|freebsd", re.IGNORECASE)
+PLATFORM_WORDS = re.compile(
+    r"darwin|mac ?os|(?<!SE)linux|win32|freebsd|utun|\blo0\b|kqueue|dscacheutil|mdnsresponder",
+    re.IGNORECASE,
+)
 
 
 def questions(tree: ast.AST) -> set[tuple[str, str]]:
-    """What `tree` asks of QUESTIONS, also by `from sys import platform`."""
+    """What `tree` asks of QUESTIONS: by another name, by `from sys import platform`, `getattr`."""
     asked = {(name.rpartition(".")[0], name.rpartition(".")[2]) for name in imports(tree)}
+    modules = {
+        alias.asname: alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+        if alias.asname
+    }
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            asked.add((node.value.id, node.attr))
+            asked.add((modules.get(node.value.id, node.value.id), node.attr))
+        elif isinstance(node, ast.Call) and len(node.args) > 1:  # getattr, hasattr
+            owner, name = node.args[:2]
+            if isinstance(owner, ast.Name) and isinstance(name, ast.Constant):
+                asked.add((modules.get(owner.id, owner.id), str(name.value)))
     return asked & QUESTIONS
 
 
@@ -234,6 +252,14 @@ def test_the_platform_is_asked_in_few_places() -> None:
         ("from platform import system as which", {("platform", "system")}),
         ("import platform\nplatform.python_version()", set()),
         ("import os\nos.name", {("os", "name")}),
+        ("import sys as system\nsystem.platform", {("sys", "platform")}),
+        ("import sys\ngetattr(sys, 'platform')", {("sys", "platform")}),
+        ("import os as o\nhasattr(o, 'uname')", {("os", "uname")}),
+        ("import select\nhasattr(select, 'kqueue')", {("select", "kqueue")}),
+        ("import select as s\ns.kqueue()", {("select", "kqueue")}),
+        ("from selectors import KqueueSelector", {("selectors", "KqueueSelector")}),
+        ("import selectors\nselectors.DefaultSelector()", set()),
+        ("import socket\nhasattr(socket, 'SO_PEERCRED')", set()),
         ("self.platform = 1", set()),
     ],
 )
@@ -267,8 +293,11 @@ def platform_words(tree: ast.Module) -> set[str]:
         if isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes)):
             if id(node) not in docstrings:
                 texts.append(str(node.value))
-        elif isinstance(node, (ast.Name, ast.FunctionDef, ast.ClassDef)):
-            texts.append(node.id if isinstance(node, ast.Name) else node.name)
+        elif isinstance(node, (ast.Name, ast.Attribute, ast.arg, ast.keyword, ast.alias)):
+            words = (getattr(node, name, None) for name in ("id", "attr", "arg", "name", "asname"))
+            texts += filter(None, words)
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            texts.append(node.name)
     return {text for text in texts if PLATFORM_WORDS.search(text)}
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from collections.abc import Sequence
 from ipaddress import IPv4Network
+from pathlib import Path
 
 import pytest
 
@@ -145,3 +148,19 @@ def test_a_batch_has_a_bound(mac: Mac) -> None:
     assert ShellBatches(run).each({ip: bsd.add_alias(ip) for ip in ips}) == {}
     assert sorted(mac.lo0()) == sorted(ips)
     assert max(text.count("ifconfig") for text in scripts) <= 200
+
+
+def test_a_killed_daemons_script_ends_with_the_command_that_it_is_at(tmp_path: Path) -> None:
+    held, done = tmp_path / "held", tmp_path / "done"
+    os.mkfifo(held)
+    first = [["cat", str(held)], *[["true"]] * (shellscript.LANES - 1)]
+    text = shellscript.script([*first, ["touch", str(done)]])
+    program = "import subprocess as s, sys; s.run(['/bin/sh', '-s'], input=sys.argv[1].encode())"
+    argv = [sys.executable, "-c", program, text]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as daemon:
+        with held.open("w"):  # once the first lane reads
+            daemon.kill()
+            daemon.wait()
+        assert daemon.stdout is not None
+        daemon.stdout.read()  # until the script has ended
+    assert not done.exists()

@@ -96,6 +96,19 @@ def test_a_second_daemon_of_the_same_interface_is_told_the_first_ones_pid(tmp_pa
     ours.release()
 
 
+def test_names_of_another_ngrokd_are_told_of_unless_that_one_lives(tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_bytes(b"127.0.0.1\tlocalhost\n" + SECTION)
+    of_a_third = settings(hosts, "ngrokd9")
+    with holding(hosts) as other:
+        assert leftovers.of_others(of_a_third) == []
+        other.kill()
+        other.wait()
+        (line,) = leftovers.of_others(of_a_third)
+    assert f"names of another ngrokd (interface {NAME})" in line
+    assert leftovers.of_others(settings(hosts)) == []
+
+
 def test_the_same_section_under_another_path_is_the_same(tmp_path: Path) -> None:
     (tmp_path / "hosts").touch()
     (tmp_path / "link").symlink_to(tmp_path / "hosts")

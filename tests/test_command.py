@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -68,7 +69,7 @@ def test_the_package_of_ip_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def not_there(*words: Any, **options: Any) -> None:
         raise FileNotFoundError
 
-    monkeypatch.setattr(subprocess, "run", not_there)
+    monkeypatch.setattr(subprocess, "Popen", not_there)
     with pytest.raises(CommandError, match="install iproute2"):
         run(["ip", "link"])
 
@@ -82,6 +83,21 @@ def test_a_command_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "TIMEOUT_S", 0.1)
     with pytest.raises(CommandError, match=r"within 0\.1 seconds"):
         run([sys.executable, "-c", "import signal; signal.pause()"])
+
+
+def test_what_a_command_that_hangs_has_started_ends_with_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(command, "TIMEOUT_S", 0.5)
+    held = tmp_path / "held"
+    os.mkfifo(held)
+    reader = os.open(held, os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.raises(CommandError, match="did not end") as caught:
+        run(["/bin/sh", "-s"], f"( exec sleep 60 >{held} ) &\nwait\n")
+    assert caught.value.was_killed
+    assert select.select([reader], [], [], 10) == ([reader], [], [])
+    assert os.read(reader, 1) == b"", "nobody holds it open any more"
+    os.close(reader)
 
 
 def test_output_that_is_no_utf_8_is_still_read() -> None:

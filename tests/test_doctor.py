@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Optional
 
@@ -57,6 +58,8 @@ CLOSED = Asked("/run/ngrokd.sock", why="Permission denied", is_forbidden=True)
 NAMES = {"a.ns": "10.107.0.2", "b.ns": "10.107.0.3"}
 HOSTS = HostsFacts("/etc/hosts", names=NAMES)
 INTERFACE = InterfaceFacts("ngrokd0", "10.107.0.0/16", True, frozenset(NAMES.values()))
+ALIASED = InterfaceFacts("ngrokd0", "10.107.0.0/16", aliases=frozenset(NAMES.values()))
+LO0 = {"name": "lo0", "mode": "loopback", "subnet": "127.0.0.0/8", "notes": []}
 
 
 def saying(asked: Asked = WELL, **changes: object) -> Asked:
@@ -207,6 +210,20 @@ def test_a_log_is_judged(facts: LogFacts, grade: Grade) -> None:
             INTERFACE,
             OK,
             "needs no interface",
+        ),
+        (
+            saying(interface=LO0),
+            replace(ALIASED, aliases=frozenset(["10.107.0.2"])),
+            FAILED,
+            "lo0 lacks 1 of 2",
+        ),
+        (saying(interface=LO0), ALIASED, OK, "lo0 has all 2 addresses"),
+        (saying(interface={**LO0, "notes": ["no utun"]}), ALIASED, WARNING, "no utun"),
+        (
+            saying(interface={**LO0, "notes": ["no utun"]}),
+            replace(ALIASED, aliases=frozenset()),
+            FAILED,
+            "lo0 lacks 2 of 2",
         ),
     ],
 )
@@ -513,6 +530,22 @@ def test_long_lines_are_wrapped_at_the_terminals_width_and_at_no_other() -> None
         "",
     ]
     assert finding.page(long, None).splitlines()[0].endswith("eight nine")
+
+
+@pytest.mark.parametrize("width", [None, 40])
+def test_colour_is_for_the_grades_and_changes_no_line(width: Optional[int]) -> None:
+    text = "one two three four five six seven eight nine"
+    findings = [*FINDINGS, finding.failed("ingress", text, "mend it")]
+    painted = finding.page(findings, width, colour=True)
+    assert re.sub(r"\x1b\[\d*m", "", painted) == finding.page(findings, width)
+    codes = [re.match(r"\x1b\[(\d+)m(\w+)\x1b\[0m ", line) for line in painted.splitlines()]
+    assert [each.groups() for each in codes if each] == [
+        ("32", "ok"),
+        ("33", "warning"),
+        ("31", "failed"),
+        ("2", "skipped"),
+        ("31", "failed"),
+    ]
 
 
 def test_the_json_has_every_word_of_the_schema() -> None:

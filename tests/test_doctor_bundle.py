@@ -8,6 +8,8 @@ import json
 import os
 import stat
 import tarfile
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
@@ -120,6 +122,26 @@ ENCODED = {
 def test_a_secret_is_found_in_whatever_form_it_stands(form: str) -> None:
     kept = Scrubber([ODD]).clean(f"sent <{ENCODED[form]}> to ngrok")
     assert ENCODED[form][8:-8] not in kept and "to ngrok" in kept
+
+
+def in_turn(text: str) -> str:
+    """In upper case and lower case by turns."""
+    return "".join(c.upper() if i % 2 else c.lower() for i, c in enumerate(text))
+
+
+@pytest.mark.parametrize("change", [str.upper, str.lower, str.title, in_turn])
+@pytest.mark.parametrize("text", [ODD, quote(ODD, safe=""), ODD.encode().hex(), "clé/è-12345"])
+def test_a_secret_is_found_in_any_case(text: str, change: Callable[[str], str]) -> None:
+    kept = Scrubber([ODD, "clé/è-12345"]).clean(f"İ {change(text)} ﬁ {text}!")
+    assert kept == "İ [redacted] ﬁ [redacted]!", "what has another length in lower case shifts none"
+
+
+def test_a_long_text_with_many_known_words_takes_no_time() -> None:
+    words = [f"configured-word-{n:08}" for n in range(secrets.MAX_WORDS)]
+    text = "2026-01-01T00:00:00Z INFO http://web.ns:8080 is open on 10.107.0.2:8080\n" * 15_000
+    began = time.process_time()
+    assert Scrubber(words).clean(text) == text
+    assert time.process_time() - began < 10
 
 
 @pytest.mark.parametrize(
@@ -271,8 +293,8 @@ def test_a_secret_is_found_in_the_midst_of_any_text(before: str, after: str, sec
     assert secret.rpartition(" ")[2] not in cleaned
 
 
-def test_the_command_writes_it_and_says_where(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_the_command_writes_it_and_says_where_in_colours_that_it_does_not_keep(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, config = tmp_path / "b.tar.gz", tmp_path / "config.yml"
     config.write_text(
@@ -286,9 +308,12 @@ def test_the_command_writes_it_and_says_where(
         )
     )
     words = ["--socket", str(tmp_path / "sock"), "doctor", "--config", str(config)]
+    monkeypatch.setattr(ctl, "_colour", lambda: True)  # as on a terminal
     assert ctl.main([*words, "--bundle", str(path)]) == ctl.FAILED
-    assert f"{path} is written" in capsys.readouterr().out
-    assert "daemon" in unpacked(path)["doctor.txt"]
+    told = capsys.readouterr().out
+    assert f"{path} is written" in told and "\x1b[31mfailed\x1b[0m   daemon " in told
+    texts = unpacked(path)
+    assert "failed   daemon " in texts["doctor.txt"] and "\x1b" not in str(texts)
     assert ctl.main([*words, "--bundle", str(path)]) == ctl.FAILED
     assert "there already" in capsys.readouterr().err
 

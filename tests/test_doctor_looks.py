@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -33,15 +33,19 @@ from ngrokd.doctor.aside import Aside
 from ngrokd.doctor.cloud import Reply, Welcome
 from ngrokd.doctor.daemon import Asked
 from ngrokd.doctor.finding import Grade
+from ngrokd.doctor.host import InterfaceFacts
 from ngrokd.host import cgroups
 from ngrokd.host.command import CommandError
 from ngrokd.host.holders import Holders
+from ngrokd.host.netif import bsd
+from ngrokd.host.netif.darwin import DarwinSystem
 from ngrokd.model import Address
 from ngrokd.process import identity, running
 from tests.certificates import Authority, server_context
 from tests.cloud_fake import FakeApi
 from tests.cloud_fake import Reply as Sent
 from tests.control_room import serving
+from tests.macos.mac import Mac
 
 KEY = "a-key-that-could-be-one-of-ngroks"
 SECTION = b"# BEGIN ngrokd managed section\n10.107.0.2\tweb.ns\n# END ngrokd managed section\n"
@@ -320,6 +324,28 @@ def test_the_descriptors_of_a_process_are_counted() -> None:
     assert limits.allowed and limits.used and limits.used < limits.allowed
     assert lookhost.at_limits(me, Path("/nowhere")).allowed is None
     assert lookhost.at_limits(Asked("/sock")).used is None
+
+
+def on_loopback(name: str) -> Asked:
+    return Asked("/sock", {"interface": {"name": name, "mode": "loopback"}})
+
+
+def test_aliases_are_looked_at_where_a_loopback_interface_has_only_these() -> None:
+    mac, facts = Mac(), InterfaceFacts("ngrokd0", "127.0.0.0/8")
+    mac(bsd.add_alias("127.0.0.2"))
+    seen = lookhost.with_aliases(facts, on_loopback("lo0"), mac, DarwinSystem())
+    assert seen.aliases == frozenset(("127.0.0.1", "127.0.0.2", "::1"))
+    assert lookhost.with_aliases(facts, on_loopback("lo"), mac, DarwinSystem()) == facts
+    assert lookhost.with_aliases(facts, Asked("/sock"), mac, DarwinSystem()) == facts
+
+
+def test_aliases_that_cannot_be_looked_at_are_told() -> None:
+    def refuse(argv: Sequence[str], text: str = "") -> str:
+        raise CommandError("`ifconfig -a`: no")
+
+    facts = InterfaceFacts("ngrokd0", "127.0.0.0/8")
+    seen = lookhost.with_aliases(facts, on_loopback("lo0"), refuse, DarwinSystem())
+    assert seen.fault == "networks cannot be looked at: `ifconfig -a`: no" and seen.aliases is None
 
 
 # Settings

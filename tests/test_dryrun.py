@@ -13,6 +13,9 @@ import pytest
 from ngrokd import cli
 from ngrokd.cloud import discovery
 from ngrokd.config import Config, NetSettings, ServerSettings
+from ngrokd.host import lastrun
+from ngrokd.host.netif import leftovers as interfaces
+from ngrokd.host.netif import linuxreader
 from ngrokd.host.netif.ifconfigreader import IfconfigReader
 from ngrokd.host.netif.ipreader import IpReader
 from ngrokd.host.netif.linuxsystem import LinuxSystem
@@ -62,6 +65,11 @@ def remember(folder: Path, **addresses: str) -> None:
 
 def told(config: Config, ip: FakeIp) -> list[str]:
     return list(dryrun.lines(config, dryrun.rehearse(config, ip, IpReader(ip)), []))[1:]
+
+
+def section(whose: str = "") -> str:
+    words = f"ngrokd managed section{whose}"
+    return f"# BEGIN {words}\n10.107.0.2\ta.ns\n# END {words}\n"
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -134,6 +142,58 @@ def test_what_a_crash_left_is_adopted_and_only_the_difference_is_told(
         "ip address del 10.107.0.8/32 dev ngrokd0",
     ]
     assert ip.links["ngrokd0"].held == held
+
+
+def test_what_a_run_with_other_settings_left_is_told_first_and_in_nobodys_way(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ip = FakeIp()
+    monkeypatch.setattr(interfaces, "_is_there", lambda name: name in ip.links)
+    monkeypatch.setattr(linuxreader, "open_reader", lambda net, run: IpReader(run))
+    remember(tmp_path, a="10.107.0.2")
+    hosts = tmp_path / "hosts"
+    hosts.write_text("127.0.0.1 localhost\n" + section(" (old0)"))
+    lastrun.begin(tmp_path, replace(config.net, interface_name="old0"))
+    ip.links["old0"] = Link("dummy", up=True, held=[GATEWAY, "10.107.0.2/32"], marked=True)
+    orphan = tmp_path / f".hosts.ngrokd-{1 << 22}-0123456789abcdef"  # of a pid that cannot be
+    orphan.touch()
+    before = tree(tmp_path)
+    lines = told(config, ip)
+    assert lines[: lines.index("# interface:")] == [
+        "# left by earlier runs, and removed first:",
+        f"# take ngrokd's section out of {hosts}",
+        f"rm {orphan}",
+        "ip link delete dev old0",
+    ]
+    assert lines[lines.index("# interface:") + 1 :][: len(MAKING)] == MAKING, "in the same range"
+    assert "#\t10.107.0.2\ta.ns" in lines
+    assert not [line for line in lines if line.startswith("# refused: ")]
+    assert tree(tmp_path) == before and set(ip.links) == {"lo", "old0"}
+
+
+def test_names_of_an_earlier_run_are_taken_out_where_no_endpoint_is_known(
+    config: Config, tmp_path: Path
+) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text("127.0.0.1 localhost\n" + section())
+    taking = f"# take ngrokd's section out of {hosts}"
+    assert taking in told(config, FakeIp())
+    remember(tmp_path, a="10.107.0.2")
+    lines = told(config, FakeIp())
+    assert taking not in lines and "#\t10.107.0.2\ta.ns" in lines
+
+
+def test_what_stays_of_an_earlier_run_is_told_and_counts(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ip = FakeIp()
+    monkeypatch.setattr(interfaces, "_is_there", lambda name: name in ip.links)
+    monkeypatch.setattr(linuxreader, "open_reader", lambda net, run: IpReader(run))
+    lastrun.begin(tmp_path, replace(config.net, interface_name="old0"))
+    ip.links["old0"] = Link("bridge", up=True, held=[GATEWAY])
+    lines = told(config, ip)
+    assert any(line.startswith("# refused: ") and "old0" in line for line in lines)
+    assert any("interface old0 has the address 10.107.0.1/16" in line for line in lines)
 
 
 def test_a_conflict_is_told_with_the_range_that_serves_instead(

@@ -212,16 +212,23 @@ def _scrape(port: int, until: float) -> int:
     return answered
 
 
-@pytest.mark.long
-def test_a_crowd_that_scrapes_without_a_pause_takes_a_part_of_the_time() -> None:
-    argv = [sys.executable, "-c", BUSY_SERVER]
+@contextlib.contextmanager
+def _served_by(program: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A process of its own that serves until its standard input ends, and its port."""
+    argv = [sys.executable, "-c", program]
     pipe = subprocess.PIPE
     with subprocess.Popen(argv, stdin=pipe, stdout=pipe, text=True) as process:
-        assert process.stdin is not None and process.stdout is not None
-        port = int(process.stdout.readline())
+        assert process.stdout is not None
+        yield process, int(process.stdout.readline())
+
+
+@pytest.mark.long
+def test_a_crowd_that_scrapes_without_a_pause_takes_a_part_of_the_time() -> None:
+    with _served_by(BUSY_SERVER) as (process, port):
         until = time.monotonic() + FLOOD_S
         with ThreadPoolExecutor(16) as pool:
             answered = sum(pool.map(lambda _: _scrape(port, until), range(16)))
+        assert process.stdin is not None and process.stdout is not None
         process.stdin.close()
         worked = float(process.stdout.readline())
     assert answered > 10 * 16
@@ -231,16 +238,13 @@ def test_a_crowd_that_scrapes_without_a_pause_takes_a_part_of_the_time() -> None
 
 @pytest.mark.long
 def test_memory_does_not_grow_with_hostile_clients() -> None:
-    argv = [sys.executable, "-c", SERVER]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, text=True) as process:
-        assert process.stdin is not None and process.stdout is not None
-        port = int(process.stdout.readline())
+    with _served_by(SERVER) as (process, port):
         _hostile_round(port)
         before = _resident(process.pid)
         for _ in range(4):
             _hostile_round(port)
         assert _resident(process.pid) - before < GROWTH_BYTES
+        assert process.stdin is not None
         process.stdin.close()
         assert process.wait(PATIENCE_S) == 0
 

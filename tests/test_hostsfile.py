@@ -11,6 +11,7 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -208,6 +209,45 @@ def test_a_copy_is_kept_once_without_our_section_and_never_again(place: Place) -
     assert place.copy.stat().st_mode & 0o7777 == 0o640
     place.path.write_bytes(b"another\n")
     place.daemon().publish(NAMES)
+    assert place.copy.read_bytes() == FIRST
+
+
+def refuse(
+    patch: pytest.MonkeyPatch, place: Place, fault: OSError, half_written: bool = False
+) -> None:
+    """From now on the hosts file alone cannot be written, or no more than half of it."""
+    really = files.replace
+
+    def replace(path: Path, *rest: Any) -> bool:
+        if path != place.path:
+            return really(path, *rest)
+        assert place.copy.read_bytes() == FIRST, "it is there before anything is written"
+        if half_written:
+            (place.state / "hosts.ngrokd.journal").touch()
+        raise fault
+
+    patch.setattr(files, "replace", replace)
+
+
+def test_where_no_names_can_be_put_there_no_copy_is_kept_or_told_of(
+    place: Place, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    with monkeypatch.context() as shut:
+        refuse(shut, place, PermissionError(errno.EACCES, "Permission denied"))
+        with pytest.raises(HostError, match="names are not published"):
+            place.file.publish(NAMES)
+    assert os.listdir(place.state) == [] and not caplog.records
+    assert place.file.publish(NAMES)
+    assert caplog.messages == [f"{place.path} as it was is kept as {place.copy}"]
+
+
+def test_where_the_file_may_be_half_written_the_copy_stays(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse(monkeypatch, place, OSError(errno.EIO, "Input/output error"), half_written=True)
+    with pytest.raises(HostError):
+        place.file.publish(NAMES)
     assert place.copy.read_bytes() == FIRST
 
 

@@ -90,6 +90,12 @@ def test_with_too_few_for_the_daemon_itself_it_does_not_start(
         limits.raise_descriptor_limit()
 
 
+@pytest.mark.parametrize("said", ["-1", "0", "", "many", "-9" * 3000, "\0"])
+def test_a_number_of_files_that_is_none_asks_for_what_macos_is_sure_to_give(said: str) -> None:
+    ceiling = limits._printed(("x",), lambda argv, text="": said)
+    assert limits._wanted(resource.RLIM_INFINITY, ceiling) == [limits.OPEN_MAX]
+
+
 def test_a_crash_leaves_no_core_which_would_hold_keys() -> None:
     before = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))
@@ -142,8 +148,14 @@ UNLIMITED = (1 << 63) - 1
     ],
 )
 def test_on_macos_the_limit_is_as_high_as_the_kernel_really_goes(
-    monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, per_process: int, expected: int
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    soft: int,
+    hard: int,
+    per_process: int,
+    expected: int,
 ) -> None:
+    caplog.set_level("DEBUG")
     kernel = Xnu(soft, hard, per_process)
     monkeypatch.setattr(resource, "RLIM_INFINITY", UNLIMITED)
     monkeypatch.setattr(resource, "getrlimit", kernel.getrlimit)
@@ -151,6 +163,7 @@ def test_on_macos_the_limit_is_as_high_as_the_kernel_really_goes(
     limits.raise_descriptor_limit(platforms.descriptor_limit("darwin"), kernel.sysctl)
     assert kernel.limits == (expected, hard)
     assert limits.listeners_allowed() < expected
+    assert caplog.messages[-1] == f"open files: up to {expected}"
 
 
 @pytest.mark.parametrize("printed", ["none", "many", "0\n", "9999999999\n"])

@@ -120,6 +120,11 @@ def test_no_name_is_broken_at_the_end_of_a_line(page: str, width: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
+def test_no_link_of_a_web_page_is_left(page: str) -> None:
+    assert re.findall(r"\[[^][\n]*\]\([^)\n]*\)", (MAN / page).read_text()) == []
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_what_is_typed_has_hyphens_that_can_be_pasted(page: str) -> None:
     assert not re.findall(r"\S*[\u2010\u2212\u2013\u2018\u2019\u02c6\u02dc]\S*", shown(page))
 

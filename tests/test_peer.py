@@ -66,6 +66,15 @@ def test_credentials_in_an_unknown_form_let_nobody_in(
         credentials(conn)
 
 
+@pytest.mark.parametrize("size", [0, 2])
+def test_a_process_that_is_told_half_is_not_told(darwin: Any, size: int) -> None:
+    conn = darwin(0, [20])
+    conn._answers[2] = conn._answers[2][:size]
+    for ask in (credentials, pid_of):
+        with pytest.raises(OSError, match="the kernel tells nothing"):
+            ask(conn)
+
+
 def test_without_groups_macos_gives_none(darwin: Any) -> None:
     assert credentials(darwin(501, [])).groups == frozenset()
 

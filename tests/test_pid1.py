@@ -9,8 +9,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Optional
 
 import pytest
 
@@ -88,12 +86,7 @@ class Pair:
     def __enter__(self) -> Pair:
         return self
 
-    def __exit__(
-        self,
-        kind: Optional[type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         ended = self.process.poll() is not None
         if self.parent == self.process.pid and not ended:  # not a number of a namespace
             with contextlib.suppress(ProcessLookupError):

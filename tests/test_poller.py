@@ -497,6 +497,24 @@ def test_a_rotation_that_cannot_be_is_answered_at_once(why: str) -> None:
         reply.result(0)
 
 
+def test_a_fault_of_files_that_somebody_has_put_right_is_no_problem_at_the_next_look(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    desk = Desk().enrolled()
+    desk.identity.validity, desk.identity.full = None, True
+    desk.started(NOW + 1)
+    assert any("/etc/ngrokd is read-only" in text for text in desk.poller.problems)
+    assert desk.poller.registration.value == "registering"
+    desk.started(NOW + 1.5)
+    assert desk.poller.problems, "what it failed for is still so"
+    desk.identity.validity, desk.identity.full = LASTING, False
+    assert JobKind.ENROL not in desk.started(NOW + 1.5), "it is there: nothing is asked for"
+    assert desk.poller.problems == ()
+    assert desk.poller.registration.value == "registered"
+    assert caplog.messages[-1] == "registration is not needed any more, after 1 failure"
+
+
 # Leaving
 
 
@@ -540,6 +558,42 @@ def left() -> Desk:
     desk.done(JobKind.LEAVE, "k8sop_1")
     assert reply.result(0) == {"operator_id": "k8sop_1"}
     return desk
+
+
+def test_a_leave_taking_tells_of_no_trouble_and_is_over_before_anybody_hears_of_it() -> None:
+    desk = Desk().enrolled()
+    seen: list[RegistrationState] = []
+    reply: Future[Any] = Future()
+    reply.add_done_callback(lambda done: seen.append(desk.poller.registration))
+    desk.poller.leave(reply)
+    assert desk.identity.left and desk.poller.problems == ()
+    desk.done(JobKind.LEAVE, "k8sop_1")
+    assert seen == [RegistrationState.LEFT]
+    assert len(desk.poller.problems) == 1
+
+
+def test_one_that_a_crash_cut_short_is_told_until_it_is_finished() -> None:
+    desk = Desk().enrolled()
+    desk.identity.left = True  # as a run that was killed has left it
+    desk.poller.take_up_key()
+    assert any("cut short" in text for text in desk.poller.problems)
+    desk.poller.leave(Future())
+    assert any("cut short" in text for text in desk.poller.problems)
+    desk.done(JobKind.LEAVE, "k8sop_1")
+    assert not any("cut short" in text for text in desk.poller.problems)
+
+
+def test_who_tries_again_to_leave_is_not_taken_for_out_when_that_fails_too() -> None:
+    desk = Desk().enrolled()
+    desk.poller.leave(Future())
+    desk.identity.full = True
+    desk.done(JobKind.LEAVE, error=ApiUnavailable("no network"))
+    desk.identity.full = False
+    desk.poller.leave(Future())
+    desk.started(NOW + 10)
+    assert desk.identity.left, "a crash from here on must not bring it back"
+    desk.done(JobKind.LEAVE, error=ApiUnavailable("no network"))
+    assert not desk.identity.left and not desk.poller.problems
 
 
 def test_who_has_left_asks_nothing_until_a_key_is_set() -> None:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import select
+import selectors
 import socket
 import struct
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,6 +101,51 @@ def test_it_ends_when_it_is_told_to_and_when_the_interface_goes() -> None:
     reflector.stop()
     assert thread is not None and not thread.is_alive()
     assert ours.fileno() == -1
+
+
+def test_a_flood_of_what_nobody_is_served_by_leaves_the_processor_to_others(
+    wire: tuple[Reflector, socket.socket],
+) -> None:
+    _, kernel = wire
+    kernel.setblocking(False)
+    lost = packet("10.107.200.200", body=b"x" * 1400)
+    began, mine = time.monotonic(), time.thread_time()
+    spent = time.process_time()
+    while time.monotonic() < began + 0.5:
+        with contextlib.suppress(BlockingIOError):
+            kernel.send(lost)
+    theirs = time.process_time() - spent - (time.thread_time() - mine)
+    assert theirs < 0.25, "of half a second"
+    kernel.settimeout(PATIENCE_S)
+    kernel.send(packet(OURS))
+    assert kernel.recv(1 << 16) == packet(OURS)
+
+
+def test_without_descriptors_nothing_is_begun_and_nothing_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kernel, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    before = len(os.listdir("/dev/fd"))
+
+    def refuse() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(selectors, "DefaultSelector", refuse)
+    with pytest.raises(OSError, match="Too many"):
+        Reflector(ours)
+    assert len(os.listdir("/dev/fd")) == before
+    kernel.close()
+    ours.close()
+
+
+def test_a_hundred_utuns_leave_no_descriptor_and_no_thread(tmp_path: Path) -> None:
+    mac = Mac()
+    before = len(os.listdir("/dev/fd")), threading.active_count()
+    for _ in range(100):
+        backend = prepare(mac, UTUN, tmp_path)
+        assert backend.add(["10.107.0.3"]) == {}
+        backend.close()
+    assert (len(os.listdir("/dev/fd")), threading.active_count()) == before
 
 
 def test_it_can_be_stopped_before_it_is_started() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,42 @@ def test_a_refused_flush_is_told_once_and_names_are_published_all_the_same(
     told = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
     assert len(told) == 1 and "the resolver may keep old answers" in told[0]
     assert machine.hosts().problem == ""
+
+
+def test_a_flush_that_hangs_holds_up_neither_names_nor_an_end(
+    hosts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolvercache, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(resolvercache, "END_S", 0.05)
+    hangs, goes_on = threading.Event(), threading.Event()
+    ran: list[str] = []
+
+    def run(argv: Sequence[str], text: str = "") -> str:
+        ran.append(argv[0])
+        hangs.set()
+        goes_on.wait(60)
+        return ""
+
+    machine = Machine(NetSettings(hosts_file=str(hosts)), run, LinuxSystem(), flush=FLUSHES)
+    for n in range(2, 100):
+        assert machine.publish({"web.ns": f"127.0.0.{n}"})
+    assert "127.0.0.99\tweb.ns" in hosts.read_text()
+    assert hangs.is_set() and ran == ["dscacheutil"], "once, however many changes came"
+    assert machine.publish({})
+    cache = machine._resolver
+    thread = cache._thread
+    cache.close()
+    goes_on.set()
+    assert thread is not None
+    thread.join(20)
+    assert not thread.is_alive()
+    assert ran == ["dscacheutil", "killall"] * 2, "and once more for all that came meanwhile"
+
+
+def test_where_nothing_is_kept_there_is_no_thread_for_it(hosts: Path) -> None:
+    machine = Machine(NetSettings(hosts_file=str(hosts)), Mac(hosts), LinuxSystem(), flush=())
+    machine.publish({"web.ns": "127.0.0.2"})
+    assert machine._resolver._thread is None
 
 
 def test_cleaning_up_after_a_dead_daemon_flushes_if_names_were_left(hosts: Path) -> None:

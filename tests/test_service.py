@@ -789,6 +789,48 @@ def test_a_state_folder_behind_a_link_is_told_with_where_it_leads(tmp_path: Path
     assert not disk.is_folder("/srv/st") and "removed folder /etc/ngrokd" not in here.machine.told
 
 
+def test_where_etc_is_a_link_the_folder_in_it_is_none(tmp_path: Path) -> None:
+    here = Purged(tmp_path, {"/private/etc/ngrokd": {**STATE, **PAIR, "config.yml": b""}})
+    disk = here.machine.disk
+    disk.at("/etc").symlink_to("private/etc")
+    assert here.purge() == [] and here.left == set()
+    assert not disk.is_folder("/etc/ngrokd")
+
+
+def test_where_etc_is_a_link_the_emptied_folder_of_the_configuration_goes_too(
+    tmp_path: Path,
+) -> None:
+    here = Purged(tmp_path, {"/private/etc/ngrokd": {"config.yml": b""}, "/srv/st": STATE})
+    disk = here.machine.disk
+    disk.at("/etc").symlink_to("private/etc")
+    assert here.purge(**in_folder("/srv/st")) == []
+    assert not disk.is_folder("/etc/ngrokd") and not disk.is_folder("/srv/st")
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        *("/private", "/private/etc", "/private/etc/ssl", "/private/var", "/private/var/root"),
+        *("/Library/LaunchDaemons", "/System/Library", "/Applications/x", "/Volumes/x"),
+        *("/Users", "/Users/me"),
+    ],
+)
+def test_macoss_own_folders_and_everybodys_are_the_systems(folder: str, tmp_path: Path) -> None:
+    here = Purged(tmp_path, {folder: {**STATE, **PAIR}})
+    before = here.left
+    (said, *_) = here.purge(**in_folder(folder))
+    assert here.left == before and "it is no folder of ngrokd's own" in said
+
+
+@pytest.mark.parametrize(
+    "folder",
+    ["/private/etc/ngrokd", "/private/var/db/x", "/Users/me/x", "/Library/Application/ngrokd"],
+)
+def test_a_folder_of_macoss_that_is_provably_ours_goes(folder: str, tmp_path: Path) -> None:
+    here = Purged(tmp_path, {folder: {**STATE, **PAIR}})
+    assert here.purge(**in_folder(folder)) == [] and here.left == set()
+
+
 def test_many_files_that_stay_are_counted(tmp_path: Path) -> None:
     here = Purged(tmp_path, {"/etc/ngrokd": {f"note{number:03}": b"" for number in range(150)}})
     here.machine.put(CONFIG, b"")

@@ -214,6 +214,36 @@ def test_a_pair_that_does_not_fit_is_an_error(place: Place) -> None:
         place.context()
 
 
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "garbage inside"])
+@pytest.mark.parametrize("name", ["tls.key", "tls.crt"])
+def test_of_a_pair_that_cannot_be_read_the_file_is_told_and_what_it_has(
+    place: Place, name: str, damage: str
+) -> None:
+    path = place.state / name
+    whole = path.read_text()
+    lines = whole.splitlines(keepends=True)
+    path.write_text(
+        {
+            "cut": whole[: len(whole) // 2],
+            "empty": "",
+            "text": "hello\n",
+            "garbage inside": "".join([lines[0], f"{'A' * 64}\n", *lines[2:]]),
+        }[damage]
+    )
+    with pytest.raises(StateError) as caught:
+        place.context()
+    told = str(caught.value)
+    assert f"certificate: {path} is empty, damaged" in told and "cut short" in told
+    assert "_ssl" not in told
+
+
+def test_an_anchor_that_was_cut_short_is_told_in_words(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "ca").write_text(AUTHORITY.intermediate_pem()[:200])
+    place.ca_file = str(tmp_path / "ca")
+    with pytest.raises(StateError, match=r"trust anchor: it is .*damaged or cut short; name a PEM"):
+        place.context()
+
+
 def test_a_missing_pair_is_an_error(place: Place) -> None:
     (place.state / "tls.key").unlink()
     with pytest.raises(StateError, match="No such file"):

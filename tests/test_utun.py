@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from ngrokd.errors import HostError, InterfaceTaken
 from ngrokd.host.netif import bsd
+from ngrokd.host.netif import utun as utunmodule
 from ngrokd.host.netif.backend import Backend
 from ngrokd.host.netif.utun import Utun
 from tests.macos.kernel import Inet, Route
@@ -178,6 +181,54 @@ def test_a_utun_whose_socket_tells_nothing_any_more_is_made_again(mac: Mac, utun
     assert utun.addresses() == set(), "of the new one"
     assert utun.add(["10.107.0.3"]) == {}
     assert utun._reflector is not before and utun._reflector is not None and utun._reflector.lives
+
+
+def end(mac: Mac, backend: Utun) -> None:
+    """The kernel takes it away, and another program has one of its name."""
+    reflector = backend._reflector
+    assert reflector is not None and reflector._thread is not None
+    with socket.socket(fileno=os.dup(reflector._sock.fileno())) as same:
+        same.shutdown(socket.SHUT_RDWR)
+    reflector._thread.join(10)
+
+
+def test_a_name_that_another_program_has_by_now_gets_no_address_from_us(
+    mac: Mac, utun: Backend, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert isinstance(utun, Utun)
+    utun.add(["10.107.0.3"])
+    end(mac, utun)
+    theirs = mac.kernel.interfaces["utun1"]
+    before = [*theirs.inets]
+    assert utun.add(["10.107.0.4"]) == {"10.107.0.4": "utun1 is gone: the next poll makes it again"}
+    assert utun.remove(["10.107.0.3"]) == {}
+    assert theirs.inets == before
+
+    def refuse(number: int) -> None:
+        raise HostError("a utun interface cannot be made: No buffer space available. Mend: none")
+
+    monkeypatch.setattr(utun, "_open", refuse)
+    for _ in range(2):
+        with pytest.raises(InterfaceTaken, match="utun1 is gone, and no other is there yet"):
+            utun.addresses()
+        assert "is gone" in utun.add(["10.107.0.3"])["10.107.0.3"]
+    assert "Made again" not in caplog.text
+    monkeypatch.undo()
+    assert utun.addresses() == set() and utun.add(["10.107.0.3"]) == {}
+    assert caplog.text.count("Made again") == 1
+
+
+def test_without_descriptors_for_it_a_utun_is_none_and_aliases_serve(
+    mac: Mac, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refused:
+        def __init__(self, sock: object) -> None:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(utunmodule, "Reflector", Refused)
+    (note,) = prepare(mac, UTUN, tmp_path).status.notes
+    assert note.startswith("utun1 cannot be made: Too many open files. Mend: ")
+    assert mac.wires == {}
 
 
 def test_who_comes_to_use_the_subnet_is_told(

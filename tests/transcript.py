@@ -33,6 +33,7 @@ _DEMO = ("/tmp/demo", "/srv/demo")  # the page's folder, and one that ends with 
 _OTHER = [
     (re.compile(pattern, re.MULTILINE), word)
     for pattern, word in (
+        (r"^ngrokd: /\S+ is in a folder .*\n", ""),  # of the checkout from which this is run
         (r"\n\nNotes\n    ngrokd0 cannot be made of .*", ""),  # a kernel without dummy interfaces
         (r"\b(dummy|tun|bridge)\)$", "MODE)"),
         (r"\b(k8sop|ep|op)_[0-9a-f]+", r"\1_ID"),

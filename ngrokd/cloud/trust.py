@@ -31,6 +31,8 @@ MAX_ANCHOR_BYTES = 4 << 20  # the whole of a system's bundle is a quarter of thi
 # X509_V_FLAG_PARTIAL_CHAIN; the ssl module has a name for it from Python 3.10 on.
 _PARTIAL_CHAIN = 0x80000
 
+_NO_PEM = "pem lib"  # ERR_R_PEM_LIB, for which some Pythons have no name but OpenSSL's text
+
 Fingerprint = tuple[tuple[str, int, int, int], ...]
 
 
@@ -133,8 +135,8 @@ def _load_pair(context: ssl.SSLContext, cert: Path, key: Path) -> None:
         context.load_cert_chain(cert, key, lambda: "")
     except OSError as exc:
         raise StateError(
-            f"{cert} and {key} cannot be used as the client certificate: {_cause(exc)};"
-            " `ngrokctl rotate-cert` asks for a new pair"
+            f"{cert} and {key} cannot be used as the client certificate:"
+            f" {_of_pair(exc, cert, key)}; `ngrokctl rotate-cert` asks for a new pair"
         ) from exc
 
 
@@ -146,10 +148,21 @@ def _is_odd(path: Path) -> bool:
         return False
 
 
-def _cause(exc: OSError) -> str:
-    if isinstance(exc, ssl.SSLError):
-        return (exc.reason or str(exc)).replace("_", " ").lower()
-    return exc.strerror or str(exc)
+def _cause(exc: OSError, what: str = "it", or_so: str = " or cut short") -> str:
+    """`what` is empty, damaged `or_so` where OpenSSL says no more than that it read no PEM."""
+    if not isinstance(exc, ssl.SSLError):
+        return exc.strerror or str(exc)
+    said = (exc.reason or str(exc)).replace("_", " ").lower()
+    return f"{what} is empty, damaged{or_so}" if _NO_PEM in said else said
+
+
+def _of_pair(exc: OSError, cert: Path, key: Path) -> str:
+    """OpenSSL does not say in which of the two files it was."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=cert)
+    except OSError:
+        return _cause(exc, str(cert))
+    return _cause(exc, str(key), ", cut short or locked with a password")
 
 
 def _files_below(folder: Path) -> Iterator[Path]:

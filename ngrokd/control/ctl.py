@@ -108,7 +108,7 @@ def _run(arguments: Arguments, options: argparse.Namespace, socket_path: str) ->
         # It works without a daemon, too, and looks at what only the other rooms know.
         from ngrokd.doctor.command import doctor
 
-        return doctor(Call(options, socket_path, _width()))
+        return doctor(Call(options, socket_path, _width(), colour=_colour()))
     if options.command == "trust":
         # It works without a daemon, too, for which it needs more than this room.
         from ngrokd.verbs.trusting import trust

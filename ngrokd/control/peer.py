@@ -82,7 +82,10 @@ def _credentials_of_bsd(conn: socket.socket) -> Peer:
 
 
 def _pid_of_bsd(conn: socket.socket) -> int:
-    pid: int = _PID.unpack(conn.getsockopt(_SOL_LOCAL, _LOCAL_PEERPID, _PID.size))[0]
+    raw = conn.getsockopt(_SOL_LOCAL, _LOCAL_PEERPID, _PID.size)
+    if len(raw) != _PID.size:
+        raise OSError("the kernel tells nothing of who is at the other end")
+    pid: int = _PID.unpack(raw)[0]
     return pid
 
 

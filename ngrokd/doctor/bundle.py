@@ -34,14 +34,16 @@ class Scrubber:
         """
         lines = {line.strip() for secret in known for line in secrets.of_pem(secret)}
         self._known = sorted(line for line in lines if len(line) >= MIN_SECRET_CHARACTERS)
-        self._redactor = Redactor(form for line in self._known for form in secrets.forms(line))
+        self._forms = secrets.in_any_case(self._known, MIN_SECRET_CHARACTERS)
+        self._redactor = Redactor()
 
     def clean(self, text: str) -> str:
         """`text` with marks in place of them."""
         if _TAIL_OF_KEY.match(text):
             text = _TAIL_OF_KEY.sub(REDACTED, text, count=1)
         # First: of a password with an `@` in it, the rest would no longer be seen as one.
-        text = self._redactor.clean(secrets.blanked(text, REDACTED))
+        text = secrets.without(secrets.blanked(text, REDACTED), self._forms, REDACTED)
+        text = self._redactor.clean(text)
         text = secrets.LIKE_A_KEY.sub(REDACTED, text)
         for word in secrets.encoded(text):
             text = text.replace(word, REDACTED)

@@ -67,9 +67,10 @@ def doctor(call: Call) -> Outcome:
     findings = mending.as_typed(_findings(case), _typed(call))
     bad = finding.how_many(findings, Grade.FAILED)
     data = {**finding.as_json(findings), "bundle": named_bundle}
-    page = finding.page(findings, call.width)
+    page = finding.page(findings, call.width, call.colour)
     if named_bundle:
-        pages = {"doctor.txt": page + "\n", "doctor.json": json.dumps(data, indent=2) + "\n"}
+        plain = finding.page(findings, call.width)
+        pages = {"doctor.txt": plain + "\n", "doctor.json": json.dumps(data, indent=2) + "\n"}
         sources = collecting.Sources(case.config, case.path, case.environ, case.asked, case.log)
         collecting.write(Path(named_bundle), sources, pages)
         page += f"\n\n{WRITTEN.format(named_bundle)}"
@@ -147,7 +148,7 @@ def _of_cloud(case: _Case) -> list[Finding]:
 
 def _of_host(case: _Case) -> list[Finding]:
     asked, net = case.asked, lookhost.as_told(case.config.net, case.asked)
-    interface = lookhost.at_interface(net)
+    interface = lookhost.with_aliases(lookhost.at_interface(net), asked)
     hosts = lookhost.at_hosts(net, lookhost.marker(net, asked))
     answers = lookhost.at_resolver(asked) if hosts.is_the_resolvers else {}
     return [

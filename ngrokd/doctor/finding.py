@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional
 
+from ngrokd.control import tones
 from ngrokd.control.hostspage import copied
 from ngrokd.control.text import INDENT, clean, count, note
+from ngrokd.control.tones import Tone
 
 AS_IT_SAYS = "as it says"  # the mend stands in the text
 NARROWEST = 40  # columns; a narrower terminal breaks the lines itself
@@ -22,6 +24,14 @@ class Grade(enum.Enum):
     WARNING = "warning"  # it works, or will not for long
     FAILED = "failed"  # it does not work
     SKIPPED = "skipped"  # it could not be looked at, or makes no sense here
+
+
+_TONES = {
+    Grade.OK: Tone.GOOD,
+    Grade.WARNING: Tone.WARN,
+    Grade.FAILED: Tone.BAD,
+    Grade.SKIPPED: Tone.FAINT,
+}
 
 
 @dataclass(frozen=True)
@@ -79,7 +89,7 @@ def as_json(findings: Sequence[Finding]) -> dict[str, object]:
     }
 
 
-def page(findings: Sequence[Finding], width: Optional[int]) -> str:
+def page(findings: Sequence[Finding], width: Optional[int], colour: bool = False) -> str:
     """One line for each check; below it what mends it. The sum comes last."""
     grades = max((len(each.grade.value) for each in findings), default=0)
     checks = max((len(each.check) for each in findings), default=0)
@@ -87,7 +97,8 @@ def page(findings: Sequence[Finding], width: Optional[int]) -> str:
     for each in findings:
         first, *rest = each.text.split("\n")
         lead = f"{each.grade.value.ljust(grades)}  {each.check.ljust(checks)}  "
-        lines += _wrapped(clean(lead + first), width)
+        head, *more = _wrapped(clean(lead + first), width)
+        lines += [_painted(head, each.grade) if colour else head, *more]
         lines += [line for part in rest for line in note(part, width)]
         lines += [line for part in _parts(each) for line in note(part, width)]
         lines += map(copied, each.lines)
@@ -104,6 +115,11 @@ def _wrapped(line: str, width: Optional[int]) -> list[str]:
         break_long_words=False,
         break_on_hyphens=False,
     )
+
+
+def _painted(line: str, grade: Grade) -> str:
+    """Only once it is wrapped: colours take no place."""
+    return tones.painted(grade.value, _TONES[grade]) + line[len(grade.value) :]
 
 
 def _parts(finding: Finding) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Optional
 from ngrokd.control.answers import at, number, text, texts
 from ngrokd.control.hostspage import OLDER
 from ngrokd.doctor.daemon import Asked
-from ngrokd.doctor.finding import Finding, failed, ok, skipped, warning
+from ngrokd.doctor.finding import Finding, Grade, failed, ok, skipped, warning
 from ngrokd.model import Address
 
 ANY_IP, LOOPBACK_IP = "0.0.0.0", "127.0.0.1"
@@ -35,6 +35,8 @@ class InterfaceFacts:
     ips: frozenset[str] = frozenset()  # on it
     conflict: str = ""
     fault: str = ""  # why none of that is known
+    # Of a loopback interface that has only what is given to it; None: it has its whole range.
+    aliases: Optional[frozenset[str]] = None
 
 
 @dataclass(frozen=True)
@@ -83,23 +85,34 @@ def of_interface(asked: Asked, seen: InterfaceFacts) -> Finding:
             return warning("interface", what, f"{START_OR} {CLEANUP}")
         return skipped("interface", "no daemon tells what should be there")
     if text(asked.status, "interface", "mode") == LOOPBACK:
-        notes = texts(asked.status, "interface", "notes")
-        subnet = text(asked.status, "interface", "subnet")
-        if notes:
-            return warning("interface", "\n".join([f"{subnet} is used", *notes]), "as it says")
-        return ok("interface", f"{subnet} needs no interface")
+        return _of_loopback(asked, seen)
+    if not seen.is_there:
+        return failed("interface", f"{seen.name} is gone", f"{REFRESH} (it is made again)")
+    return _of_addresses(asked, seen.name, seen.ips)
+
+
+def _of_loopback(asked: Asked, seen: InterfaceFacts) -> Finding:
+    subnet = text(asked.status, "interface", "subnet")
+    found = ok("interface", f"{subnet} needs no interface")
+    if seen.aliases is not None:
+        found = _of_addresses(asked, text(asked.status, "interface", "name"), seen.aliases)
+    notes = texts(asked.status, "interface", "notes")
+    if notes and found.grade is Grade.OK:
+        return warning("interface", "\n".join([f"{subnet} is used", *notes]), "as it says")
+    return found
+
+
+def _of_addresses(asked: Asked, name: str, there: frozenset[str]) -> Finding:
     wanted = {
         text(each, "ip")
         for each in asked.endpoints
         if text(each, "listen_interface") == VIRTUAL and at(each, "local_listener") is True
     }
-    if not seen.is_there:
-        return failed("interface", f"{seen.name} is gone", f"{REFRESH} (it is made again)")
-    missing = sorted(wanted - seen.ips)
+    missing = sorted(wanted - there)
     if missing:
-        what = f"{seen.name} lacks {len(missing)} of {len(wanted)} addresses: {_few(missing)}"
+        what = f"{name} lacks {len(missing)} of {len(wanted)} addresses: {_few(missing)}"
         return failed("interface", what, f"{REFRESH} (they are added again)")
-    return ok("interface", f"{seen.name} has all {len(wanted)} addresses")
+    return ok("interface", f"{name} has all {len(wanted)} addresses")
 
 
 def of_subnet(asked: Asked, seen: InterfaceFacts) -> Finding:

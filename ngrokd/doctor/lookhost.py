@@ -21,6 +21,7 @@ from ngrokd.host import command, files, hosts, netif
 from ngrokd.host.command import CommandError, Runner
 from ngrokd.host.holders import Holders
 from ngrokd.host.netif import loopback, scene
+from ngrokd.host.netif.system import System
 from ngrokd.model import Address, InterfaceMode
 from ngrokd.process.limits import LEAST_DESCRIPTORS
 
@@ -35,6 +36,7 @@ _NAME = re.compile(r"(?i)[a-z0-9_*][a-z0-9_.*-]{0,252}")
 _INTERFACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
 
 _BEGIN = "# BEGIN "
+_UNSEEABLE = "networks cannot be looked at: {}"
 
 # What `Holders` says of a program that it may not look into.
 _UNSEEN = re.compile(
@@ -66,13 +68,31 @@ def at_interface(net: NetSettings, run: Runner = command.run) -> InterfaceFacts:
     try:
         seen = _look(net, run)
     except (HostError, OSError) as exc:
-        fault = f"networks cannot be looked at: {exc}"
+        fault = _UNSEEABLE.format(exc)
         return InterfaceFacts(net.interface_name, net.subnet, fault=fault)
     held = seen.addresses_of(net.interface_name)
     ips = frozenset(each.partition("/")[0] for each in held)
     conflict = scene.conflict(seen, net.interface_name, ipaddress.IPv4Network(net.subnet))
     is_there = seen.index_of(net.interface_name) is not None
     return InterfaceFacts(net.interface_name, net.subnet, is_there, ips, conflict)
+
+
+def with_aliases(
+    facts: InterfaceFacts,
+    asked: Asked,
+    run: Runner = command.run,
+    system: Optional[System] = None,
+) -> InterfaceFacts:
+    """With what the loopback interface has, where it has not its whole range by itself."""
+    name = text(asked.status, "interface", "name")
+    is_loopback = text(asked.status, "interface", "mode") == InterfaceMode.LOOPBACK.value
+    if not is_loopback or name in ("", loopback.INTERFACE) or facts.fault:
+        return facts
+    try:
+        held = _look(NetSettings(), run, system).addresses_of(name)
+    except (HostError, OSError) as exc:
+        return replace(facts, fault=_UNSEEABLE.format(exc))
+    return replace(facts, aliases=frozenset(each.partition("/")[0] for each in held))
 
 
 def marker(net: NetSettings, asked: Asked) -> str:
@@ -158,8 +178,8 @@ def _is_network(subnet: str) -> bool:
     return True
 
 
-def _look(net: NetSettings, run: Runner) -> scene.Scene:
-    reader = netif.open_reader(net, run)
+def _look(net: NetSettings, run: Runner, system: Optional[System] = None) -> scene.Scene:
+    reader = netif.open_reader(net, run, system)
     try:
         return reader.look()
     finally:

@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import quote, unquote, urlsplit
 
 _WORD = re.compile(r"[^\s\"'\[\]{},#]+")
@@ -28,18 +28,39 @@ _BASE64_GROUP = 3  # bytes that become four letters
 
 
 def forms(secret: str) -> Iterator[str]:
-    """`secret` as it may stand in another text: escaped, or encoded, alone or within more."""
+    """`secret` as it may stand in another text: escaped, or encoded, alone or within more.
+
+    Of each the upper and the lower case are as good.
+    """
     yield secret
     yield json.dumps(secret)[1:-1]
     yield repr(secret)[1:-1]
     for safe in ("", "/"):
-        quoted = quote(secret, safe=safe)
-        yield quoted
-        yield re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), quoted)
+        yield quote(secret, safe=safe)
     content = secret.encode("utf-8", "surrogateescape")
     yield content.hex()
-    yield content.hex().upper()
     yield from _in_base64(content)
+
+
+def in_any_case(known: Iterable[str], least: int) -> tuple[str, ...]:
+    """Every form of these secrets that has `least` characters, for `without`."""
+    found = {_lower(form.strip()) for secret in known for form in forms(secret)}
+    # Longest first: one may be a part of another.
+    return tuple(sorted((form for form in found if len(form) >= least), key=len, reverse=True))
+
+
+def without(text: str, lowered: Iterable[str], mark: str) -> str:
+    """`text` with `mark` in place of each of `in_any_case`: names of hosts lose their case on the
+    way, and escapes like %2F have none of their own."""
+    seen = _lower(text)
+    for form in lowered:
+        if form in seen:
+            ends = [each.span() for each in re.finditer(re.escape(form), seen)]
+            starts = (0, *(end for _, end in ends))
+            stops = (*(start for start, _ in ends), len(text))
+            text = mark.join(text[start:stop] for start, stop in zip(starts, stops))
+            seen = _lower(text)
+    return text
 
 
 def of_variables(variables: Mapping[str, str]) -> Iterator[str]:
@@ -113,6 +134,11 @@ _PATTERNS = (
     re.compile(r"(?i)(\bhttps?://)[^\s/@\"':]+(?=@)"),
     re.compile(r"(?i)(_proxy=(?!\w+://)[^\s/@:]*:?)[^\s\"']+(?=@)"),
 )
+
+
+def _lower(text: str) -> str:
+    """Of the same length: only this one letter would become two."""
+    return text.replace("\u0130", "i").lower()
 
 
 def _in_base64(content: bytes) -> Iterator[str]:

@@ -101,6 +101,17 @@ class Claims:
             ) from exc
 
 
+def is_served(net: NetSettings) -> bool:
+    """Whether a daemon that lives has this section; False also where that cannot be told."""
+    try:
+        locks.take(locks.folder(), _section_name(net)).release()
+    except Taken:
+        return True
+    except (HostError, OSError) as exc:
+        logger.debug("who has %s: %s", net.interface_name, exc)
+    return False
+
+
 def _section_name(net: NetSettings) -> str:
     """The same for one file under two paths, and another for two files under one path."""
     file = Path(os.path.realpath(net.hosts_file))

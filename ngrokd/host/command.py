@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import signal
 import subprocess
 from collections.abc import Sequence
 from typing import Optional, Protocol
@@ -63,17 +66,7 @@ def run(argv: Sequence[str], text: str = "") -> str:
     line = " ".join(argv)
     logger.debug("running: %s", line)
     try:
-        done = subprocess.run(
-            list(argv),
-            input=text.encode(),
-            capture_output=True,
-            timeout=TIMEOUT_S,
-            env=_ENVIRONMENT,
-            cwd="/",
-            # Ctrl-C in a terminal must end the daemon, not the command it is cleaning up with.
-            start_new_session=True,
-            check=False,
-        )
+        status, output, complaint = _run_to_its_end(argv, text)
     except FileNotFoundError as exc:
         package = _PACKAGES.get(argv[0], argv[0])
         raise CommandError(
@@ -87,11 +80,35 @@ def run(argv: Sequence[str], text: str = "") -> str:
     except OSError as exc:
         message = f"`{line}`: cannot be started ({exc.strerror})"
         raise CommandError(message, was_started=False) from exc
-    stderr = done.stderr.decode(errors="replace")
-    if done.returncode != 0:
-        cause = _first_line(stderr) or f"exit status {done.returncode}"
-        raise CommandError(f"`{line}`: {cause}", done.returncode, stderr)
-    return done.stdout.decode(errors="replace")
+    stderr = complaint.decode(errors="replace")
+    if status != 0:
+        cause = _first_line(stderr) or f"exit status {status}"
+        raise CommandError(f"`{line}`: {cause}", status, stderr)
+    return output.decode(errors="replace")
+
+
+def _run_to_its_end(argv: Sequence[str], text: str) -> tuple[int, bytes, bytes]:
+    """Exit status and what was printed. Raises OSError, and TimeoutExpired with nothing left."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        list(argv),
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        env=_ENVIRONMENT,
+        cwd="/",
+        # Ctrl-C in a terminal must end the daemon, not the command it is cleaning up with.
+        start_new_session=True,
+    ) as started:
+        try:
+            output, complaint = started.communicate(text.encode(), TIMEOUT_S)
+        except BaseException:
+            # With all that it started: the lanes of a script would go on with it long after.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(started.pid, signal.SIGKILL)
+            started.kill()
+            raise
+        return started.returncode, output, complaint
 
 
 def _first_line(text: str) -> str:

@@ -6,18 +6,17 @@ import contextlib
 import errno
 import hashlib
 import logging
-import os
-import stat
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Optional
 
-from ngrokd.errors import HostError, StateError
+from ngrokd.errors import HostError
 from ngrokd.host import exchange, files, hosts, journal, lease, orphans, turns
 from ngrokd.host.contents import Contents
 from ngrokd.host.dispute import Dispute
 from ngrokd.host.exchange import ChangedMeanwhile, Shared
+from ngrokd.host.firstcopy import FirstCopy
 from ngrokd.host.journal import Journal
 from ngrokd.model import HostsSection, HostsStatus
 
@@ -77,10 +76,9 @@ class HostsFile:
         """`state_folder`: where the copy of the first file is kept, and what is half written."""
         self._path = path
         self._marker = marker
-        self._copy: Optional[Path] = None
+        self._copy = FirstCopy(path, marker, state_folder)
         self._journal: Optional[Journal] = None
         if state_folder is not None:
-            self._copy = state_folder / f"{path.name}.ngrokd.bak"
             self._journal = Journal(journal.place(state_folder, path))
         self._clock = clock
         self._pause = pause
@@ -88,7 +86,7 @@ class HostsFile:
         self._made: Optional[exchange.Identity] = None  # there was no file
         self._held = b""  # digest of the content that somebody has open for writing, and since when
         self._held_since = 0.0
-        self._told: set[str] = set()  # once is enough
+        self._is_told = False  # that it is written in place: once is enough
         self._content = b""  # after the last `publish`; while it is there, nothing is rendered
         self._names: Mapping[str, str] = {}
         self._contents = Contents(marker)
@@ -138,8 +136,7 @@ class HostsFile:
 
     def remove_orphans(self) -> list[Path]:
         """Removes temporary files that a killed run left beside the file, and beside its copy."""
-        copies = files.remove_orphans(self._copy) if self._copy else []
-        return orphans.remove(self._path) + copies
+        return orphans.remove(self._path) + self._copy.remove_orphans()
 
     def mend(self) -> str:
         """Puts back a file that was written in place and only half; its path, "" for none.
@@ -198,9 +195,9 @@ class HostsFile:
         if rendered != content:
             if names and self._dispute.wait_s(now):
                 self._withdraw_stale(content, names, insist)
-            if names:
-                self._keep_copy(content)
-            self._write(rendered, Shared(content, insist, self._journal))
+            shared = Shared(content, insist, self._journal)
+            with self._copy.kept(content) if names else contextlib.nullcontext():
+                self._write(rendered, shared)
         self._dispute.put_back(now)
         self._content, self._names = rendered, names
         self._contents.has(names, rendered)
@@ -268,29 +265,14 @@ class HostsFile:
             is_ours = made in (None, self._made)
             in_place = files.replace(path, rendered, _NEW_FILE_MODE, shared)
             self._made = exchange.identity(path) if is_ours else None
-        if in_place:
-            self._tell_once(
-                logging.INFO,
-                f"{self._path} cannot be replaced (a bind mount, its folder is closed to us, or it "
-                "has other names): it is written in place",
+        if in_place and not self._is_told:
+            self._is_told = True
+            logger.info(
+                "%s cannot be replaced (a bind mount, its folder is closed to us, or it has other"
+                " names): it is written in place",
+                self._path,
             )
 
-    def _keep_copy(self, content: bytes) -> None:
-        """Of the file as it is without us, before names are first put into it; never made again."""
-        if self._copy is None or os.path.lexists(self._copy) or not self._path.exists():
-            return
-        mode = stat.S_IMODE(self._path.stat().st_mode) & 0o666
-        try:
-            files.write_atomic(self._copy, hosts.outside(content, self._marker), mode)
-        except StateError as exc:
-            self._tell_once(logging.WARNING, f"no copy of {self._path} is kept: {exc}")
-            return
-        logger.info("%s as it was is kept as %s", self._path, self._copy)
-
-    def _tell_once(self, level: int, text: str) -> None:
-        if text not in self._told:
-            self._told.add(text)
-            logger.log(level, "%s", text)
 
     def _refused(self, exc: OSError) -> str:
         mend = _MENDS.get(exc.errno or 0, "see `ls -l {path}`").format(path=self._path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shlex
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Optional
 from ngrokd.config import NetSettings
 from ngrokd.errors import HostError
 from ngrokd.host import command, files, hosts, journal, netif, orphans, platforms, resolvercache
-from ngrokd.host.claims import Claims
+from ngrokd.host.claims import Claims, is_served
 from ngrokd.host.hostsfile import HostsFile
 from ngrokd.host.netif.system import Past, System
 from ngrokd.host.resolvercache import ResolverCache
@@ -46,7 +47,7 @@ def remove(
         )
         removed, faults = _take_names(net, file)
         if removed:
-            ResolverCache(resolvercache.commands(net, flush), run).flush()
+            ResolverCache(resolvercache.commands(net, flush), run).flush_now()
         removed += [f"{path} is removed: it was written half" for path in file.remove_orphans()]
         try:
             past = Past(known, state_folder)
@@ -81,16 +82,11 @@ def look(
     system: Optional[System] = None,
 ) -> tuple[list[str], list[str]]:
     """What `remove` would do, and what would stay, as lines; nothing is changed."""
-    would: list[str] = []
     stays: list[str] = []
     path = Path(net.hosts_file)
-    if state_folder is not None and os.path.lexists(noted := journal.place(state_folder, path)):
-        would.append(f"# put {path} back if it is half written, as {noted} tells")
+    would = half_written(path, state_folder)
     try:
-        content = _content(path)
-        if hosts.render(content, {}, hosts.marker_of(net.interface_name)) != content:
-            would.append(f"# take ngrokd's section out of {net.hosts_file}")
-            would += [shlex.join(argv) for argv in resolvercache.commands(net, flush)]
+        would += section(net, flush)
     except (HostError, OSError) as exc:
         stays.append(f"{net.hosts_file}: {exc}")
     would += orphans.look(path)
@@ -105,8 +101,24 @@ def look(
     return would, stays
 
 
+def half_written(path: Path, state_folder: Optional[Path]) -> list[str]:
+    """What would be done about a write of the hosts file that was cut short, as lines."""
+    if state_folder is not None and os.path.lexists(noted := journal.place(state_folder, path)):
+        return [f"# put {path} back if it is half written, as {noted} tells"]
+    return []
+
+
+def section(net: NetSettings, flush: Sequence[platforms.Argv]) -> list[str]:
+    """How our section would be taken out, as lines. Raises HostError and OSError."""
+    content = _content(Path(net.hosts_file))
+    if hosts.render(content, {}, hosts.marker_of(net.interface_name)) == content:
+        return []
+    flushing = [shlex.join(argv) for argv in resolvercache.commands(net, flush)]
+    return [f"# take ngrokd's section out of {net.hosts_file}", *flushing]
+
+
 def of_others(net: NetSettings) -> list[str]:
-    """What the hosts file has of other ngrokds, a line for each: it is for their own clean-up."""
+    """What the hosts file has of ngrokds that are gone or unknown: for their own clean-up."""
     try:
         content = _content(Path(net.hosts_file))
     except (HostError, OSError):
@@ -116,6 +128,7 @@ def of_others(net: NetSettings) -> list[str]:
         f"{net.hosts_file} has names of another ngrokd (interface {each}), too; if that one is "
         f"gone, `ngrokd cleanup --config {_configuration(each)}` removes them"
         for each in found
+        if not is_served(dataclasses.replace(net, interface_name=each))
     ]
 
 

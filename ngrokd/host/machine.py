@@ -214,6 +214,7 @@ class Machine:
                 step()
             except HostError as exc:
                 faults.append(str(exc))
+        self._resolver.close()
         self._claims.release()
         if self._reader is not None:
             self._reader.close()

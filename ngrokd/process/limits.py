@@ -94,6 +94,7 @@ def raise_descriptor_limit(
         else:
             soft = wanted
             break
+    logger.debug("open files: up to %s", "any" if soft == resource.RLIM_INFINITY else soft)
     if soft != resource.RLIM_INFINITY and soft < LEAST_DESCRIPTORS:
         raise HostError(
             f"the descriptor limit is {soft}, and ngrokd needs {LEAST_DESCRIPTORS}: raise "
@@ -117,7 +118,8 @@ def _wanted(hard: int, ceiling: int) -> list[int]:
 
 def _printed(ceiling: Sequence[str], run: command.Runner) -> int:
     try:
-        return int(run(ceiling)) or OPEN_MAX
+        told = int(run(ceiling))
     except (command.CommandError, ValueError) as exc:
         logger.debug("how many files a process may open is not told: %s", exc)
         return OPEN_MAX
+    return told if told > 0 else OPEN_MAX  # -1 would ask setrlimit for "unlimited"

@@ -11,8 +11,14 @@ from typing import Optional
 
 # Folders of the system: nothing in them is ours, whatever a configuration says.
 _SYSTEM = frozenset(
-    ("bin", "boot", "dev", "lib", "lib32", "lib64", "libx32", "proc", "sbin", "sys", "usr")
+    (
+        *("bin", "boot", "dev", "lib", "lib32", "lib64", "libx32", "proc", "sbin", "sys", "usr"),
+        *("Applications", "System"),
+    )
 )
+_SETTINGS = ("etc", "Library")
+_OF_MANY = ("home", "Users", "var", "Volumes")
+_PRIVATE = "private"  # where macOS has /etc, /tmp and /var, which are links to there
 _NAME = "ngrokd"  # a folder of this name below one of those that are everybody's
 
 _WORD = re.compile(rb"[\x21-\x7e]{1,4096}\n?")
@@ -26,11 +32,13 @@ _SEQUENCE, _INTEGER, _VERSION = 0x30, 0x02, 0xA0  # DER
 def is_system_folder(path: str) -> bool:
     """`path`: without links. /etc/ngrokd is not one, /etc, /etc/ssl/private and /var/lib are."""
     words = [word for word in path.split("/") if word]
+    if words[:1] == [_PRIVATE]:
+        del words[0]
     if len(words) < 2 or words[0] in _SYSTEM:
         return True
-    if words[0] == "etc":
+    if words[0] in _SETTINGS:
         return not words[-1].startswith(_NAME)
-    return words[0] in ("home", "var") and len(words) < 3
+    return words[0] in _OF_MANY and len(words) < 3
 
 
 def is_named_so(path: str) -> bool:

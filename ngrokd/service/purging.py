@@ -57,10 +57,10 @@ def state(config: Config, config_path: str, sight: Sight) -> list[Step]:
     steps += _of_configuration(config_path, folder, sight)
     if not folder.left and folder.is_ours:
         steps.append(RemoveFolder(folder.path))
-        if folder.path != named:
+        if _is_link(named, sight):
             steps.append(Say(f"{named} stays: it is a link to {folder.path}"))
     default = _folder(DEFAULT_CONFIG_PATH)  # made by us, whoever emptied it
-    if default not in (named, folder.path) and sight.real(default) == default:
+    if sight.real(default) != folder.path and not _is_link(default, sight):
         steps.append(RemoveFolder(default))
     return steps
 
@@ -202,6 +202,11 @@ def _of_configuration(path: str, folder: _Folder, sight: Sight) -> list[Step]:
     if folder.path == sight.real(_folder(path)):
         folder.left.append(_name(path))
     return [Say(f"{path} stays: it is your own")]
+
+
+def _is_link(path: str, sight: Sight) -> bool:
+    """Itself, and not only a folder on the way, as /etc is on macOS."""
+    return sight.real(path) != f"{sight.real(_folder(path)).rstrip('/')}/{_name(path)}"
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -11,14 +11,7 @@ from typing import Any, Callable, Optional
 
 from ngrokd.cloud.identity import Identity
 from ngrokd.cloud.operators import Operator
-from ngrokd.cloud.registration import (
-    Answer,
-    Record,
-    RegistrationState,
-    Step,
-    judge,
-    next_step,
-)
+from ngrokd.cloud.registration import Answer, Record, RegistrationState, Step, judge, next_step
 from ngrokd.config import Config
 from ngrokd.errors import ApiError, ApiRefused, ApiUnavailable, OperatorLost, StateError
 from ngrokd.messages import JobKind
@@ -59,6 +52,7 @@ class Enrolment:
         self._tries = tries
         self._record = Record()
         self._step: Optional[Step] = None  # that is under way
+        self._missed = False  # what is missing was asked for, and did not come
         self._about = ""  # the operator that it concerns
         self._age = AgeWatch()
         self._rotations = Rotations()
@@ -155,6 +149,9 @@ class Enrolment:
             self._look(now)
         self._record = dataclasses.replace(self._record, seen=now < self._seen_until)
         step = self._take(None)
+        if self._missed and step is not Step.REGISTER:
+            self._missed = False
+            self._tries.spare()
         if step is not None and not self._leaving.under_way and self._tries.due(now):
             self._begin(step, now)
 
@@ -177,6 +174,7 @@ class Enrolment:
         self._take(Answer.LEFT)
         self._rotations.refuse("this machine was taken out of ngrok")
         self._tries.forgive()
+        self._leaving.answer(result)
         return True
 
     def done(self, result: object, error: Optional[BaseException], now: float) -> bool:
@@ -197,8 +195,9 @@ class Enrolment:
             self._seen_until = now + LOOK_AGAIN_S  # nothing depends on it: no problem, no line
             return False
         if error is not None:
-            self._failed(error, now)
+            self._failed(error, now, step)
             return False
+        self._missed = False
         self._tries.succeeded()
         self._tries.not_before = now + SHORTEST_GAP_S
         self._seen_until = now + SEEN_S
@@ -248,15 +247,16 @@ class Enrolment:
             job = self._identity.begin(step, self._access.api(), profile)
         except StateError as exc:
             self._tries.busy = False
-            self._failed(exc, now)
+            self._failed(exc, now, step)
             return
         level = logging.DEBUG if self._tries.failing else stepwords.LEVELS[step]
         logger.log(level, stepwords.BEGINS[step], self._access.url)
         self._submit(JobKind.ENROL, job)
 
-    def _failed(self, error: BaseException, now: float) -> None:
+    def _failed(self, error: BaseException, now: float, step: Step) -> None:
         if not isinstance(error, (ApiError, StateError)):
             raise error
+        self._missed = step is Step.REGISTER
         self._access.renew()
         wait = self._tries.wait_after(error)
         if isinstance(error, OperatorLost):

@@ -51,8 +51,8 @@ class Leaving:
         """What is to be known of a machine that is out, or was to be."""
         if self._stays:
             return (UNMARKED,)
-        if not self._identity.left:
-            return ()
+        if not self._identity.left or (self.under_way and not self._was_out):
+            return ()  # the mark alone is no trouble: ngrok's answer says what comes of it
         return (LEFT, *([CUT_SHORT] if self._identity.operator_id else []))
 
     def begin(self, reply: Future[Any], busy: bool) -> None:
@@ -63,21 +63,21 @@ class Leaving:
         if busy or self.under_way:
             reply.set_exception(ControlError("busy", "ngrok is being asked: try again in a moment"))
             return
-        operator_id, was_out = self._identity.operator_id, self._identity.left
+        operator_id = self._identity.operator_id
+        was_out = self._identity.left and not self._stays
         try:
             marked = self._identity.installation_id
             self._identity.mark_left(True)  # first: a crash must not bring it back
         except StateError as exc:
             reply.set_exception(ControlError("failed", f"nothing was changed: {exc}"))
             return
-        self._reply, self._was_out = reply, was_out
+        self._reply, self._was_out, self._stays = reply, was_out, False
         job = functools.partial(registrar.leave, self._access.api(), operator_id, marked)
         self._submit(JobKind.LEAVE, job)
 
     def done(self, result: object, error: Optional[BaseException]) -> bool:
-        """Takes ngrok's answer; whether this machine is out."""
+        """Takes ngrok's answer; whether this machine is out. Then `answer` is to be called."""
         assert self._reply is not None
-        reply, self._reply = self._reply, None
         try:
             if error is not None:
                 self._stays = not self._was_out
@@ -88,13 +88,19 @@ class Leaving:
             # Nobody tries it again but the person who is told.
             why = str(exc).removesuffix("; it is tried again")
             text = f"this machine is still registered: {why}; `ngrokctl deregister` tries again"
+            reply, self._reply = self._reply, None
             reply.set_exception(ControlError("failed", text))
             return False
         self._access.key = ""
         gone = f"operator {result} is deleted at ngrok" if result else "there was no operator"
         logger.warning("%s: %s", gone, LEFT)
-        reply.set_result({"operator_id": result})
         return True
+
+    def answer(self, result: object) -> None:
+        """Tells who asked. Names and listeners go with it: all else is to be true by then."""
+        assert self._reply is not None
+        reply, self._reply = self._reply, None
+        reply.set_result({"operator_id": result})
 
     @property
     def wait_s(self) -> float:

@@ -74,11 +74,14 @@ class Tries:
         self.hasten()
         self.problem, self._told, self._outage = "", None, 0
 
+    def spare(self) -> None:
+        """What failed is not needed any more: somebody has seen to it."""
+        self._tell_end("is not needed any more,")
+        self.forgive()
+
     def succeeded(self) -> float:
         """It worked; the seconds until it is due again, where it is done time and again."""
-        if self._told is not None:
-            times = "1 failure" if self._outage == 1 else f"{self._outage} failures"
-            logger.info("%s works again after %s", self.name, times)
+        self._tell_end("works again")
         self.problem, self._told, self._outage = "", None, 0
         return self._pace.after_success(self._requests())
 
@@ -97,3 +100,8 @@ class Tries:
             said = "" if self.problem.endswith(" again") else "; it is tried again"
             logger.warning("%s%s %s", self.problem, said, when)
         self._told = error.fault
+
+    def _tell_end(self, how: str) -> None:
+        if self._told is not None:
+            times = "1 failure" if self._outage == 1 else f"{self._outage} failures"
+            logger.info("%s %s after %s", self.name, how, times)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ipaddress
 import os
 import shlex
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 from ngrokd import configfile
 from ngrokd.config import DEFAULT_CONFIG_PATH, DEFAULT_INGRESS, Config
 from ngrokd.errors import ConfigError, HostError
-from ngrokd.host import command, files, hosts, netif, platforms, resolvercache
+from ngrokd.host import command, files, hosts, leftovers, netif, platforms, resolvercache
 from ngrokd.host.holders import Holders
 from ngrokd.host.machine import Machine
 from ngrokd.host.netif.rehearsal import Rehearsal, Step
@@ -25,7 +26,9 @@ from ngrokd.memory import Memory
 from ngrokd.model import Address, Discovered
 from ngrokd.reconcile import plan as planning
 from ngrokd.reconcile.desired import VIRTUAL, Desired, Facts, desire, listen_interface
-from ngrokd.verbs.cleanup import refuse_running
+from ngrokd.verbs import earlier
+from ngrokd.verbs.cleanup import Means, refuse_running
+from ngrokd.verbs.earlier import Left
 
 DONE = 0
 
@@ -35,6 +38,7 @@ class Script:
     """What is told, in the order of a start."""
 
     remarks: tuple[str, ...]
+    left: tuple[str, ...]  # by earlier runs, which goes first
     interface: tuple[Step, ...]
     addresses: tuple[Step, ...]
     section: str
@@ -73,10 +77,14 @@ def rehearse(
     """From the last known endpoints and addresses, without a question to ngrok."""
     remembered, found, unread = Memory(config.state_folder).glimpse()
     system = system or netif.here()
-    past = Past(frozenset(remembered.addresses.values()), config.state_folder)
+    known = frozenset(remembered.addresses.values())
+    past = Past(known, config.state_folder)
+    left = earlier.look(config, known, Means(runner, system, flush))
+    reader = earlier.Cleared(reader, left.interfaces)
     made = system.rehearse(config.net, runner, reader, past)
     machine = Machine(config.net, runner, system)
-    facts = _facts(config, made, machine, found, remembered.addresses, reader)
+    reserved = _reserved(machine, found, remembered.addresses, left)
+    facts = replace(_facts(config, made, found, reader), reserved_names=reserved)
     desired = desire(found, config.net, facts, remembered)
     holders = Holders()
     taken = _taken(desired, holders)
@@ -87,7 +95,7 @@ def rehearse(
         taken = _taken(desired, holders)
     listening = {at: route for at, route in desired.listeners.items() if at not in taken}
     names = planning.published_names(listening, desired.addresses)
-    refused = [*_running(config), *made.refused]
+    refused = [*_running(config), *left.stays, *made.refused]
     refused += [f"{each.url or each.id}: {each.reason}" for each in desired.skipped]
     refused += [f"{to}: {why}" for to, why in desired.failed.items()]
     refused += [f"{desired.listeners[at].target}: {why}" for at, why in taken.items()]
@@ -97,6 +105,7 @@ def rehearse(
         remarks.append("no endpoints are known yet: ngrok is asked for them at a start")
     return Script(
         tuple(remarks),
+        (*left.would, *([] if names else _stale(config, flush))),
         made.steps,
         tuple(made.for_addresses(desired.addresses)),
         hosts.render(b"", names, hosts.marker_of(config.net.interface_name)).decode(),
@@ -110,6 +119,9 @@ def lines(config: Config, script: Script, remarks: list[str]) -> Iterator[str]:
     yield "# what a start would do on this machine; nothing is changed"
     for remark in [*remarks, *script.remarks]:
         yield f"# {remark}"
+    if script.left:
+        yield "# left by earlier runs, and removed first:"
+        yield from script.left
     for title, steps in (("interface", script.interface), ("addresses", script.addresses)):
         if steps:
             yield f"# {title}:"
@@ -125,12 +137,7 @@ def lines(config: Config, script: Script, remarks: list[str]) -> Iterator[str]:
 
 
 def _facts(
-    config: Config,
-    made: Rehearsal,
-    machine: Machine,
-    found: Discovered,
-    addresses: Mapping[str, str],
-    reader: Reader,
+    config: Config, made: Rehearsal, found: Discovered, reader: Reader
 ) -> Facts:
     interfaces = {listen_interface(config.net, e.target.hostname) for e in found.endpoints}
     ips, faults = {}, {}
@@ -140,15 +147,21 @@ def _facts(
         except HostError as exc:
             faults[name] = str(exc)
     ingress = config.ingress_endpoint or DEFAULT_INGRESS
-    ours = {endpoint.target.hostname for endpoint in found.endpoints}
     return Facts(
         subnet=made.subnet,
-        reserved_names=machine.why_reserved(machine.reserved_names(addresses).intersection(ours)),
         loop_names=frozenset((urlsplit(config.api.url).hostname or "", ingress.rpartition(":")[0])),
         interface_ips=ips,
         interface_faults=faults,
         held=dict.fromkeys(made.occupied, ()),
     )
+
+
+def _reserved(
+    machine: Machine, found: Discovered, addresses: Mapping[str, str], left: Left
+) -> Mapping[str, str]:
+    """Of the hostnames: what on this machine has each, once that has gone which is left."""
+    ours = {endpoint.target.hostname for endpoint in found.endpoints}
+    return machine.why_reserved((machine.reserved_names(addresses) - left.names) & ours)
 
 
 def _interface_ip(name: str, reader: Reader) -> str:
@@ -177,6 +190,13 @@ def _running(config: Config) -> list[str]:
         refuse_running(config)
     except HostError as exc:
         return [f"a start: {exc}"]
+    return []
+
+
+def _stale(config: Config, flush: Sequence[platforms.Argv]) -> list[str]:
+    """How names go that lead nowhere; why they would stay tells `_unwritable`."""
+    with contextlib.suppress(HostError, OSError):
+        return leftovers.section(config.net, flush)
     return []
 
 

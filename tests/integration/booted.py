@@ -14,8 +14,9 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Optional
+from typing import Any
+
+from tests.closing import Closing
 
 SYSTEMD = Path("/lib/systemd/systemd")
 BOOT_TIMEOUT_S = 30  # it takes about 1 s
@@ -127,7 +128,7 @@ def programs_in_tmp() -> str:
     return " ".join(str(place) for place in hidden if not set(place.parents) & set(hidden))
 
 
-class Booted:
+class Booted(Closing):
     """Runs commands on a machine that systemd manages. It boots within the constructor.
 
     Its files are a copy-on-write view of this machine's; its units are the few that it needs. It
@@ -228,17 +229,6 @@ class Booted:
         seen = [self.run("cat", path, check=False).stdout for path in (_MARK, "." + _MARK)]
         if seen != [self.name, self.name]:
             raise RuntimeError("commands would run on the machine itself: nothing is run")
-
-    def __enter__(self) -> Booted:
-        return self
-
-    def __exit__(
-        self,
-        kind: Optional[type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
-        self.close()
 
 
 def _notify_socket(path: Path) -> socket.socket:

@@ -12,8 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Optional
+from typing import Any
 
 from tests.integration.netns import PATIENCE_S
 from tests.integration.programs import Program
@@ -110,12 +109,7 @@ class Container(Program):
         self.tell(number)
         return self.wait()
 
-    def __exit__(
-        self,
-        kind: Optional[type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._site.run(*self._crun("delete", "--force", "ngrokd"), check=False)
         self.wait()
         for name in ("rootfs", "layers"):

@@ -13,9 +13,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Optional, Union
+from typing import Any, Union
 
+from tests.closing import Closing
 from tests.integration.booted import Booted, programs_in_tmp
 
 START_TIMEOUT_S = 30
@@ -101,7 +101,7 @@ print(json.dumps(found))
 """
 
 
-class Overlaid:
+class Overlaid(Closing):
     """Runs commands on that machine. Process 1 is what `first` becomes.
 
     All processes inside end with `close`, and with the test process, however that ends.
@@ -200,17 +200,6 @@ class Overlaid:
         seen = [self.run("cat", path, check=False).stdout for path in (_MARK, "." + _MARK)]
         if seen != [mark, mark]:
             raise RuntimeError("commands would run on the machine itself: nothing is run")
-
-    def __enter__(self) -> Overlaid:
-        return self
-
-    def __exit__(
-        self,
-        kind: Optional[type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
-        self.close()
 
 
 def survey(machine: Union[Overlaid, Booted]) -> dict[str, list[object]]:

@@ -178,7 +178,8 @@ def test_the_service_is_installed_started_stopped_and_taken_out_again(mac: Whole
     assert mac.do("cat", "/private/etc/hosts") == HOSTS
     assert aliases(mac) == []
     assert "was not installed" in mac.do("ngrokd", "uninstall")
-    mac.do("ngrokd", "uninstall", "--purge")
+    told = mac.do("ngrokd", "uninstall", "--purge")
+    assert "removed folder /private/etc/ngrokd" in told and "stays" not in told
     assert {p for p in overlaid.changes(mac.machine, before) if "ngrokd" in p} == set()
     cloud.process.kill()
 
@@ -193,6 +194,7 @@ def _names_are_found_and_nothing_is_flushed_without_need(mac: WholeMac) -> None:
     assert mac.sh("ls -A /etc/ngrokd | grep -c '^hosts.ngrokd.bak$'") == "1\n"
     done = mac.commands("dscacheutil -f"), mac.commands("killall")
     assert [*done[0][:1], *done[1][:1]] == flushes
+    assert "interface       lo0 has all 3 addresses" in mac.do("ngrokctl", "doctor")
     for _ in range(3):
         mac.do("ngrokctl", "refresh")
     assert (mac.commands("dscacheutil -f"), mac.commands("killall")) == done

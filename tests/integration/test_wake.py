@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 
@@ -70,12 +70,12 @@ def cpu_s(daemon: Daemon) -> float:
     return (int(fields[11]) + int(fields[12])) / float(os.sysconf("SC_CLK_TCK"))
 
 
-def assert_calm(site: Site, daemon: Daemon) -> None:
-    """For some seconds it does next to nothing, and asks nothing."""
+def assert_calm(site: Site, daemon: Daemon, most: Optional[int] = None) -> None:
+    """For some seconds it does next to nothing, and asks nothing, but for polls up to `most`."""
     before, used = polls(site), cpu_s(daemon)
     time.sleep(CALM_S)  # there is nothing to wait for: that is what is tested
     assert cpu_s(daemon) - used < BUSY_PART * CALM_S, daemon.output()
-    assert polls(site) == before, daemon.output()
+    assert polls(site) <= (before if most is None else most), daemon.output()
 
 
 # Networks
@@ -179,8 +179,7 @@ def watched(site: Site, daemon: Daemon) -> Iterator[None]:
     took = until_polled(site, daemon, before)
     assert took < SOON_S + 1, "the clocks are compared every 2 s"
     daemon.expect("ngrok is asked at once", since=seen)
-    assert_calm(site, daemon)
-    assert polls(site) <= before + 2  # a renewal is followed by one
+    assert_calm(site, daemon, before + 2)  # one more once it is known what ngrok has of us
     assert len(daemon.matching("ngrok is asked at once", since=seen)) == 1
 
 
@@ -240,7 +239,7 @@ def test_a_certificate_that_a_sleep_made_due_is_renewed_at_once(
         renewed = daemon.eventually(
             lambda status: status["certificate"]["not_after"] != old, "it is not renewed"
         )
-    assert renewed["certificate"]["days_left"] > 0
+    assert renewed["certificate"]["days_left"] >= 1  # by the clock of the cloud, which jumped too
     assert sum(each["method"] == "PATCH" for each in clocked.cloud.requests()) == 1
     warm_ready(daemon)
     serve_a_client(clocked)

@@ -7,8 +7,7 @@ import socket
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Optional, cast
+from typing import Any, cast
 
 from ngrokd.host.command import CommandError
 from ngrokd.host.netif import utunsocket
@@ -36,12 +35,7 @@ class Served:
     def __enter__(self) -> Served:
         return self
 
-    def __exit__(
-        self,
-        kind: Optional[type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._ended = True
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()

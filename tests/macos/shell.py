@@ -6,6 +6,7 @@ import re
 import shlex
 from typing import Callable
 
+WHILE_ITS_PARENT_LIVES = "kill -0 $PPID || exit"
 _LINE = re.compile(
     r"said=\$\((?P<line>.*) 2>&1\) \|\| printf '%s\\n' \"(?P<text>[^\"$]*)\$said\"")
 
@@ -21,7 +22,7 @@ def run(script: str, execute: Callable[[list[str]], tuple[int, str]]) -> str:
     for line in body:
         if line == "(":
             lanes.append([])
-        elif line != ") &":
+        elif line not in (") &", WHILE_ITS_PARENT_LIVES):
             lanes[-1].append(line)
     said = ""
     while any(lanes):

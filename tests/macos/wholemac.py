@@ -6,29 +6,32 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Optional
+from typing import Any
 
+from tests.closing import Closing
 from tests.integration.overlaid import NO_INIT, Overlaid
 from tests.integration.site import clean_environment
 from tests.macos import program, server
 
-SOCKET = "/run/mac.sock"
+SOCKET = "/private/var/run/mac.sock"
 FOLDERS = ("/usr/sbin", "/usr/bin")  # of macOS's programs: before whatever Linux has there
 LINUX_ONLY = ("ip", "systemctl", "rc-service", "update-rc.d", "service")
 
-# As macOS has it: /etc and /tmp are links into /private. What Linux has for its own is gone.
+# As macOS has it: /etc and /var are links into /private. What Linux has for its own is gone.
 _MAKE = """
 set -e
-mkdir -p /private /Library/LaunchDaemons
+mkdir -p /private/var/run /private/var/log /private/var/tmp /Library/LaunchDaemons
+chmod 1777 /private/var/tmp
 cp -a /etc /private/etc
 mv /etc /etc.of-linux && ln -s private/etc /etc
-rm -rf /etc.of-linux /run/systemd /private/etc/systemd /private/etc/init.d
+umount -l /run && rm -rf /run
+rm -rf /etc.of-linux /private/etc/systemd /private/etc/init.d
+rm -rf /var && ln -s private/var /var
 printf '127.0.0.1\\tlocalhost\\n255.255.255.255\\tbroadcasthost\\n::1\\tlocalhost\\n' > /etc/hosts
 """
 
 
-class WholeMac:
+class WholeMac(Closing):
     """Runs commands on it. All that runs there ends with `close`."""
 
     def __init__(self, folder: Path, is_old: bool = False) -> None:
@@ -87,14 +90,3 @@ class WholeMac:
         line = begun.stdout.readline()
         assert line == f"{server.UP}\n", f"the Mac does not start: {line!r}"
         return begun
-
-    def __enter__(self) -> WholeMac:
-        return self
-
-    def __exit__(
-        self,
-        kind: Optional[type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
-        self.close()

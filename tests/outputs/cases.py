@@ -270,14 +270,15 @@ def _not_permitted(caller: Caller) -> str:
     return advice.not_permitted(f"{SOCKET}: Permission denied", caller, "ngrokctl status") + "\n"
 
 
-def _doctor(width: Optional[int]) -> str:
+def _doctor(width: Optional[int], colour: bool = False) -> str:
     findings = [
         finding.ok("config", "/etc/ngrokd/config.yml is valid"),
         finding.warning("certificate", "it ends in 5 days", "ngrokctl rotate-cert"),
         finding.failed("ingress", "it does not answer within 10 s", "see ingressEndpoint"),
         finding.skipped("interface", "no daemon runs"),
     ]
-    return f"$ ngrokctl doctor\n{finding.page(findings, width)}\n"
+    page = finding.page(findings, width, colour)
+    return f"$ ngrokctl doctor{'   # colour' if colour else ''}\n{_constant(page)}\n"
 
 
 def _events() -> str:
@@ -370,7 +371,7 @@ def _edit() -> str:
 # What needs the network, another user or time: only its pages.
 ELSEWHERE: Mapping[str, Sequence[str]] = {
     "config": [_config(None), _config(60), _edit()],
-    "doctor": [_doctor(None), _doctor(50)],
+    "doctor": [_doctor(None), _doctor(50), _doctor(None, colour=True)],
     "events": [_events()],
     "trust": [_trust(True), _trust(False)],
     "not-permitted": [

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Optional
 
+from ngrokd.errors import HostError
 from ngrokd.host.netif.scene import Need, Way, gateway
 
 LOOPBACK = "lo0"
@@ -48,6 +49,14 @@ class Interface:
 def show(name: str) -> list[str]:
     """Lists one interface with its addresses."""
     return ["ifconfig", name]
+
+
+def strange(argv: list[str]) -> HostError:
+    """Of an answer that tells nothing."""
+    return HostError(
+        f"`{' '.join(argv)}`: its answer is cut short or in a form that is not known; "
+        "run it by hand to see it"
+    )
 
 
 def add_alias(ip: str) -> list[str]:
@@ -145,6 +154,18 @@ def interfaces(answer: str) -> list[Interface]:
     ]
 
 
+def loopback_ips(answer: str) -> Optional[frozenset[str]]:
+    """The IPv4 addresses that an answer of `show(LOOPBACK)` lists; None: it is no whole one."""
+    heads = [line for line in answer.splitlines() if line[:1].strip()]
+    if len(heads) != 1 or not heads[0].startswith(f"{LOOPBACK}: flags="):
+        return None
+    if not answer.endswith("\n"):  # cut short
+        return None
+    inets = [line for line in answer.splitlines() if line.lstrip().startswith("inet ")]
+    texts = list(map(_address, inets))
+    return frozenset(text.partition("/")[0] for text in texts) if all(texts) else None
+
+
 def ways(answer: str) -> Iterator[Way]:
     """Every route to a network that an answer of SHOW_ROUTES lists, but the default one."""
     for words in _routes(answer):
@@ -185,6 +206,8 @@ def _network(text: str) -> Optional[ipaddress.IPv4Network]:
 def _address(line: str) -> str:
     found = _INET.match(line)
     if found:
+        if not _is_ip(found["ip"]):
+            return ""
         if found["far"]:
             return found["ip"]
         return f"{found['ip']}/{bin(int(found['mask'], 16)).count('1')}"
@@ -192,3 +215,11 @@ def _address(line: str) -> str:
     if found and not found["ip"].lower().startswith("fe80:"):
         return f"{found['ip']}/{found['length']}"
     return ""
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.IPv4Address(text)
+    except ValueError:
+        return False
+    return True

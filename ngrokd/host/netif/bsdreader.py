@@ -23,13 +23,20 @@ class BsdReader:
         self._scene = Scene()
 
     def look(self) -> Scene:
-        answers = self._run(bsd.SHOW_ALL), self._routes()
+        answers = self._shown(), self._routes()
         if answers != self._answers:
             self._answers, self._scene = answers, _scene(*answers)
         return self._scene
 
     def close(self) -> None:
         """It holds nothing."""
+
+    def _shown(self) -> str:
+        answer = self._run(bsd.SHOW_ALL)
+        names = [each.name for each in bsd.interfaces(answer)]
+        if bsd.LOOPBACK not in names or not answer.endswith("\n"):  # which each Mac has
+            raise bsd.strange(bsd.SHOW_ALL)
+        return answer
 
     def _routes(self) -> str:
         try:

@@ -11,7 +11,7 @@ from ngrokd.config import NetSettings
 from ngrokd.errors import HostError, StateError
 from ngrokd.host.command import Runner
 from ngrokd.host.netif import bsd, darwinwatch, loopback, ranges, utunsocket
-from ngrokd.host.netif.aliases import Aliases, left_behind, take_away
+from ngrokd.host.netif.aliases import Aliases, held, left_behind, take_away
 from ngrokd.host.netif.aliasrecord import AliasRecord
 from ngrokd.host.netif.backend import Backend
 from ngrokd.host.netif.bsdreader import BsdReader
@@ -65,16 +65,15 @@ class DarwinSystem:
         try:
             if _wants_utun(net):
                 return _rehearse_utun(net, reader)
-            shown = bsd.interfaces(run(bsd.show(bsd.LOOPBACK)))
-            left = frozenset(_left(shown, AliasRecord(past.folder, run)))
+            on_loopback = held(run)
+            left = on_loopback & AliasRecord(past.folder, run).recall()
         except HostError as exc:
             return Rehearsal(subnet_of(net), refused=(str(exc),))
-        others = _held(shown) - left
         return Rehearsal(
             subnet_of(net),
             present={ip: bsd.remove_alias(ip) for ip in left},
             add=lambda ip: [bsd.add_alias(ip)],
-            occupied=others,
+            occupied=on_loopback - left,
         )
 
     def would_remove(
@@ -157,29 +156,26 @@ def _rehearse_utun(net: NetSettings, reader: Reader) -> Rehearsal:
     )
 
 
-def _held(shown: list[bsd.Interface]) -> frozenset[str]:
-    return frozenset(text.partition("/")[0] for each in shown[:1] for text in each.texts)
-
-
-def _left(shown: list[bsd.Interface], record: AliasRecord) -> list[str]:
-    return sorted(_held(shown) & record.recall(), key=ipaddress.IPv4Address)
-
-
 def _recorded(run: Runner, record: AliasRecord) -> list[str]:
     """The aliases that a killed run left. Raises HostError."""
     recalled = record.recall()  # without any there may well be no `ifconfig`
-    return _left(bsd.interfaces(run(bsd.show(bsd.LOOPBACK))), record) if recalled else []
+    return sorted(held(run) & recalled, key=ipaddress.IPv4Address) if recalled else []
 
 
 def _remove_recorded(record: AliasRecord, run: Runner) -> list[str]:
     """Removes what `record` says is ours; a line for each. Raises HostError."""
-    record.remove_orphans()
-    left = _recorded(run, record)
-    failed = take_away(left, ShellBatches(run))
+    taken = record.claim()
+    if taken:
+        raise HostError(taken)
     try:
+        record.remove_orphans()
+        left = _recorded(run, record)
+        failed = take_away(left, run, ShellBatches(run))
         record.keep(failed)
     except StateError as exc:
         raise HostError(str(exc)) from exc
+    finally:
+        record.release()
     if failed:
         raise HostError(left_behind(failed))
     return [f"{bsd.LOOPBACK}: the address {ip} is removed" for ip in left]

@@ -27,6 +27,7 @@ _DESTINATION = slice(_HEAD_BYTES + 16, _HEAD_BYTES + 20)
 _PACKET_BYTES = 65536 + _HEAD_BYTES
 _STOP_S = 5.0  # it turns at once
 _READS_A_TURN = 64
+_REST_S = 0.001  # after a turn that served nobody: a flood of such would take a whole processor
 
 
 def is_ours(packet: bytes, ours: Collection[bytes]) -> bool:
@@ -43,11 +44,17 @@ class Reflector:
     """Owner: main, but for what is said to be of thread `utun`."""
 
     def __init__(self, sock: socket.socket) -> None:
-        """`sock`: of the utun; it is closed by `stop`."""
+        """`sock`: of the utun; it is closed by `stop`. Raises OSError: then it is as it was."""
+        with contextlib.ExitStack() as made:
+            self._end, self._told = map(made.enter_context, socket.socketpair())
+            self._selector = made.enter_context(selectors.DefaultSelector())
+            self._selector.register(sock, selectors.EVENT_READ)
+            self._selector.register(self._told, selectors.EVENT_READ)
+            self._made = made.pop_all()
         sock.setblocking(False)
+        self._told.settimeout(_REST_S)
         self._sock = sock
         self._ours: frozenset[bytes] = frozenset()  # replaced as a whole
-        self._end, self._told = socket.socketpair()
         self._thread: Optional[threading.Thread] = None
 
     def start(self) -> None:
@@ -70,32 +77,38 @@ class Reflector:
             self._end.close()
             self._thread.join(_STOP_S)
             self._thread = None
-        for each in (self._end, self._told, self._sock):
-            each.close()
+        self._made.close()
+        self._sock.close()
 
     def _run(self) -> None:
         """Thread `utun`."""
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._sock, selectors.EVENT_READ)
-            selector.register(self._told, selectors.EVENT_READ)
-            while True:
-                ready = {key.fileobj for key, _ in selector.select()}
-                if self._told in ready or not self._turn():
-                    return
+        while True:
+            ready = {key.fileobj for key, _ in self._selector.select()}
+            if self._told in ready or not self._turn():
+                return
 
     def _turn(self) -> bool:
         """Thread `utun`. False: the interface is gone, and main will see that it is."""
+        served = 0
         for _ in range(_READS_A_TURN):
             try:
                 packet = self._sock.recv(_PACKET_BYTES)
             except BlockingIOError:
-                return True
+                break
             except OSError as exc:
                 logger.debug("the utun is read no more: %s", exc)
                 return False
             if not packet:
                 return False
             if is_ours(packet, self._ours):
+                served += 1
                 with contextlib.suppress(OSError):  # no room in the kernel: lost, as packets are
                     self._sock.send(packet)
+        return served > 0 or self._rest()
+
+    def _rest(self) -> bool:
+        """Thread `utun`. A flood of what nobody is served by takes no processor. False: the end."""
+        with contextlib.suppress(socket.timeout):
+            self._told.recv(1)
+            return False
         return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Optional, Protocol
 
@@ -53,6 +53,14 @@ class Scene:
         """None of an interface that is not there."""
         index = self.index_of(name)
         return () if index is None else self.held.get(index, ())
+
+    def without(self, names: Collection[str]) -> Scene:
+        """As it is once these interfaces have gone."""
+        links = {index: name for index, name in self.links.items() if name not in names}
+        gone = self.links.keys() - links.keys()
+        held = {index: texts for index, texts in self.held.items() if index not in gone}
+        ways = tuple(way for way in self.ways if way.interface not in names)
+        return Scene(links, held, ways, self.needs, self.down - gone)
 
 
 class Reader(Protocol):

@@ -18,7 +18,7 @@ _FAILED = re.compile(r"Command failed -:([0-9]+) ?(.*)")
 
 
 def script(commands: Sequence[Sequence[str]]) -> str:
-    """Runs them all, whatever becomes of each."""
+    """Runs them all, whatever becomes of each, while whoever started it lives."""
     lanes = [
         "".join(_line(number, commands[number]) for number in range(lane, len(commands), LANES))
         for lane in range(min(LANES, len(commands)))
@@ -35,4 +35,5 @@ def failures(complaint: str) -> dict[int, str]:
 def _line(number: int, argv: Sequence[str]) -> str:
     # `printf` writes the line at once, so none of another lane can come into its middle.
     failed = f"printf '%s\\n' \"Command failed -:{number} $said\""
-    return f"said=$({shlex.join(argv)} 2>&1) || {failed}\n"
+    # A killed daemon's script would go on behind the back of who cleans up after it.
+    return f"kill -0 $PPID || exit\nsaid=$({shlex.join(argv)} 2>&1) || {failed}\n"

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Callable, Optional
 
 from ngrokd.config import NetSettings
-from ngrokd.errors import HostError
+from ngrokd.errors import HostError, InterfaceTaken
 from ngrokd.host.command import Runner
 from ngrokd.host.netif import bsd, utunsocket
 from ngrokd.host.netif.reflector import Reflector
@@ -62,20 +62,20 @@ class Utun:
         self._make()
 
     def addresses(self) -> frozenset[str]:
-        """Also mends what others did to it."""
+        """Also mends what others did to it. Raises InterfaceTaken: they are gone with it."""
+        if not self._is_there:
+            return self._make_again()
         seen = self._reader.look()
-        is_read = self._reflector is not None and self._reflector.lives
-        if seen.index_of(self._name) is None or not is_read:
-            logger.warning("%s is gone: another program removed it. Made again", self._name)
-            self.close()
-            self._make()
-            return frozenset()
+        if seen.index_of(self._name) is None:
+            return self._make_again()
         self._mend(seen)
         self._note(seen)
         return frozenset(_ips(seen, self._name)) & self._ours
 
     def add(self, ips: Iterable[str]) -> dict[str, str]:
         wanted = [str(ipaddress.IPv4Address(ip)) for ip in ips]
+        if not self._is_there:  # whoever has that name by now gets no address from us
+            return dict.fromkeys(wanted, f"{self._name} is gone: the next poll makes it again")
         commands = {ip: bsd.utun_add(self._name, ip, self._network) for ip in wanted}
         had = self._ours.copy()
         failed = self._batches.each(commands)
@@ -90,6 +90,9 @@ class Utun:
 
     def remove(self, ips: Iterable[str]) -> dict[str, str]:
         wanted = self._ours.intersection(ips)
+        if not self._is_there:
+            self._ours -= wanted
+            return {}
         refused = self._batches.each({ip: bsd.utun_remove(self._name, ip) for ip in wanted})
         failed = {ip: why for ip, why in refused.items() if not bsd.is_gone(why)}
         self._ours -= wanted - failed.keys()
@@ -105,10 +108,31 @@ class Utun:
         self._ours.clear()
         logger.info("%s is removed", self._name)
 
+    @property
+    def _is_there(self) -> bool:
+        """The kernel has it for us: then nobody else has one of its name."""
+        return self._reflector is not None and self._reflector.lives
+
+    def _make_again(self) -> frozenset[str]:
+        lost = self._name
+        self.close()
+        try:
+            self._make()
+        except HostError as exc:
+            raise InterfaceTaken(f"{lost} is gone, and no other is there yet: {exc}") from exc
+        logger.warning("%s is gone: another program removed it. Made again", lost)
+        return frozenset()
+
     def _make(self) -> None:
         made = self._open(self._number)
+        try:
+            self._reflector = Reflector(made.sock)
+        except OSError as exc:
+            made.sock.close()
+            mend = "raise `ulimit -n`"
+            why = f"{made.name} cannot be made: {exc.strerror}. Mend: {mend}"
+            raise HostError(why) from exc
         self._name = made.name
-        self._reflector = Reflector(made.sock)
         try:
             logger.info('Created utun interface interface="%s"', self._name)
             self._set_address()
