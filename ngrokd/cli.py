@@ -13,7 +13,7 @@ from ngrokd import __version__, configfile
 from ngrokd.config import DEFAULT_CONFIG_PATH
 from ngrokd.errors import ConfigError, NgrokdError
 from ngrokd.verbs import cleanup, launch, servicecommands
-from ngrokd.verbs.saying import flush, say
+from ngrokd.verbs.saying import flush, give_up, say
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -50,6 +50,9 @@ def main(argv: Optional[Sequence[str]] = None, implied: Sequence[str] = ()) -> i
     except SystemExit:  # argparse has printed what was asked for, or what is wrong
         flush()
         raise
+    except OSError as exc:  # which the argparse of Python 3.11 and later keeps to itself
+        give_up(exc)
+        return DONE
     if args.sandbox_dir and not args.sandbox:
         parser.error("--dir goes with --sandbox; `ngrokd sandbox --dir DIR` is the cloud alone")
     if args.rehearse:

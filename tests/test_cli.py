@@ -50,12 +50,12 @@ def test_the_module_is_the_command_too() -> None:
     assert result.stdout == f"ngrokd {__version__}\n"
 
 
-@pytest.mark.parametrize("argv", [["--version"], ["check-config"], ["--dry-run"]], ids=" ".join)
-def test_a_reader_who_has_seen_enough_is_no_news(argv: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("word", ["--help", "--version", "check-config", "--dry-run"])
+def test_a_reader_who_has_seen_enough_is_no_news(word: str, tmp_path: Path) -> None:
     path = config(tmp_path, "net: {subnet: 127.107.0.0/16}\n")
     reading, writing = os.pipe()
     os.close(reading)
-    assert said_into(writing, "--config", path, *argv) == (0, "")
+    assert said_into(writing, "--config", path, word) == (0, "")
 
 
 def test_an_answer_that_finds_no_room_is_told_in_one_line(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ def say(text: str) -> None:
     try:
         sys.stdout.write(f"{text}\n")
     except OSError as exc:
-        _give_up(exc)
+        give_up(exc)
     flush()
 
 
@@ -20,7 +20,7 @@ def flush() -> None:
     try:
         sys.stdout.flush()
     except OSError as exc:
-        _give_up(exc)
+        give_up(exc)
 
 
 def complain(text: str) -> None:
@@ -29,7 +29,7 @@ def complain(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
-def _give_up(why: OSError) -> None:
+def give_up(why: OSError) -> None:
     """The rest goes nowhere. That a reader has seen enough, as with `| head`, is no news."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if not isinstance(why, BrokenPipeError):
