@@ -42,6 +42,7 @@ class Commands:
     status: Callable[[], Status]
     forwarder: Forwarder
     post: Callable[[Message], None]
+    verdict: Callable[[], report.Verdict]
 
     def table(self) -> Mapping[str, Command]:
         """Verb by verb, for the control server."""
@@ -67,7 +68,7 @@ class Commands:
 
     def report_status(self) -> dict[str, Any]:
         """The answer to `status`."""
-        return snapshot.status_json(self.status(), self.forwarder.glance())
+        return snapshot.status_json(self.status(), self.forwarder.glance(), self.verdict())
 
     def _list(self, args: list[str]) -> object:
         if args and args != ["bound-endpoints"]:

@@ -200,7 +200,9 @@ class Conductor:
             self._apply(self._fetched)
 
     def _dump_status(self) -> None:
-        answer = snapshot.status_json(self.status, self._forwarder.snapshot())
+        answer = snapshot.status_json(
+            self.status, self._forwarder.snapshot(), self.pages.verdict()
+        )
         logger.info("status: %s", json.dumps(answer))
 
     # Questions to the network, and its answers

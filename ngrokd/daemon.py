@@ -80,8 +80,11 @@ class Daemon:
         self._machine = machine or Machine(config.net, state_folder=config.state_folder)
         hands = Hands(self._forwarder, self._machine, self._submit, self.post)
         self._conductor = Conductor(config, source, hands)
-        self._pulse = self._conductor.pages.pulse
-        self._commands = Commands(lambda: self._conductor.status, self._forwarder, self.post)
+        pages = self._conductor.pages
+        self._pulse = pages.pulse
+        self._commands = Commands(
+            lambda: self._conductor.status, self._forwarder, self.post, pages.verdict
+        )
         self._server = config.server
         self._notes = notes
         self._supervision = Supervision(

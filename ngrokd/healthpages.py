@@ -23,13 +23,13 @@ RETRY_S = 10.0  # what is missing at boot may come: an address, a port that is l
 
 
 class HealthPages:
-    """Owner: main thread. What the pages say is asked on the threads of the server."""
+    """Owner: main thread. What the pages say is asked on threads of the server."""
 
     def __init__(self, status: Callable[[], Status], forwarder: Forwarder) -> None:
         self._status = status
         self._forwarder = forwarder
         self.pulse = Pulse(forwarder.heartbeat)
-        self._told = Told(self._verdict, self._health, self._metrics)
+        self._told = Told(self.verdict, self._health, self._metrics)
         self._at: Optional[tuple[str, int]] = None
         self._server: Optional[HealthServer] = None
         self._next_try = math.inf  # `time.monotonic()`
@@ -90,16 +90,17 @@ class HealthPages:
         server.start()
         return server
 
-    # ON A CONNECTION'S THREAD
-
-    def _verdict(self) -> report.Verdict:
+    def verdict(self) -> report.Verdict:
+        """Any thread: whether the daemon lives, and whether it serves."""
         pulse = self.pulse
         return report.verdict(self._status(), pulse.forwarding(), pulse.reconciling())
 
+    # AT A DESK
+
     def _health(self) -> Mapping[str, object]:
         counters = self._forwarder.glance().counters
-        return report.health_json(self._status(), counters, self._verdict(), time.time())
+        return report.health_json(self._status(), counters, self.verdict(), time.time())
 
     def _metrics(self) -> str:
         seen = self._forwarder.glance()
-        return metrics.render(self._status(), self._verdict(), seen, __version__)
+        return metrics.render(self._status(), self.verdict(), seen, __version__)

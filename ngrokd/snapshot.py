@@ -96,7 +96,8 @@ class Board:
         return State.DEGRADED if problems else State.READY
 
 
-def status_json(status: Status, seen: Snapshot) -> dict[str, Any]:
+def status_json(status: Status, seen: Snapshot, verdict: report.Verdict) -> dict[str, Any]:
     """Any thread: `status` with what the forwarder counts, as it is answered and written."""
     traffic = report.Traffic(seen.counters, seen.warm, seen.forgotten)
-    return report.status_json(status, traffic, __version__, os.getpid(), time.time())
+    told = report.status_json(status, traffic, __version__, os.getpid(), time.time())
+    return {**told, **report.verdict_json(verdict)}

@@ -35,7 +35,7 @@ class Newsroom:
         self._thread = threading.Thread(target=self._run, name="newsroom", daemon=True)
 
     def commands(self) -> Mapping[str, Command]:
-        table = Commands(lambda: self.status, None, self._post).table()  # type: ignore[arg-type]
+        table = Commands(lambda: self.status, None, self._post, None).table()  # type: ignore[arg-type]
         return {"events": table["events"], "list": lambda _: ["ep_1"]}
 
     def do(self, act: Callable[[], object]) -> object:

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Callable
 
@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from ngrokd.errors import HostError
 from ngrokd.host import files
+from ngrokd.host.command import CommandError
 from ngrokd.host.netif import bsd
 from ngrokd.host.netif.aliases import Aliases
 from ngrokd.host.netif.aliasrecord import NAME, AliasRecord
@@ -138,6 +139,34 @@ def test_a_lane_that_died_in_the_middle_of_a_batch_is_seen(mac: Mac, tmp_path: P
     assert list(backend.add(ips)) == ["127.0.0.77"]
     backend.close()
     assert mac.lo0() == []
+
+
+def test_while_ifconfig_hangs_thousands_take_no_longer_than_a_few(
+    mac: Mac, tmp_path: Path
+) -> None:
+    hangs, scripts = True, 0
+
+    def run(argv: Sequence[str], text: str = "") -> str:
+        nonlocal scripts
+        if not text:
+            return mac(argv, text)
+        scripts += 1
+        if hangs:
+            raise CommandError("`/bin/sh -s`: did not end within 8 seconds")
+        return mac(argv, text)
+
+    backend = Aliases("127.0.0.0/8", run, AliasRecord(tmp_path, run))
+    ips = [f"127.1.{a}.{b}" for a in range(5) for b in range(200)]
+    assert backend.add(ips) == dict.fromkeys(ips, "`/bin/sh -s`: did not end within 8 seconds")
+    assert scripts == 1
+    hangs = False
+    assert backend.add(ips) == {} and len(mac.lo0()) == 1000
+    hangs, scripts = True, 0
+    with pytest.raises(HostError, match="1000 aliases of lo0 are left behind"):
+        backend.close()
+    assert scripts == 1
+    hangs = False
+    assert len(leftovers_of(mac, tmp_path)) == 1000 and mac.lo0() == []
 
 
 # The record

@@ -24,6 +24,7 @@ from ngrokd.control.client import request
 from ngrokd.control.desk import Desk
 from ngrokd.control.dispatch import Caller, Dispatcher
 from ngrokd.control.protocol import encode_request
+from ngrokd.control.report import Verdict
 from ngrokd.control.server import Command
 from ngrokd.errors import ControlError
 from ngrokd.forward.ledger import Snapshot
@@ -281,7 +282,7 @@ def _turned_away(message: Any) -> None:
         message.reply.set_exception(ControlError("stopping", "the daemon is stopping"))
 
 
-_VERBS = Commands(Status, _Idle(), _turned_away).table()  # type: ignore[arg-type]
+_VERBS = Commands(Status, _Idle(), _turned_away, lambda: Verdict(True, True)).table()  # type: ignore[arg-type]
 
 
 @given(

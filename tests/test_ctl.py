@@ -339,6 +339,25 @@ def test_health_exits_with_one_until_the_daemon_is_ready(
     assert capsys.readouterr().out.startswith("healthy\nnot ready: ")
 
 
+@pytest.mark.parametrize("ready", [True, False])
+def test_a_daemon_with_a_thread_that_stands_still_is_neither_healthy_nor_waited_for_as_ready(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str], ready: bool
+) -> None:
+    daemon.status = {**STATUS, "state": "ready", "problems": [], "healthy": False, "ready": ready}
+    assert ctl.main(["health"]) == 1
+    stuck = "stuck: one of its threads stands still"
+    serves = "ready" if ready else f"not ready: {stuck}"
+    mend = "Restart it with `ngrokd restart`; please report what its log says."
+    assert capsys.readouterr().out == f"unhealthy\n{serves}\n\n{mend}\n"
+    assert ctl.main(["health", "--json"]) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert (said["healthy"], said["ready"]) == (False, ready)
+    assert ctl.main(["wait", "--timeout", "0"]) == (0 if ready else 4)
+    assert stuck in "".join(capsys.readouterr())
+    ctl.main(["status"])
+    assert capsys.readouterr().out.startswith(f"ngrokd {STATUS['version']} is {stuck} (pid ")
+
+
 def test_an_answer_of_another_kind_is_told_and_not_a_traceback(
     daemon: Daemon, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -227,7 +227,7 @@ def test_without_main_a_reader_is_told_that_the_daemon_stops(path: Path) -> None
         if hasattr(message, "reply"):
             message.reply.set_exception(ControlError("stopping", "the daemon is stopping"))
 
-    table = Commands(Status, None, turn_away).table()  # type: ignore[arg-type]
+    table = Commands(Status, None, turn_away, None).table()  # type: ignore[arg-type]
     with serving(path, table):
         assert [answer["code"] for answer in talk(path, EVENTS)] == ["stopping"]
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ngrokd import healthpages
+from ngrokd.commands import Commands
 from ngrokd.config import ForwardSettings, ServerSettings
 from ngrokd.control import client
 from ngrokd.forward.forwarder import GLANCE_S, Forwarder
@@ -53,6 +54,10 @@ def forwarder() -> Iterator[Forwarder]:
     assert crashes == []
 
 
+def nobody(message: object) -> None:
+    raise AssertionError(f"nobody takes {message!r}")
+
+
 def test_a_forwarding_thread_that_stands_still_is_told_at_once_until_it_goes_on(
     forwarder: Forwarder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,6 +77,9 @@ def test_a_forwarding_thread_that_stands_still_is_told_at_once_until_it_goes_on(
         assert get(port, "/ready") == (503, "not ready\n")
         assert "ngrokd_build_info" in get(port, "/metrics")[1]
         assert '"healthy": false' in get(port, "/status")[1]
+        verbs = Commands(lambda: READY, forwarder, nobody, pages.verdict)
+        told = verbs.report_status()
+        assert (told["healthy"], told["ready"]) == (False, False)
         assert watch.own() < AT_ONCE_S
         go_on.set()
         wait_until(lambda: get(port, "/health") == (200, "healthy\n"))

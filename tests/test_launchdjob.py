@@ -323,6 +323,83 @@ def test_a_launchctl_that_does_not_answer_is_no_absent_job() -> None:
         LaunchdJob(hangs).look()
 
 
+class Refusing:
+    """launchctl, which fails at what begins so, as often as `times` says."""
+
+    def __init__(self, mac: Mac, verb: str, status: int, times: int) -> None:
+        self._mac, self._verb, self._status, self.times = mac, verb, status, times
+
+    def __call__(self, argv: Sequence[str], text: str = "") -> str:
+        if argv[1] == self._verb and self.times:
+            self.times -= 1
+            self._mac.commands.append(" ".join(argv[1:]))
+            raise CommandError(f"`launchctl`: failed: {self._status}", self._status, "failed")
+        return self._mac.run(argv, text)
+
+
+@pytest.mark.parametrize("status", [1, 5, 36, 37, 112, 125])
+def test_a_print_that_fails_for_a_while_is_asked_again_and_never_means_absent(
+    mac: Mac, status: int
+) -> None:
+    mac.start()
+    for times in (3, 1000):
+        job = LaunchdJob(Refusing(mac, "print", status, times), lambda: mac.now, mac.pause)
+        mac.commands.clear()
+        if times == 3:
+            assert job.look().state is State.RUNNING
+            continue
+        with pytest.raises(HostError, match=f"failed: {status}"):
+            job.stop(0.0)
+        assert not any(line.startswith(("list", "unload")) for line in mac.commands)
+
+
+@pytest.mark.parametrize("verb", ["bootstrap", "bootout"])
+@pytest.mark.parametrize("status", [3, 5, 36, 37, 113])
+def test_an_order_that_is_said_to_fail_and_may_be_done_is_looked_after(
+    mac: Mac, verb: str, status: int
+) -> None:
+    job = LaunchdJob(Refusing(mac, verb, status, int(verb == "bootstrap")),
+                     lambda: mac.now, mac.pause)  # fmt: skip
+    job.start(mac.up.exists)
+    assert mac.up.exists()
+    if verb == "bootout":
+        refusing = Refusing(mac, verb, status, 1)
+        pause = lambda seconds: setattr(mac, "now", mac.now + 1)  # noqa: E731
+        job = LaunchdJob(refusing, lambda: mac.now, pause)
+        with pytest.raises(HostError, match="does not let go of"):
+            job.stop(0.0)
+
+
+def test_a_job_that_is_taken_away_while_it_starts_is_not_waited_for(mac: Mac) -> None:
+    def is_up() -> bool:
+        mac.run(launchd.STOP)
+        return False
+
+    with pytest.raises(HostError, match="no longer has it: it was stopped meanwhile"):
+        mac.job.start(is_up)
+    assert mac.now < 5
+
+
+def test_two_starts_at_once_are_one(mac: Mac) -> None:
+    other = LaunchdJob(mac.run, lambda: mac.now, mac.pause)
+    ordered = mac.job._order
+
+    def late(argv: Sequence[str]) -> Optional[CommandError]:
+        other.start(mac.up.exists)  # after we have looked
+        return ordered(argv)
+
+    mac.job._order = late  # type: ignore[method-assign]
+    mac.start()
+    assert mac.up.exists() and mac.now < 5
+    assert sum(line.startswith("bootstrap") for line in mac.commands) == 2
+
+
+@pytest.mark.parametrize("text", ["", "\0\ufffd", "x" * 100_000, "\tstate = \n\tpid = 0\n"])
+def test_a_print_that_is_rubbish_is_a_job_that_is_there(text: str) -> None:
+    job = LaunchdJob(lambda argv, text_in="": text)
+    assert job.look().state is State.IDLE
+
+
 def test_the_signal_that_ended_it_is_told(mac: Mac) -> None:
     mac.install(KeepAlive=False, RunAtLoad=True)
     mac.start()

@@ -18,7 +18,10 @@ from tests.schemas import definitions, faults
 from tests.test_report import COUNTERS, NOW, STATUS
 
 COMMANDS = {command.name for command in program(Arguments().parser).commands}
-FULL: dict[str, Any] = report.status_json(STATUS, report.Traffic(COUNTERS), "0.1.0", 7, NOW)
+FULL: dict[str, Any] = {
+    **report.status_json(STATUS, report.Traffic(COUNTERS), "0.1.0", 7, NOW),
+    **report.verdict_json(report.Verdict(healthy=True, ready=True)),
+}
 
 
 def test_every_command_that_prints_json_has_its_schema() -> None:
@@ -34,10 +37,11 @@ AT_START = Status(registration="unregistered")
 @pytest.mark.parametrize("status", [STATUS, AT_START], ids=["full", "at start"])
 def test_status_list_and_the_health_page_are_as_the_schema_says(status: Status) -> None:
     traffic = report.Traffic(COUNTERS if status is STATUS else {})
-    assert faults(report.status_json(status, traffic, "0.1.0", 7, NOW), "status") == []
+    verdict = report.verdict(status, forwarding=True, reconciling=True)
+    told = report.status_json(status, traffic, "0.1.0", 7, NOW)
+    assert faults({**told, **report.verdict_json(verdict)}, "status") == []
     assert faults({"endpoints": report.endpoints_json(status, traffic.counters)}, "list") == []
     assert faults(report.hosts_lines_json(status), "list --hosts") == []
-    verdict = report.verdict(status, forwarding=True, reconciling=True)
     page = report.health_json(status, traffic.counters, verdict, NOW)
     assert faults(page, "page /status") == []
 

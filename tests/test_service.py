@@ -410,6 +410,19 @@ def test_the_job_of_launchd_is_stopped_before_its_plist_goes(tmp_path: Path) -> 
     assert machine.told[0] == "stopped"
 
 
+def test_a_plist_that_is_a_link_is_the_service_and_is_named_when_it_stays(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, MAC)
+    path = layout.SERVICES[Init.LAUNCHD].path
+    place = machine.disk.at(path)
+    place.symlink_to("/opt/somebody/ngrokd.plist")
+    assert control.service(machine.disk.found, Init.LAUNCHD) is not None
+    done = machine.uninstall()
+    assert isinstance(done[0], Act), "through launchd, which would start it again"
+    (said,) = says(done)
+    assert said.startswith(f"{path} stays, and starts it at the next boot: it is a link")
+    assert place.is_symlink()
+
+
 def test_a_launchctl_that_cannot_enable_is_told_and_no_more(tmp_path: Path) -> None:
     machine = Machine(tmp_path, MAC)
     machine.failing = ("launchctl", "enable", "system/com.ngrok.ngrokd")

@@ -48,7 +48,7 @@ class Daemon:
             "ingress": "trusted",
         }
         self.error: Optional[Exception] = None
-        self.commands = Commands(None, None, self._take)  # type: ignore[arg-type]
+        self.commands = Commands(None, None, self._take, None)  # type: ignore[arg-type]
 
     def _take(self, message: object) -> None:
         assert isinstance(message, Trust)

@@ -102,7 +102,7 @@ complete -c ngrokd -n '__ngrokd_at ngrokd \'sandbox\'' -l no-samples -d 'without
 complete -c ngrokctl -e
 complete -c ngrokctl -f
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'\'' -a status -d 'show what the daemon is doing'
-complete -c ngrokctl -n '__ngrokd_at ngrokctl \'\'' -a health -d 'tell whether it is healthy and ready; exit code 1 if not ready'
+complete -c ngrokctl -n '__ngrokd_at ngrokctl \'\'' -a health -d 'tell whether it is healthy and ready; exit code 1 if it is not'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'\'' -a events -d 'print what happens as it happens, until Ctrl-C'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'\'' -a refresh -d 'ask ngrok for the endpoints now, and return once they are applied'
 complete -c ngrokctl -n '__ngrokd_at ngrokctl \'\'' -a reload -d 'read the configuration again'

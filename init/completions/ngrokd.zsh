@@ -103,7 +103,7 @@ _ngrokd_line_ngrokctl() {
   local ngrokd_program=${(Q)${words[1]/#\~\//$HOME/}} ngrokd_socket=
   commands=(
     'status:show what the daemon is doing'
-    'health:tell whether it is healthy and ready; exit code 1 if not ready'
+    'health:tell whether it is healthy and ready; exit code 1 if it is not'
     'events:print what happens as it happens, until Ctrl-C'
     'refresh:ask ngrok for the endpoints now, and return once they are applied'
     'reload:read the configuration again'

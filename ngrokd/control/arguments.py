@@ -101,7 +101,7 @@ class Arguments:
 
     def _plain(self) -> None:
         self._add("status", "show what the daemon is doing")
-        self._add("health", "tell whether it is healthy and ready; exit code 1 if not ready")
+        self._add("health", "tell whether it is healthy and ready; exit code 1 if it is not")
         self._add("events", "print what happens as it happens, until Ctrl-C")
         self._add("refresh", "ask ngrok for the endpoints now, and return once they are applied")
         self._add("reload", "read the configuration again")

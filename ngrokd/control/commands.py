@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Optional
 
 from ngrokd import __version__
-from ngrokd.control import deedpages, hostspage, opened, pages
+from ngrokd.control import deedpages, healthpage, hostspage, opened, pages
+from ngrokd.control.alive import is_healthy, is_ready
 from ngrokd.control.answers import at, mapping, mappings, text
 from ngrokd.control.client import request
 from ngrokd.control.protocol import BAD_ARGUMENTS
@@ -82,16 +83,17 @@ def open_endpoint(call: Call) -> Outcome:
 
 
 def health(call: Call) -> Outcome:
-    """Exit code 0 only if the daemon is ready."""
+    """Exit code 0 only if the daemon lives and is ready."""
     found = mapping(call.ask("status"))
-    ready = text(found, "state") in pages.READY_STATES
+    ready = is_ready(found)
     data = {
-        "healthy": True,
+        "healthy": is_healthy(found),
         "ready": ready,
         "state": at(found, "state"),
         "problems": at(found, "problems"),
     }
-    return Outcome(data, pages.health_page(found, call.width, call.colour), 0 if ready else 1)
+    well = ready and is_healthy(found)
+    return Outcome(data, healthpage.health_page(found, call.width, call.colour), 0 if well else 1)
 
 
 def set_api_key(call: Call) -> Outcome:

@@ -7,14 +7,16 @@ from dataclasses import replace
 from typing import Optional
 
 from ngrokd.control import tones
+from ngrokd.control.alive import is_healthy, tone_of
 from ngrokd.control.answers import at, moment, number, text, texts
 from ngrokd.control.hostspage import missing_names
 from ngrokd.control.text import ABSENT, Column, clean, count, note, pairs, places, size, span, table
 
-READY_STATES = frozenset({"ready", "degraded"})
 SHOWN_SKIPPED = 5  # a wide selector can skip hundreds
 SHOWN_CAUSES = 4  # `--json` has all
 
+STUCK = "stuck: one of its threads stands still"
+RESTART = "Restart it with `ngrokd restart`; please report what its log says."
 GIVE_A_KEY = "Give it a key with `ngrokctl set-api-key`."
 DAY_S = 86400.0
 
@@ -47,6 +49,8 @@ _COLUMNS = (
 
 def state_words(status: object) -> str:
     """The daemon's state for people."""
+    if not is_healthy(status):
+        return STUCK
     state = text(status, "state")
     if state == "registering":
         state = _REGISTERING.get(text(status, "registration"), state)
@@ -57,7 +61,7 @@ def headline(status: object, colour: bool = False) -> str:
     """The daemon in one line."""
     words = clean(state_words(status))
     if colour:
-        words = tones.painted(words, tones.of_daemon(text(status, "state")))
+        words = tones.painted(words, tone_of(status))
     pid, up = clean(text(status, "pid")), span(number(status, "uptime_s"))
     return f"ngrokd {clean(text(status, 'version'))} is {words} (pid {pid}, up {up})"
 
@@ -95,7 +99,7 @@ def status_page(
     lines += _remarks("Notes", notes, width)
     lines += problem_lines(status, width)
     lines += missing_names(status)
-    return "\n".join(lines + _next_step(status))
+    return "\n".join(lines + next_step(status))
 
 
 def problem_lines(status: object, width: Optional[int]) -> list[str]:
@@ -136,17 +140,10 @@ def list_page(
     return "\n".join(lines)
 
 
-def health_page(status: object, width: Optional[int], colour: bool = False) -> str:
-    """`ngrokctl health`."""
-    ready = text(status, "state") in READY_STATES
-    words = "ready" if ready else f"not ready: {clean(state_words(status))}"
-    if colour:
-        words = tones.painted(words, tones.of_daemon(text(status, "state")))
-    lines = ["healthy", words]
-    return "\n".join(lines + problem_lines(status, width) + _next_step(status))
-
-
-def _next_step(status: object) -> list[str]:
+def next_step(status: object) -> list[str]:
+    """What only a person can do."""
+    if not is_healthy(status):
+        return ["", RESTART]
     waits = text(status, "state") == "waiting_for_api_key"
     return ["", GIVE_A_KEY] if waits else []
 

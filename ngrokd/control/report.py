@@ -107,6 +107,11 @@ def verdict(status: Status, forwarding: bool, reconciling: bool) -> Verdict:
     return Verdict(forwarding and reconciling, status.ready and forwarding)
 
 
+def verdict_json(verdict: Verdict) -> dict[str, object]:
+    """Of `status` and of the page `/status`."""
+    return {"healthy": verdict.healthy, "ready": verdict.ready}
+
+
 def health_json(
     status: Status, counters: Mapping[Target, Counters], verdict: Verdict, now: float
 ) -> dict[str, object]:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Optional
 
+from ngrokd.control.alive import is_ready
 from ngrokd.control.answers import mapping, mappings, text, texts
-from ngrokd.control.pages import GIVE_A_KEY, READY_STATES, state_words
+from ngrokd.control.pages import GIVE_A_KEY, state_words
 from ngrokd.control.protocol import BUSY, TIMEOUT
 from ngrokd.control.text import INDENT, clean, count
 from ngrokd.errors import ControlError, DaemonUnreachable, NgrokdError, TimedOut
@@ -87,7 +88,7 @@ def _look(ask: Ask, goal: Goal, timeout_s: float) -> Look:
 
 def judge_state(status: dict[str, object]) -> Look:
     """Is the daemon ready? Pure."""
-    ready = text(status, "state") in READY_STATES
+    ready = is_ready(status)
     missing = "" if ready else f"the daemon is {state_words(status)}"
     data: dict[str, object] = {"ready": ready, "state": status.get("state")}
     return Look(missing, f"ngrokd is {state_words(status)}", data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Optional
 
+from ngrokd.control.alive import is_healthy
 from ngrokd.control.answers import text, texts
 from ngrokd.doctor.finding import Finding, failed, ok, skipped, warning
 
@@ -44,6 +45,8 @@ def of_daemon(asked: Asked) -> list[Finding]:
         return [failed("daemon", f"{asked.why}{said}", START)]
     state = text(asked.status, "state")
     who = f"ngrokd {text(asked.status, 'version')}, pid {text(asked.status, 'pid')}, {state}"
+    if not is_healthy(asked.status):
+        return [failed("daemon", f"{who}: one of its threads stands still", RESTART)]
     if state == "waiting_for_api_key":
         return [failed("daemon", f"{who}: it has no API key", "ngrokctl set-api-key")]
     if state == "ready":

@@ -8,7 +8,7 @@ from typing import Optional
 
 from ngrokd.config import DEFAULT_CONFIG_PATH
 from ngrokd.service import defaults, marks, systems
-from ngrokd.service.disk import Found
+from ngrokd.service.disk import A_LINK, Found
 from ngrokd.service.layout import SERVICES
 from ngrokd.service.systems import Facts, Init
 
@@ -45,6 +45,8 @@ def is_usable(facts: Facts, init: Init) -> bool:
 
 def is_ours(found: Callable[[str], Found], init: Init) -> bool:
     """Our file for this init system is in its place, changed or not, a package's too."""
+    if init is Init.LAUNCHD and found(SERVICES[init].path).other.startswith(A_LINK):
+        return True  # launchd follows it, and starts again what is ended behind its back
     content = _content(found, init)
     if content is None or not any(words in content for words in _OURS):
         return False

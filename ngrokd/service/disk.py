@@ -12,6 +12,8 @@ from typing import Optional
 
 from ngrokd.errors import HostError
 
+A_LINK = "a link to "  # as `Found.other` begins
+
 MAX_BYTES = 1 << 20  # an init file has some kilobytes; what is larger is not ours
 MAX_STATE_BYTES = 1 << 24
 FOLDER_MODE = 0o755
@@ -51,7 +53,7 @@ class Disk:
         try:
             mode = place.lstat().st_mode
             if stat.S_ISLNK(mode):
-                return Found(other=f"a link to {place.readlink()}")
+                return Found(other=f"{A_LINK}{place.readlink()}")
             if not stat.S_ISREG(mode):
                 return Found(other="a folder" if stat.S_ISDIR(mode) else "no ordinary file")
             if place.stat().st_size > MAX_BYTES:

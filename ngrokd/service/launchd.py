@@ -89,6 +89,11 @@ def stopping(old: bool) -> Argv:
     return ("launchctl", "unload", PLIST) if old else STOP
 
 
+def is_unknown_verb(complaint: str) -> bool:
+    """Whether it is of an older launchctl: `unknown subcommand "print"`."""
+    return "subcommand" in complaint
+
+
 def is_being_done(status: Optional[int]) -> bool:
     """A failure that says nothing of what becomes of it: the job is to be looked at again.
 

@@ -100,7 +100,7 @@ class _Removal:
         """The steps for one file."""
         found = self._machine.found(place.path)
         if found.content is None:
-            return []
+            return self._of_another_kind(place, found.other)
         known = marks.read(found.content)
         if known is None:
             quiet = place.role is Role.EXTRA or self._changed  # a package's, or `make install`'s
@@ -110,6 +110,13 @@ class _Removal:
             return [] if quiet else [Say(f"{place.path} stays as you changed it (--purge)")]
         self._folders.update(known.folders)
         return [*self._links(place), Remove(place.path)]
+
+    def _of_another_kind(self, place: Placed, what: str) -> Sequence[Step]:
+        """What launchd, for one, takes for the service as well."""
+        if place.role is not Role.SERVICE or not what or self._changed:
+            return []
+        text = f"{place.path} stays, and starts it at the next boot: it is {what}. Remove it"
+        return [Say(text, warning=True)]
 
     def note_folders(self, place: Placed) -> None:
         """The service's own file, changed or not, knows those made for any file of ours."""

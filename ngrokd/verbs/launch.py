@@ -156,7 +156,7 @@ def _overlay(args: argparse.Namespace, base: Optional[Overlay] = None) -> Overla
 
 def _print_hints(config: Config) -> Callable[[Status], None]:
     def show(status: Status) -> None:
-        resolved = Path(config.net.hosts_file).resolve() == Path(RESOLVERS_FILE).resolve()
+        resolved = os.path.realpath(config.net.hosts_file) == os.path.realpath(RESOLVERS_FILE)
         lines = try_lines(status.endpoints, _ngrokctl(), config.server.socket_path, resolved)
         with contextlib.suppress(OSError):  # who reads standard output may have gone
             print("\nTry, in another terminal:\n")

@@ -23,6 +23,7 @@ from ngrokd.service.launchd import Job, State
 LOOK_S = 0.2  # launchd tells nobody of a change
 UP_S = 90.0  # as systemd's unit gives it
 GONE_S = 10.0  # from the end of the process until launchd has forgotten the job
+TOLD_S = 5.0  # it says "Input/output error" and the like while a job comes or goes
 BOOTSTRAP_S = 10.0  # a job that was there just now is refused for some seconds
 
 
@@ -41,15 +42,25 @@ class LaunchdJob:
         self._old = False  # a launchctl without domains
 
     def look(self) -> Job:
-        """Raises HostError: launchctl cannot be asked."""
+        """Raises HostError: launchctl cannot be asked, or has told nothing for a while."""
+        until = self._clock() + TOLD_S
+        while True:
+            try:
+                return self._look()
+            except CommandError as exc:
+                if exc.returncode is None or self._clock() >= until:  # it hangs, or is not there
+                    raise
+            self._pause(LOOK_S)
+
+    def _look(self) -> Job:
         if not self._old:
             try:
                 return launchd.read(self._run(launchd.LOOK))
             except CommandError as exc:
                 if exc.returncode == launchd.NO_SUCH_SERVICE:
                     return Job(State.ABSENT)
-                if exc.returncode is None:  # it did not end, or is not there
-                    raise
+                if not launchd.is_unknown_verb(exc.stderr):
+                    raise  # it cannot tell, and "absent" would be a lie
                 self._old = True
         try:
             return launchd.read_old(self._run(launchd.LOOK_OF_OLD))
@@ -64,6 +75,10 @@ class LaunchdJob:
         until = self._clock() + UP_S
         while not is_up():
             job = self.look()
+            if job.state is State.ABSENT:
+                raise HostError(
+                    "launchd has started ngrokd, and no longer has it: it was stopped meanwhile"
+                )
             if job.state is not State.RUNNING and job.ended:
                 raise HostError(f"launchd has started ngrokd, which ended with {job.ended}")
             if self._clock() >= until:

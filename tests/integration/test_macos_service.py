@@ -255,6 +255,13 @@ def test_a_job_with_the_foreground_in_its_arguments_does_as_well(mac: WholeMac) 
     assert mac.sh("cat /var/run/ngrokd.pid") == f"{pid(mac)}\n"
     assert "ngrokd stopped" in mac.do("ngrokd", "stop")
     assert pid(mac) == 0 and mac.run("launchctl", "print", JOB).returncode == 113
+    # launchd follows a link, and starts again what is ended behind its back
+    mac.sh(f"mkdir /opt/job && mv {PLIST} /opt/job/ && ln -s /opt/job/{LABEL}.plist {PLIST}")
+    mac.do("launchctl", "bootstrap", "system", PLIST)
+    wait_for_another(mac, 0)
+    assert "ngrokd stopped" in mac.do("ngrokd", "stop")
+    assert pid(mac) == 0 and mac.run("launchctl", "print", JOB).returncode == 113
+    mac.sh(f"mv /opt/job/{LABEL}.plist {PLIST}")
     assert "stays as you changed it" in mac.run("ngrokd", "uninstall").stdout
 
 

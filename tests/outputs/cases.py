@@ -144,6 +144,7 @@ CASES: Mapping[str, Sequence[Case]] = {
         Case("health", BUSY, width=60),
         Case("health", NEW),
         Case("health", {**STATUS, "state": "registering", "problems": ["401: wrong key"]}),
+        Case("health", {**STATUS, "healthy": False, "ready": False}),
     ],
     "top": [
         Case("top --once --interval 0.5", BUSY, (FAILING, CACHE, WEB, STAR)),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from ngrokd.control import pages, tones
+from ngrokd.control.alive import tone_of
 from ngrokd.control.answers import at, moment, number, text, texts
 from ngrokd.control.text import ABSENT, GAP, age, clean, cut, padded, places, size, span
 from ngrokd.control.tones import Tone
@@ -94,7 +95,7 @@ def _head(picture: Picture, view: View, shown: int) -> list[Line]:
         silent = f"no answer for {span(picture.silent_s)}: "
         first = [(silent, Tone.BAD), (clean(picture.outage.reason), Tone.PLAIN)]
     else:
-        state = tones.of_daemon(text(status, "state"))
+        state = tone_of(status)
         first = [(pages.headline(status), Tone.TITLE if state is Tone.GOOD else state)]
     lines = [first, _plain(_sums(picture)), _plain(_number(picture, view, shown))]
     problems = texts(status, "problems")

@@ -93,7 +93,8 @@ class Aliases:
         commands = {ip: bsd.add_alias(ip) for ip in missing}
         self._keep(self._ours.union(missing))
         refused = {
-            ip: f"{why}. {_AS_ROOT}" for ip, why in self._batches.each(commands).items()
+            ip: f"{why}. {_AS_ROOT}" if bsd.is_forbidden(why) else why
+            for ip, why in self._batches.each(commands).items()
         }
         unsure = self._batches.unsure
         self._ours.update(ip for ip in missing if ip not in refused.keys() - unsure)

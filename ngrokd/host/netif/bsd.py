@@ -33,6 +33,8 @@ _UTUN = re.compile(r"utun(?P<number>0|[1-9][0-9]{0,8})?")
 # What `ifconfig` and `route` say of what is gone already.
 _GONE = ("Can't assign requested address", "does not exist", "not in table")
 
+_FORBIDDEN = ("permission denied", "Permission denied", "Operation not permitted")
+
 # It is on standard output, and older versions exit with 0 all the same.
 _ROUTE_REFUSED = re.compile(r"^(?:add|delete) net [^:]+: gateway [^:]+: (?P<why>.+)$", re.MULTILINE)
 
@@ -129,6 +131,11 @@ def route_refusal(answer: str) -> str:
     """Why `route` did not do what its exit status may say that it did; "": it did."""
     found = _ROUTE_REFUSED.search(answer)
     return found["why"] if found else ""
+
+
+def is_forbidden(complaint: str) -> bool:
+    """Whether the command was refused because who ran it is not root."""
+    return any(words in complaint for words in _FORBIDDEN)
 
 
 def is_gone(complaint: str) -> bool:

@@ -19,7 +19,10 @@ class ShellBatches:
         self.unsure: set[str] = set()  # failed at the last `each`, and perhaps done all the same
 
     def each(self, commands: Mapping[str, list[str]]) -> dict[str, str]:
-        """The addresses whose command failed, with the reason."""
+        """The addresses whose command failed, with the reason.
+
+        After a batch that did not end in time no other is tried: each would take as long.
+        """
         failed: dict[str, str] = {}
         self.unsure = set()
         ips = list(commands)
@@ -28,6 +31,9 @@ class ShellBatches:
         for start in range(0, len(ips), _BATCH_SIZE):
             part = ips[start : start + _BATCH_SIZE]
             failed.update(self._batch({ip: commands[ip] for ip in part}))
+            if self.unsure:
+                failed.update(dict.fromkeys(ips[start + _BATCH_SIZE :], failed[part[0]]))
+                break
         return failed
 
     def _alone(self, ip: str, argv: list[str]) -> dict[str, str]:
