@@ -17,16 +17,21 @@ SOCKET = "/private/var/run/mac.sock"
 FOLDERS = ("/usr/sbin", "/usr/bin")  # of macOS's programs: before whatever Linux has there
 LINUX_ONLY = ("ip", "systemctl", "rc-service", "update-rc.d", "service")
 
-# As macOS has it: /etc and /var are links into /private. What Linux has for its own is gone.
+# As macOS has it: /etc and /var are links into /private, and what Linux has for its own is gone. A
+# folder that lies below the overlay may get a file just while it goes.
 _MAKE = """
 set -e
+gone() {
+    for try in 1 2 3 4 5 6 7 8 9; do rm -rf "$1" 2>&- && return; done
+    rm -rf "$1"
+}
 mkdir -p /private/var/run /private/var/log /private/var/tmp /Library/LaunchDaemons
 chmod 1777 /private/var/tmp
 cp -a /etc /private/etc
-mv /etc /etc.of-linux && ln -s private/etc /etc
-umount -l /run && rm -rf /run
-rm -rf /etc.of-linux /private/etc/systemd /private/etc/init.d
-rm -rf /var && ln -s private/var /var
+umount -l /run
+for each in /etc /run /var /private/etc/systemd /private/etc/init.d; do gone $each; done
+ln -s private/etc /etc
+ln -s private/var /var
 printf '127.0.0.1\\tlocalhost\\n255.255.255.255\\tbroadcasthost\\n::1\\tlocalhost\\n' > /etc/hosts
 """
 
