@@ -19,7 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from ngrokd.cloud import registration, statefile
+from ngrokd.cloud import pair, registration, statefile
 from ngrokd.cloud.api import Api
 from ngrokd.cloud.identity import Identity
 from ngrokd.cloud.keys import new_key, signing_request
@@ -863,3 +863,11 @@ def test_nothing_of_a_secret_is_in_the_notes_or_files_of_others(folder: Path) ->
     assert KEY not in repr(identity)
     told = json.loads((folder / "registration.json").read_text())
     assert set(told) == {"operator_id", "ingress_endpoint", "selectors", "host_name", "version"}
+
+
+def test_a_circle_of_links_in_the_place_of_a_key_raises_nothing_that_nobody_expects(
+    tmp_path: Path,
+) -> None:
+    circle = tmp_path / "tls.key"
+    circle.symlink_to(circle)
+    assert pair._real(circle) == circle

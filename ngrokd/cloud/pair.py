@@ -13,6 +13,7 @@ finds those files after a crash finishes the renames:
 from __future__ import annotations
 
 import logging
+import os
 import ssl
 import stat
 from pathlib import Path
@@ -256,4 +257,4 @@ def _dates(certificate: Optional[bytes]) -> Optional[Validity]:
 
 def _real(path: Path) -> Path:
     """A symbolic link stays one; what it leads to is replaced."""
-    return path.resolve()
+    return Path(os.path.realpath(path))  # `resolve` raises RuntimeError for a circle of links
