@@ -91,7 +91,7 @@ test: needs-test $(VENV)/dev ## the tests (as root also those that need namespac
 	$(PYTEST) -n 4 -m "not long"
 
 longtest: needs-test $(VENV)/dev ## those that kill, boot and install for minutes
-	$(PYTEST) -n 3 -m long
+	$(PYTEST) -n 4 -m long
 
 bench: needs-bench $(VENV)/dev ## against haproxy and stunnel, as root, some minutes; BENCH="--only ..." says more
 	@$(BIN)/python -m tests.bench $(BENCH)

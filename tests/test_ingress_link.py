@@ -357,6 +357,17 @@ def test_an_ingress_that_is_away_twice_is_a_problem_until_it_is_back_with_a_line
     assert caplog.messages[said:] == [f"the ingress {DEFAULT_INGRESS} can be reached now"]
 
 
+def test_a_connection_that_failed_beside_one_that_was_verified_has_it_looked_at_again(
+    met: Post,
+) -> None:
+    met.found(AWAY)
+    looks = met.looks
+    met.met = (1, 0, 1)
+    met.tick(FIRST_PAUSE_S)
+    met.tick(FIRST_PAUSE_S)
+    assert met.looks == looks + 1
+
+
 def test_looks_that_reach_nobody_must_follow_one_another_to_be_a_problem(met: Post) -> None:
     for finding in (AWAY, TRUSTED, AWAY):
         met.found(finding)

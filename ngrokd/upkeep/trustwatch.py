@@ -105,10 +105,11 @@ class TrustWatch:
         """Begins a look that is due."""
         before, self._counted = self._counted, self._verdicts()
         verified, refused, missed = (self._counted[n] > before[n] for n in range(3))
-        if verified and not refused and (self.problem or self._away) and not self._asked:
+        was_problem = bool(self.problem)  # then those that fail beside a good one are older
+        if verified and not refused and (was_problem or self._away) and not self._asked:
             self._good()
             self._due = math.inf
-        elif (refused or missed) and not self.problem:
+        if (refused or missed) and not was_problem:
             self._due = min(self._due, max(now, self._began + FIRST_PAUSE_S))
         if self._sight is not None and self._looking is None and now >= self._due:
             self._due, self._looking, self._began = math.inf, self._change, now

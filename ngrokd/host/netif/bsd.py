@@ -122,11 +122,6 @@ def add_route(name: str, network: ipaddress.IPv4Network) -> list[str]:
     return ["route", "add", "-net", str(network), "-interface", name]
 
 
-def remove_route(name: str, network: ipaddress.IPv4Network) -> list[str]:
-    """No longer leads it there."""
-    return ["route", "delete", "-net", str(network), "-interface", name]
-
-
 def route_refusal(answer: str) -> str:
     """Why `route` did not do what its exit status may say that it did; "": it did."""
     found = _ROUTE_REFUSED.search(answer)
