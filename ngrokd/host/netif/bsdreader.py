@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-
-from ngrokd.host.command import CommandError, Runner
-from ngrokd.host.netif import bsd
+from ngrokd.host.command import Runner
+from ngrokd.host.netif import bsd, routelist
 from ngrokd.host.netif.scene import Scene
-
-logger = logging.getLogger(__name__)
 
 
 class BsdReader:
@@ -23,7 +19,7 @@ class BsdReader:
         self._scene = Scene()
 
     def look(self) -> Scene:
-        answers = self._shown(), self._routes()
+        answers = self._shown(), routelist.ask(self._run, bsd.SHOW_ROUTES)
         if answers != self._answers:
             self._answers, self._scene = answers, _scene(*answers)
         return self._scene
@@ -37,13 +33,6 @@ class BsdReader:
         if bsd.LOOPBACK not in names or not answer.endswith("\n"):  # which each Mac has
             raise bsd.strange(bsd.SHOW_ALL)
         return answer
-
-    def _routes(self) -> str:
-        try:
-            return self._run(bsd.SHOW_ROUTES)
-        except CommandError as exc:  # then addresses alone tell who uses the subnet
-            logger.debug("routes are not looked at: %s", exc)
-            return ""
 
 
 def _scene(shown: str, routes: str) -> Scene:

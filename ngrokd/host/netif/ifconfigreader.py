@@ -7,8 +7,8 @@ import logging
 import socket
 from typing import Callable
 
-from ngrokd.host.command import CommandError, Runner
-from ngrokd.host.netif import ifconfig
+from ngrokd.host.command import Runner
+from ngrokd.host.netif import ifconfig, routelist
 from ngrokd.host.netif.scene import Scene
 
 logger = logging.getLogger(__name__)
@@ -34,16 +34,9 @@ class IfconfigReader:
                 logger.debug("%s: %s", name, exc)
                 continue
             links[index], held[index] = name, tuple(texts)
-        routes = self._routes()
+        routes = routelist.ask(self._run, ifconfig.SHOW_ROUTES)
         ways, needs = tuple(ifconfig.ways(routes)), tuple(ifconfig.gateways(routes))
         return Scene(links, held, ways, needs)
 
     def close(self) -> None:
         """It holds nothing."""
-
-    def _routes(self) -> str:
-        try:
-            return self._run(ifconfig.SHOW_ROUTES)
-        except CommandError as exc:  # then addresses alone tell who uses the subnet
-            logger.debug("routes are not looked at: %s", exc)
-            return ""
