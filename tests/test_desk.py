@@ -124,7 +124,7 @@ def test_nobody_is_told_what_was_true_before_he_asked(desk: Desk, crowd: Crowd) 
 def test_nothing_is_kept_that_nobody_waits_for(desk: Desk) -> None:
     for number in range(3):
         assert desk.ask(lambda n=number: desk.shared("page", lambda: n)) == number  # type: ignore[misc]
-    assert not desk.ask(lambda: desk.keeps_answers)
+    assert not desk.ask(lambda: desk._known)
 
 
 def test_at_stop_who_has_asked_is_answered_and_who_asks_later_too() -> None:

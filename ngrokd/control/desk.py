@@ -94,11 +94,6 @@ class Desk:
 
     # ON ITS THREAD
 
-    @property
-    def keeps_answers(self) -> bool:
-        """Of questions that wait for the same."""
-        return bool(self._known)
-
     def shared(self, name: str, work: Callable[[], Answer]) -> Answer:
         """For `work` that was asked: what others are given who asked before this was begun."""
         since, answer = self._known.get(name, (-math.inf, None))
