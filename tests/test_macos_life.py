@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ngrokd.config import ApiSettings, Config, NetSettings, ServerSettings
+from ngrokd.host import locks
 from ngrokd.host.netif.darwin import DarwinSystem
 from ngrokd.memory import Memory
 from ngrokd.model import EndpointState
@@ -22,8 +23,11 @@ from tests.macos.room import DEFAULTS, UTUN, discovered, prepare, taken
 
 
 @pytest.fixture
-def mac() -> Mac:
+def mac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mac:
+    """With locks of its own: the interface is claimed by the same name in other tests."""
+    monkeypatch.setattr(locks, "_places", lambda environ: [tmp_path / "locks"])
     return Mac()
+
 
 def rehearsed(mac: Mac, folder: Path, settings: NetSettings) -> list[str]:
     server = ServerSettings(
